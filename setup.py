@@ -1,0 +1,5 @@
+"""Installs tfdet; all metadata stands in pyproject.toml."""
+
+import setuptools
+
+setuptools.setup()

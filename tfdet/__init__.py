@@ -1,0 +1,33 @@
+"""tfdet: efficient and dynamic object detectors for TensorFlow and Keras.
+
+The public names below are imported when they are first used, so that `import tfdet` costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+from tfdet.version import __version__
+
+_PUBLIC = {
+    "create": "tfdet.registry",
+    "list_models": "tfdet.registry",
+    "profile": "tfdet.profile",
+    "export": "tfdet.serving.export",
+    "evaluate": "tfdet.evaluation.coco",
+    "open_dataset": "tfdet.data.sources",
+    "load_trained": "tfdet.training.trained",
+    "Detector": "tfdet.detectors.base",
+    "UserError": "tfdet.errors",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tfdet' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
