@@ -11,7 +11,7 @@ from tfdet.version import __version__
 _PUBLIC = {
     "create": "tfdet.registry",
     "list_models": "tfdet.registry",
-    "profile": "tfdet.profile",
+    "profile": "tfdet.profiling",
     "export": "tfdet.serving.export",
     "evaluate": "tfdet.evaluation.coco",
     "open_dataset": "tfdet.data.sources",
