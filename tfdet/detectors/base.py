@@ -1,0 +1,152 @@
+"""What every detector of the garden has in common."""
+
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from tfdet import records
+from tfdet.errors import UserError
+from tfdet.losses import replicas
+from tfdet.ops import boxes as box_ops
+
+
+class Detector(keras.Model):
+    """A detector: images to raw predictions, raw predictions to a loss or to detections.
+
+    Images are RGB, 0–255, uint8 or float, [B, H, W, 3]; normalisation is the model's own work.
+    A subclass composes `backbone -> neck -> head` in `call`, and gives `loss_terms` and `decode`.
+    Training is `compile(optimizer)` and `fit` on batches `(images, targets)` with
+
+    - `targets["boxes"]`: float32 [B, M, 4], xyxy in pixels of the batch image;
+    - `targets["labels"]`: int32 [B, M], contiguous from 0, -1 where a row is padding.
+
+    `predict` and `detect` return `{"boxes": float32 [B, N, 4], "scores": float32 [B, N],
+    "labels": int32 [B, N], "count": int32 [B]}`: boxes xyxy in pixels of the given images, best
+    first; rows from `count` on are padding (box 0, score 0, label -1).
+
+    Args:
+        config: a frozen dataclass with at least the fields `image_size` (height, width),
+            `num_classes`, `class_names`, `class_ids` and `weight_decay`. It is all that is needed
+            to build the model again, and is stored with it.
+        loss_names: names of the terms that `loss_terms` returns, in the order of display.
+    """
+
+    config_class: ClassVar[type]
+
+    def __init__(self, config: Any, loss_names: tuple[str, ...], **kwargs: Any):
+        super().__init__(**kwargs)
+        _check_classes(config)
+        self.config = config
+        self.loss_names = (*loss_names, "l2_loss") if config.weight_decay else loss_names
+        self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the canvas that images are fitted into."""
+        return self.config.image_size
+
+    @property
+    def num_classes(self) -> int:
+        return self.config.num_classes
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name per label; "class 7" where the model was made without names."""
+        names = self.config.class_names
+        return names or tuple(f"class {i}" for i in range(self.num_classes))
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        """The id that the data set uses for each label; the label itself where unknown."""
+        return self.config.class_ids or tuple(range(self.num_classes))
+
+    @property
+    def pad_value(self) -> tuple[float, float, float]:
+        """The colour that normalisation maps to 0; images are padded with it."""
+        raise NotImplementedError
+
+    def build_variables(self) -> None:
+        """Creates all variables without running the network; subclasses call it when composed."""
+        self.build((1, *self.image_size, 3))
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        """Weighted loss terms, float32 scalars by name.
+
+        Under a distribution strategy each replica returns its own share: the shares of all replicas
+        add up to the term of the global batch.
+        """
+        raise NotImplementedError
+
+    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        """Raw predictions to detections in pixels of the network's input."""
+        raise NotImplementedError
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """Sum of the loss terms; each term is also a metric of its own."""
+        terms = dict(self.loss_terms(y, y_pred))
+        if self.config.weight_decay:
+            terms["l2_loss"] = self._l2_loss()
+        batch_size = ops.shape(x)[0]
+        for tracker in self.loss_trackers:
+            share = replicas.share_to_total(terms[tracker.name])
+            tracker.update_state(share, sample_weight=batch_size)
+        return ops.sum(ops.stack([terms[name] for name in self.loss_names]))
+
+    def _l2_loss(self) -> Any:
+        # Kernels only: neither biases, nor norms, nor fusion weights are pulled towards zero.
+        kernels = [v for v in self.trainable_variables if v.name.endswith("kernel")]
+        total = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in kernels)
+        return replicas.total_to_share(0.5 * self.config.weight_decay * total)
+
+    def detect(self, images: Any) -> dict[str, Any]:
+        """Detections in pixels of `images` [B, H, W, 3], which may have any size."""
+        from tfdet.ops.letterbox import letterbox
+
+        canvas, scale = letterbox(images, self.image_size, self.pad_value)
+        raw = self(canvas, training=False)
+        size = ops.shape(images)[1:3]
+        return to_original(self.decode(raw, self.image_size), scale, size)
+
+    def predict_step(self, data: Any) -> dict[str, Any]:
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.detect(images)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"config": records.to_dict(self.config), "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Detector":
+        return cls(records.from_dict(cls.config_class, config["config"]), name=config["name"])
+
+
+def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, Any]:
+    """Moves detections from the fitted canvas back to the image that was fitted, and clips them.
+
+    Args:
+        detections: as `Detector.decode` returns them.
+        scale: canvas pixels per image pixel, a scalar or [B].
+        size: (height, width) of the image, scalars or [B] each.
+    """
+    scale = ops.reshape(ops.cast(scale, "float32"), (-1, 1, 1))
+    boxes = box_ops.clip(detections["boxes"] / scale, size)
+    return {**detections, "boxes": boxes}
+
+
+def _check_classes(config: Any) -> None:
+    if config.num_classes < 1:
+        raise UserError(f"num_classes must be at least 1, got {config.num_classes}")
+    for name in ("class_names", "class_ids"):
+        values = getattr(config, name)
+        if values and len(values) != config.num_classes:
+            raise UserError(
+                f"{name} has {len(values)} entries for num_classes={config.num_classes}; "
+                "give one per class"
+            )

@@ -1,0 +1,38 @@
+"""Sums over the replicas of a distribution strategy; the identity without one.
+
+Keras adds up the gradients of all replicas. A loss is therefore written as each replica's share of
+the global value: sums run over the replica's own images, normalisers over all of them.
+"""
+
+from typing import Any
+
+import keras
+
+
+def count() -> int:
+    """How many replicas train together."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def sum_over_replicas(value: Any) -> Any:
+    """The sum of every replica's `value`, the same on all of them."""
+    if count() == 1:
+        return value
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return value if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def total_to_share(value: Any) -> Any:
+    """One replica's share of a value that all replicas know in full."""
+    return value / count() if count() > 1 else value
+
+
+def share_to_total(value: Any) -> Any:
+    """Scales a share so that the mean over replicas, which metrics report, is the total."""
+    return value * count() if count() > 1 else value

@@ -1,0 +1,157 @@
+"""Frozen dataclasses as typed records: read from plain data, changed by dotted keys, written back.
+
+Model configurations and recipes are records. A wrong key or type is a `UserError` that names the
+place and the nearest known key, so that a typing mistake ends before any work starts.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from tfdet.errors import UserError
+
+Record = TypeVar("Record")
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """A clause that offers the known name nearest to `name`, or lists the known ones."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """The record as plain dicts, lists and scalars, ready for JSON or YAML."""
+    return {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+
+
+def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Record:
+    """Builds a record of type `cls`; keys that `data` leaves out keep their defaults."""
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where or cls.__name__} must be a mapping of keys, got {data!r}")
+    hints = typing.get_type_hints(cls)
+    known = [f.name for f in dataclasses.fields(cls) if f.init]
+    values = {}
+    for key, value in data.items():
+        place = f"{where}.{key}" if where else str(key)
+        if key not in known:
+            raise UserError(f"unknown key {place!r}; {nearest(str(key), known)}")
+        values[key] = _typed(hints[key], value, place)
+    missing = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.init
+        and f.name not in values
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise UserError(f"{where or cls.__name__} lacks the key {missing[0]!r}")
+    return cls(**values)
+
+
+def replace(record: Record, changes: Mapping[str, Any], where: str = "") -> Record:
+    """A copy of `record` with `changes`, whose keys may be dotted ("nms.method") or nested dicts.
+
+    Nested records are merged, not replaced: keys that are not named keep their values.
+    """
+    return from_dict(type(record), merge(to_dict(record), nest(changes)), where)
+
+
+def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns dotted keys into nested dicts: {"a.b": 1} -> {"a": {"b": 1}}."""
+    nested: dict[str, Any] = {}
+    for key, value in changes.items():
+        first, _, rest = str(key).partition(".")
+        if rest:
+            value = {rest: value}
+        if isinstance(value, Mapping):
+            below = nested.get(first)
+            value = merge(below if isinstance(below, dict) else {}, nest(value))
+        nested[first] = value
+    return nested
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it, mappings merged at every depth."""
+    merged = dict(base)
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            value = merge(merged[key], value)
+        merged[key] = value
+    return merged
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type that `hint` names; lists become tuples, whole numbers become floats."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _typed_union(args, value, where)
+    if origin is Literal:
+        if value not in args:
+            allowed = ", ".join(repr(a) for a in args)
+            raise UserError(f"{where} must be one of {allowed}; got {value!r}")
+        return value
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else from_dict(hint, value, where)
+    if origin is tuple:
+        return _typed_tuple(args, value, where)
+    if origin in (dict, Mapping) or hint is dict:
+        return dict(_checked(dict, value, where))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return _checked(hint, value, where)
+
+
+def _typed_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    choices = [a for a in args if a is not type(None)]
+    problem: UserError | None = None
+    for choice in choices:
+        try:
+            return _typed(choice, value, where)
+        except UserError as error:
+            problem = problem or error
+    raise problem
+
+
+def _typed_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise UserError(f"{where} must be a list, got {value!r}")
+    if len(args) == 2 and args[1] is Ellipsis:
+        args = (args[0],) * len(value)
+    if len(args) != len(value):
+        raise UserError(f"{where} must have {len(args)} values, got {len(value)}: {value!r}")
+    return tuple(_typed(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
+
+
+def _checked(kind: type, value: Any, where: str) -> Any:
+    # bool is an int in Python; a recipe that says `true` for a count is a mistake all the same.
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UserError(f"{where} must be {_KIND_NAMES.get(kind, kind.__name__)}, got {value!r}")
+    return value
+
+
+_KIND_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    dict: "a mapping",
+}
