@@ -113,8 +113,8 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return _typed_tuple(args, value, where)
     if origin in (dict, Mapping) or hint is dict:
         return dict(_checked(dict, value, where))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float:
+        value = _number(value)
     return _checked(hint, value, where)
 
 
@@ -138,7 +138,17 @@ def _typed_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ..
         args = (args[0],) * len(value)
     if len(args) != len(value):
         raise UserError(f"{where} must have {len(args)} values, got {len(value)}: {value!r}")
-    return tuple(_typed(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))
+    return tuple(_typed(args[i], item, f"{where}[{i}]") for i, item in enumerate(value))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return value
+    try:
+        # YAML 1.1 reads 4e-5, which has no dot, as text.
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _checked(kind: type, value: Any, where: str) -> Any:
