@@ -1,0 +1,46 @@
+# make demo   train, measure, export and draw a small detector on the built-in data
+# make test   the tests that fit in about ten minutes;  make slow   the rest
+# make lint   ruff check and format
+# make bench  the timings of docs/results.md
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+
+.PHONY: demo test slow lint bench clean
+
+# The stamp is newer than the metadata exactly when the environment is up to date.
+$(VENV)/.installed: pyproject.toml setup.py
+	@echo "Making an environment in $(VENV) and installing tfdet (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+# The demo is the commands that a user would type; Make prints each before it runs.
+demo: $(VENV)/.installed
+	$(BIN)/tfdet-train --hparams=configs/efficientdet/nano_shapes.yaml --model_dir=$(DEMO)/model
+	$(BIN)/tfdet-eval --model_dir=$(DEMO)/model --data=shapes:val
+	$(BIN)/tfdet-export --model_dir=$(DEMO)/model --output=$(DEMO)/saved_model
+	$(BIN)/tfdet-data make shapes --split=val --count=12 --output=$(DEMO)/images
+	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/detections
+	@echo
+	@echo "trained model       $(DEMO)/model        (training curve: $(DEMO)/model/curve.png)"
+	@echo "SavedModel          $(DEMO)/saved_model"
+	@echo "detections drawn    $(DEMO)/detections"
+
+test: $(VENV)/.installed
+	@$(BIN)/python -m pytest -q
+
+slow: $(VENV)/.installed
+	@$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+bench: $(VENV)/.installed
+	@$(BIN)/python -m benchmarks.efficientdet
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info
