@@ -1,0 +1,181 @@
+"""What every command shares: its flags, its help, one-sentence errors and exit codes.
+
+A command is a module of this shape; TensorFlow is imported inside `main`, never at the top, so that
+`--help` answers at once and start-up chatter can be hushed first:
+
+    COMMAND = app.Command(
+        name="tfdet-eval",
+        purpose="Measures the average precision of a trained detector.",
+        example="tfdet-eval --model_dir=runs/shapes --data=shapes:val",
+        required=("data",),
+    )
+    flags.DEFINE_string("data", None, "Data set to measure on.", flag_values=COMMAND.flags)
+
+    def main(options):
+        print(options.data, "model_dir" in options.given)
+
+    def run():
+        sys.exit(COMMAND.run(main))
+
+    if __name__ == "__main__":
+        run()
+
+Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-C.
+"""
+
+import difflib
+import os
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Sequence
+
+from absl import flags as absl_flags
+
+from tfdet.errors import UserError
+from tfdet.version import __version__
+
+_HELP_FLAGS = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
+_WIDTH = 96
+
+
+class UsageError(UserError):
+    """Flags or arguments that do not make a command; exit code 2."""
+
+
+class Command:
+    """A console command: its own flags, apart from those of every other module.
+
+    Args:
+        name: What the user types, for example `tfdet-eval`.
+        purpose: One line that says what the command gives.
+        example: One command line (or several lines) that works.
+        arguments: How the words without dashes read in the usage line; empty when none are taken.
+        required: Names of the flags that must be given.
+
+    `flags` is an `absl.flags.FlagValues`; define flags with `flag_values=command.flags`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        purpose: str,
+        example: str,
+        arguments: str = "",
+        required: Sequence[str] = (),
+    ):
+        self.name = name
+        self.purpose = purpose
+        self.example = example
+        self.arguments = arguments
+        self.required = tuple(required)
+        self.flags = absl_flags.FlagValues()
+        self.flags.set_gnu_getopt(True)  # `tfdet-data check --data=...` has a word before its flags
+
+    def run(
+        self,
+        main: Callable[[types.SimpleNamespace], int | None],
+        argv: Sequence[str] | None = None,
+    ) -> int:
+        """Parses `argv` (default: the process's), calls `main(options)`, returns the exit code.
+
+        `options` holds one attribute per flag, `options.args` (the words without dashes) and
+        `options.given` (the set of flag names that the user typed).
+        """
+        argv = list(sys.argv[1:] if argv is None else argv)
+        try:
+            if _HELP_FLAGS.intersection(argv):
+                print(self.help())
+                return 0
+            if "--version" in argv:
+                print(f"{self.name} {__version__}")
+                return 0
+            options = self.parse(argv)
+            hush_tensorflow()
+            code = main(options) or 0
+            sys.stdout.flush()  # a closed pipe shows up here and not at interpreter exit
+            return code
+        except KeyboardInterrupt:
+            return 130
+        except BrokenPipeError:  # `tfdet-inspect | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except UsageError as error:
+            return self._complain(f"{error}; see `{self.name} --help`", 2)
+        except UserError as error:
+            return self._complain(str(error), 1)
+        except OSError as error:
+            if error.filename is None:
+                raise
+            return self._complain(f"{error.strerror}: {error.filename}", 1)
+
+    def parse(self, argv: Sequence[str]) -> types.SimpleNamespace:
+        """Reads flags and words; raises `UsageError` for whatever is not declared."""
+        self.flags.unparse_flags()  # a second run in one process starts from the defaults
+        try:
+            words = self.flags([self.name, *argv])[1:]
+        except absl_flags.UnrecognizedFlagError as error:
+            raise UsageError(self._unknown(error.flagname)) from None
+        except absl_flags.Error as error:
+            raise UsageError(" ".join(str(error).split())) from None
+        if words and not self.arguments:
+            raise UsageError(f"{words[0]!r} is not understood: flags are written --name=value")
+        values = {name: self.flags[name].value for name in self._own_flags()}
+        given = {name for name in values if self.flags[name].present}
+        missing = [f"--{name}" for name in self.required if values[name] is None]
+        if missing:
+            raise UsageError(f"{' and '.join(missing)} must be given")
+        return types.SimpleNamespace(**values, args=words, given=given)
+
+    def help(self) -> str:
+        """The whole help text: purpose, usage, example, and each flag with its default."""
+        usage = " ".join(part for part in (self.name, self.arguments, "[--flag=value ...]") if part)
+        example = textwrap.indent(textwrap.dedent(self.example).strip(), "  ")
+        lines = [self.purpose, "", f"Usage: {usage}", "", "Example:", example, "", "Flags:"]
+        for name in self._own_flags():
+            lines.extend(self._flag_help(name))
+        return "\n".join(lines)
+
+    def _flag_help(self, name: str) -> list[str]:
+        flag = self.flags[name]
+        notes = []
+        if getattr(flag.parser, "enum_values", None):
+            notes.append("one of " + ", ".join(flag.parser.enum_values))
+        if name in self.required:
+            notes.append("required")
+        elif flag.default not in (None, "", []):
+            default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+            notes.append(f"default: {str(default).lower() if flag.boolean else default}")
+        text = flag.help + (f" ({'; '.join(notes)})" if notes else "")
+        title = f"  --[no]{name}" if flag.boolean else f"  --{name}"
+        indent = " " * 6
+        return [
+            title,
+            *textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent),
+        ]
+
+    def _own_flags(self) -> list[str]:
+        return list(dict.fromkeys(flag.name for flag in self._defined()))
+
+    def _defined(self) -> list[absl_flags.Flag]:
+        by_module = self.flags.flags_by_module_dict()
+        return [flag for flags in by_module.values() for flag in flags]
+
+    def _unknown(self, name: str) -> str:
+        near = difflib.get_close_matches(name.removeprefix("no"), self._own_flags(), 1, 0.5)
+        hint = f"; did you mean --{near[0]}?" if near else ""
+        return f"there is no flag --{name}{hint}"
+
+    def _complain(self, sentence: str, code: int) -> int:
+        print(f"{self.name}: {sentence}", file=sys.stderr)
+        return code
+
+
+def hush_tensorflow() -> None:
+    """Silences start-up chatter and picks the backend; works only before TensorFlow is imported.
+
+    A user's own choice of `TF_CPP_MIN_LOG_LEVEL` or `GRPC_VERBOSITY` is kept.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # 2: errors are still shown
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # ~/.keras/keras.json may name another one

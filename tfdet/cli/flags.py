@@ -1,0 +1,52 @@
+"""Flags that several commands share, so that they read and mean the same everywhere."""
+
+import types
+
+from absl import flags as absl_flags
+
+from tfdet.cli import app
+
+DATA_HELP = (
+    "shapes[:SPLIT], coco:ANNOTATIONS.json:IMAGE_DIR, voc:DIR:SPLIT, yolo:DATA.yaml:SPLIT or "
+    "tfrecord:PATTERN"
+)
+
+
+def define_model(flags: absl_flags.FlagValues) -> None:
+    """Adds the flags that name a model: a training folder, or a registered name and weights."""
+    absl_flags.DEFINE_string(
+        "model_dir", None, "Folder that tfdet-train wrote; its best weights.", flag_values=flags
+    )
+    absl_flags.DEFINE_string(
+        "model_name",
+        None,
+        "Name of a registered model, in place of --model_dir.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_string(
+        "weights", None, "Weights file (.weights.h5) for --model_name.", flag_values=flags
+    )
+
+
+def define_data(flags: absl_flags.FlagValues, purpose: str) -> None:
+    """Adds `--data`, whose help begins with `purpose`."""
+    absl_flags.DEFINE_string("data", None, f"{purpose}: {DATA_HELP}.", flag_values=flags)
+
+
+def check_one_of(options: types.SimpleNamespace, *names: str) -> str:
+    """Returns the only one of these flags that was given; none or several are a usage error."""
+    given = [name for name in names if name in options.given]
+    listed = " or ".join(f"--{name}" for name in names)
+    if not given:
+        raise app.UsageError(f"give {listed}")
+    if len(given) > 1:
+        raise app.UsageError(f"give only one of {listed}")
+    return given[0]
+
+
+def check_positive(options: types.SimpleNamespace, *names: str) -> None:
+    """Refuses zero and negative numbers in these flags; a flag without a value is fine."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise app.UsageError(f"--{name} must be above 0, got {value}")
