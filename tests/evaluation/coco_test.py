@@ -1,0 +1,207 @@
+"""Tests of the COCO evaluation."""
+
+import dataclasses
+import importlib.util
+import types
+
+import numpy as np
+import pytest
+
+from tfdet.errors import UserError
+from tfdet.evaluation import coco
+
+
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """The part of a DetectionDataset that the evaluator reads."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    is_crowd: np.ndarray
+    areas: np.ndarray
+    box_offsets: np.ndarray
+    image_ids: np.ndarray
+    class_names: tuple = ("cat", "dog", "emu")
+    class_ids: tuple = (3, 7, 90)
+    name: str = "toy"
+
+    def __len__(self):
+        return len(self.image_ids)
+
+
+def _truth(num_images=20, seed=0, crowd_share=0.2):
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, 7, num_images)  # 0: images without ground truth
+    total = counts.sum()
+    corner = random.uniform(0, 300, (total, 2))
+    size = random.uniform(4, 200, (total, 2))
+    return Truth(
+        boxes=np.concatenate([corner, corner + size], 1).astype(np.float32),
+        labels=random.integers(0, 2, total).astype(np.int32),  # no emu at all
+        is_crowd=random.random(total) < crowd_share,
+        areas=(0.7 * size.prod(1)).astype(np.float32),
+        box_offsets=np.concatenate([[0], np.cumsum(counts)]),
+        image_ids=1000 + 3 * np.arange(num_images),
+    )
+
+
+def _padded(truth, rows, scores=None, jitter=0.0, seed=1):
+    """Ground truth as detections, padded to `rows` rows of nonsense."""
+    random = np.random.default_rng(seed)
+    num_images, counts = len(truth), np.diff(truth.box_offsets)
+    found = {
+        "boxes": random.uniform(0, 500, (num_images, rows, 4)).astype(np.float32),
+        "scores": np.ones((num_images, rows), np.float32),
+        "labels": np.zeros((num_images, rows), np.int32),
+        "count": counts.astype(np.int32),
+    }
+    for i, count in enumerate(counts):
+        own = slice(truth.box_offsets[i], truth.box_offsets[i + 1])
+        noise = random.normal(0, jitter, (count, 4)) if jitter else 0
+        found["boxes"][i, :count] = truth.boxes[own] + noise
+        found["labels"][i, :count] = truth.labels[own]
+        if scores is not None:
+            found["scores"][i, :count] = random.choice(scores, count)
+    return found
+
+
+def _result(truth, found, backend="pycocotools"):
+    evaluator = coco.CocoEvaluator(truth, backend)
+    evaluator.add(range(len(truth)), found)
+    return evaluator.result()
+
+
+@pytest.mark.parametrize("crowd_share", [0.0, 0.3])
+def test_ground_truth_as_detections_scores_one(crowd_share):
+    truth = _truth(crowd_share=crowd_share)
+    metrics = _result(truth, _padded(truth, 12))
+    for name in ("AP", "AP50", "AP75", "APs", "APm", "APl", "ARmax100", "AP/cat", "AP/dog"):
+        assert metrics[name] == pytest.approx(1.0, abs=1e-9), name
+    assert metrics["AP/emu"] == -1.0
+
+
+def test_images_without_detections_lower_the_score():
+    truth = _truth(crowd_share=0.0)
+    found = _padded(truth, 12)
+    half = _padded(truth, 12)
+    half["count"][::2] = 0
+    evaluator = coco.CocoEvaluator(truth, "pycocotools")
+    evaluator.add(range(1, len(truth), 2), {key: value[1::2] for key, value in found.items()})
+    assert evaluator.result() == _result(truth, half)
+    assert evaluator.result()["AP"] < 0.9
+
+
+def test_no_detections_at_all_give_zero():
+    truth = _truth()
+    metrics = coco.CocoEvaluator(truth, "pycocotools").result()
+    assert (metrics["AP"], metrics["ARmax100"], metrics["AP/cat"]) == (0.0, 0.0, 0.0)
+
+
+def test_no_ground_truth_at_all_gives_minus_one():
+    truth = _truth()
+    empty = dataclasses.replace(
+        truth,
+        boxes=truth.boxes[:0],
+        labels=truth.labels[:0],
+        is_crowd=truth.is_crowd[:0],
+        areas=truth.areas[:0],
+        box_offsets=np.zeros_like(truth.box_offsets),
+    )
+    assert set(_result(empty, _padded(truth, 12)).values()) == {-1.0}
+
+
+def test_detection_in_a_crowd_is_not_a_mistake():
+    truth = Truth(
+        boxes=np.array([[0, 0, 40, 40], [100, 100, 200, 200]], np.float32),
+        labels=np.array([0, 0], np.int32),
+        is_crowd=np.array([False, True]),
+        areas=np.array([1600, 10000], np.float32),
+        box_offsets=np.array([0, 2]),
+        image_ids=np.array([5]),
+    )
+    boxes = np.array([[[110, 110, 130, 130], [150, 150, 190, 190], [0, 0, 40, 40]]], np.float32)
+    found = {
+        "boxes": boxes,
+        "scores": np.array([[0.9, 0.8, 0.7]], np.float32),
+        "labels": np.zeros((1, 3), np.int32),
+        "count": np.array([3]),
+    }
+    assert _result(truth, found)["AP"] == pytest.approx(1.0)
+    plain = dataclasses.replace(truth, is_crowd=np.array([False, False]))
+    assert _result(plain, found)["AP"] < 0.5
+
+
+def test_order_of_batches_does_not_matter():
+    truth = _truth()
+    found = _padded(truth, 12, scores=np.linspace(0.1, 0.9, 50), jitter=8.0)
+    evaluator = coco.CocoEvaluator(truth, "pycocotools")
+    for part in (slice(10, 20), slice(0, 10)):
+        batch = {key: value[part] for key, value in found.items()}
+        evaluator.add(range(len(truth))[part], batch)
+    assert evaluator.result() == pytest.approx(_result(truth, found), abs=1e-12)
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("faster_coco_eval"), reason="faster-coco-eval is not installed"
+)
+@pytest.mark.parametrize("jitter", [0.0, 6.0])
+def test_faster_coco_eval_gives_the_same_numbers(jitter):
+    truth = _truth(num_images=60, seed=3)
+    # Few distinct scores: ties are broken alike too.
+    found = _padded(truth, 12, scores=[0.2, 0.5, 0.9], jitter=jitter)
+    expected = _result(truth, found)
+    assert _result(truth, found, "faster-coco-eval") == pytest.approx(expected, abs=1e-9)
+    none = coco.CocoEvaluator(truth, "faster-coco-eval").result()
+    assert none == coco.CocoEvaluator(truth, "pycocotools").result()
+
+
+def test_detections_carry_original_ids_and_xywh():
+    truth = _truth(num_images=2)
+    found = _padded(truth, 8)
+    found["boxes"][1, 0], found["labels"][1, 0], found["count"][1] = (1, 2, 11.004, 22), 1, 1
+    found["count"][0] = 0
+    evaluator = coco.CocoEvaluator(truth)
+    evaluator.add([0, 1], found)
+    assert evaluator.detections() == [
+        {"image_id": 1003, "category_id": 7, "bbox": [1.0, 2.0, 10.0, 20.0], "score": 1.0}
+    ]
+
+
+def test_image_added_twice_is_refused():
+    truth = _truth(num_images=2)
+    evaluator = coco.CocoEvaluator(truth)
+    evaluator.add([0, 1], _padded(truth, 8))
+    with pytest.raises(ValueError, match="image 1 of toy was added twice"):
+        evaluator.add([1], {key: value[1:] for key, value in _padded(truth, 8).items()})
+
+
+def _model(*names, num_classes=None):
+    config = types.SimpleNamespace(class_names=names)
+    return types.SimpleNamespace(config=config, num_classes=num_classes or len(names))
+
+
+def test_classes_are_matched_by_name():
+    truth = _truth(num_images=1)
+    model = _model("emu", "bee", "cat", "dog")
+    assert coco.label_map(model, truth).tolist() == [2, -1, 0, 1]
+    assert coco.label_map(_model(num_classes=3), truth).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (_model("cat", "dog"), "class 'emu' of data set toy is not among the model's 2 classes"),
+        (_model(num_classes=90), "the model has 90 classes without names, data set toy has 3"),
+    ],
+)
+def test_foreign_classes_are_refused(model, sentence):
+    with pytest.raises(UserError, match=sentence):
+        coco.label_map(model, _truth(num_images=1))
+
+
+def test_table_shows_percent_and_a_dash_for_nothing_to_find():
+    metrics = dict.fromkeys(coco.METRICS, 0.5) | {"APs": -1.0, "AP/cat": 0.123}
+    lines = coco.format_table(metrics).splitlines()
+    assert lines[0].split()[:2] == ["AP", "50.0"]
+    assert lines[3].split()[:2] == ["APs", "-"]
+    assert lines[-1].split() == ["cat", "12.3"]

@@ -1,0 +1,307 @@
+"""Detections to average precision, by the rules of COCO.
+
+The numbers come from pycocotools, or from faster-coco-eval (the same numbers, several times
+faster) where that is installed. Every image of the data set counts, also one without detections;
+crowd boxes are neither hits nor misses.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfdet.errors import UserError
+
+METRICS = {
+    "AP": "IoU 0.50:0.95, all sizes",
+    "AP50": "IoU 0.50, all sizes",
+    "AP75": "IoU 0.75, all sizes",
+    "APs": "IoU 0.50:0.95, small (area < 32²)",
+    "APm": "IoU 0.50:0.95, medium",
+    "APl": "IoU 0.50:0.95, large (area > 96²)",
+    "ARmax1": "1 detection per image",
+    "ARmax10": "10 detections per image",
+    "ARmax100": "100 detections per image",
+    "ARs": "100 detections, small",
+    "ARm": "100 detections, medium",
+    "ARl": "100 detections, large",
+}
+
+
+class CocoEvaluator:
+    """Collects the detections of a data set's images and gives the COCO numbers.
+
+    Args:
+        dataset: `tfdet.data.dataset.DetectionDataset` with the ground truth.
+        backend: "pycocotools" or "faster-coco-eval"; None takes the faster one that is installed.
+    """
+
+    def __init__(self, dataset: Any, backend: str | None = None):
+        self._dataset = dataset
+        self._backend = backend or _best_backend()
+        self._seen: set[int] = set()
+        # Arrays, not dicts: half a million detections then take megabytes and not gigabytes.
+        self._image: list[np.ndarray] = []
+        self._boxes: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+        self._labels: list[np.ndarray] = []
+
+    def add(self, index: Sequence[int], detections: Mapping[str, Any]) -> None:
+        """Adds a batch.
+
+        Args:
+            index: position in the data set of each image, [B].
+            detections: "boxes" [B, N, 4] xyxy in pixels of the original images, "scores" [B, N],
+                "labels" [B, N] of the data set, "count" [B]; rows from count on are ignored, and
+                so are rows with label -1.
+        """
+        boxes, scores, labels, count = (
+            np.asarray(detections[key]) for key in ("boxes", "scores", "labels", "count")
+        )
+        for row, image in enumerate(int(i) for i in index):
+            if image in self._seen:
+                raise ValueError(f"image {image} of {self._dataset.name} was added twice")
+            self._seen.add(image)
+            keep = np.flatnonzero(labels[row, : count[row]] >= 0)
+            self._image.append(np.full(len(keep), image, np.int64))
+            self._boxes.append(boxes[row, keep].astype(np.float64))
+            self._scores.append(scores[row, keep].astype(np.float64))
+            self._labels.append(labels[row, keep].astype(np.int64))
+
+    def result(self) -> dict[str, float]:
+        """The twelve COCO numbers (`METRICS`) and "AP/<class>" for each class.
+
+        0–1; -1 where the data set has no ground truth of that size or class.
+        """
+        truth, found = self._ground_truth(), self._found()
+        labels = list(range(len(self._dataset.class_names)))
+        images = list(range(len(self._dataset)))
+        stats, precision = _BACKENDS[self._backend](truth, found, images, labels)
+        metrics = dict(zip(METRICS, map(float, stats), strict=True))
+        for label, name in enumerate(self._dataset.class_names):
+            values = precision[:, :, label, 0, -1]
+            values = values[values > -1]
+            metrics[f"AP/{name}"] = float(values.mean()) if values.size else -1.0
+        return metrics
+
+    def detections(self) -> list[dict[str, Any]]:
+        """The detections as the COCO server takes them: original image and category ids, xywh."""
+        image_ids, class_ids = self._dataset.image_ids, self._dataset.class_ids
+        return [
+            {
+                "image_id": _plain(image_ids[row["image_id"]]),
+                "category_id": _plain(class_ids[row["category_id"]]),
+                "bbox": [round(value, 2) for value in row["bbox"]],
+                "score": round(row["score"], 5),
+            }
+            for row in self._found()
+        ]
+
+    def _ground_truth(self) -> list[dict[str, Any]]:
+        data = self._dataset
+        image = np.repeat(np.arange(len(data)), np.diff(data.box_offsets))
+        rows = _rows(image, data.boxes, data.labels)
+        for row, area, is_crowd in zip(rows, data.areas, data.is_crowd, strict=True):
+            row.update(area=float(area), iscrowd=int(is_crowd), ignore=int(is_crowd))
+        return rows
+
+    def _found(self) -> list[dict[str, Any]]:
+        if not self._image:
+            return []
+        rows = _rows(*map(np.concatenate, (self._image, self._boxes, self._labels)))
+        for row, score in zip(rows, np.concatenate(self._scores), strict=True):
+            row.update(score=float(score), area=row["bbox"][2] * row["bbox"][3], iscrowd=0)
+        return rows
+
+
+class Evaluation:
+    """Measures one detector on one data set, as often as wanted, with one compiled function.
+
+    Args:
+        model: a `Detector`; its weights at the time of `run` are the ones measured.
+        dataset: `DetectionDataset`; its classes must be classes of the model.
+        batch_size: images per step; a last, smaller batch is filled up with empty images.
+    """
+
+    def __init__(self, model: Any, dataset: Any, batch_size: int = 8):
+        if batch_size < 1:
+            raise UserError(f"the evaluation's batch size must be at least 1, got {batch_size}")
+        if not len(dataset):
+            raise UserError(f"data set {dataset.name} has no images to evaluate on")
+        self._label_map = label_map(model, dataset)
+        self._model = model
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._detect = _compile(model, batch_size)
+
+    def run(self, progress: Callable[[int, int], None] | None = None) -> CocoEvaluator:
+        """The filled `CocoEvaluator`; `progress(done, total)` is called after each batch."""
+        from tfdet.data import pipeline
+
+        evaluator = CocoEvaluator(self._dataset)
+        batches = pipeline.eval_batches(
+            self._dataset, self._model.image_size, self._batch_size, self._model.pad_value
+        )
+        done = 0
+        for images, targets in batches:
+            index = np.asarray(targets["index"])
+            inputs = (images, targets["scale"], targets["size"])
+            found = self._detect(*(_fill(x, self._batch_size) for x in inputs))
+            found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
+            found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
+            evaluator.add(index, found)
+            done += len(index)
+            if progress:
+                progress(done, len(self._dataset))
+        return evaluator
+
+
+def evaluate(
+    model: Any,
+    dataset: Any,
+    batch_size: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, float]:
+    """The COCO numbers of `model` on `dataset`, see `CocoEvaluator.result`.
+
+    Something that measures again and again keeps an `Evaluation`, which compiles only once.
+    """
+    return Evaluation(model, dataset, batch_size).run(progress).result()
+
+
+def label_map(model: Any, dataset: Any) -> np.ndarray:
+    """For each label of the model the data set's label, int64 [num_classes]; -1: not in the data.
+
+    Classes are matched by name, so that a model of many classes can be measured on some of them.
+    A model without names must have as many classes as the data set.
+    """
+    names = model.config.class_names
+    if not names:
+        if model.num_classes != len(dataset.class_names):
+            raise UserError(
+                f"the model has {model.num_classes} classes without names, data set "
+                f"{dataset.name} has {len(dataset.class_names)}; use a model made for this data"
+            )
+        return np.arange(model.num_classes)
+    missing = [name for name in dataset.class_names if name not in names]
+    if missing:
+        raise UserError(
+            f"class {missing[0]!r} of data set {dataset.name} is not among the model's "
+            f"{len(names)} classes ({_shorten(names)}); use a model made for this data"
+        )
+    position = {name: label for label, name in enumerate(dataset.class_names)}
+    return np.asarray([position.get(name, -1) for name in names])
+
+
+def format_table(metrics: Mapping[str, float]) -> str:
+    """The numbers as a table for people, in percent; "-" where there is no ground truth."""
+    lines = [f"{name:<9} {_percent(metrics[name])}  {note}" for name, note in METRICS.items()]
+    classes = [name for name in metrics if name.startswith("AP/")]
+    width = max((len(name) - 3 for name in classes), default=0)
+    lines += ["", "AP of each class"]
+    lines += [f"{name[3:]:<{width}} {_percent(metrics[name])}" for name in classes]
+    return "\n".join(lines)
+
+
+def _compile(model: Any, batch_size: int) -> Callable[..., dict[str, Any]]:
+    import tensorflow as tf
+
+    from tfdet.detectors.base import to_original
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([batch_size, *model.image_size, 3], tf.float32),
+            tf.TensorSpec([batch_size], tf.float32),
+            tf.TensorSpec([batch_size, 2], tf.int32),
+        ]
+    )
+    def detect(images, scale, size):
+        raw = model(images, training=False)
+        found = model.decode(raw, model.image_size)
+        return to_original(found, scale, (size[:, 0], size[:, 1]))
+
+    return detect
+
+
+def _fill(array: Any, batch_size: int) -> np.ndarray:
+    array = np.asarray(array)
+    missing = batch_size - len(array)
+    if not missing:
+        return array
+    # Ones: a fill image of scale 0 or size 0 would divide by zero.
+    return np.concatenate([array, np.ones((missing, *array.shape[1:]), array.dtype)])
+
+
+def _rows(image: np.ndarray, boxes_xyxy: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()
+    columns = zip(image.tolist(), labels.tolist(), boxes_xywh, strict=True)
+    return [
+        # Ids from 1: COCOeval takes a match with the annotation of id 0 for no match.
+        {"id": i, "image_id": image_id, "category_id": label, "bbox": box}
+        for i, (image_id, label, box) in enumerate(columns, 1)
+    ]
+
+
+def _pycocotools(truth: list, found: list, images: list, labels: list) -> tuple[Any, np.ndarray]:
+    import contextlib
+    import io
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(
+            _index(COCO, truth, images, labels), _index(COCO, found, images, labels), "bbox"
+        )
+        return _accumulate(evaluation)
+
+
+def _faster_coco_eval(
+    truth: list, found: list, images: list, labels: list
+) -> tuple[Any, np.ndarray]:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    evaluation = COCOeval_faster(
+        _index(COCO, truth, images, labels), _index(COCO, found, images, labels), "bbox"
+    )
+    return _accumulate(evaluation)
+
+
+def _index(coco_class: Any, rows: list, images: list, labels: list) -> Any:
+    # Not loadRes: it fails on an empty list and hides images that have no detection.
+    coco = coco_class()
+    coco.dataset = {
+        "images": [{"id": i} for i in images],
+        "categories": [{"id": i, "name": str(i)} for i in labels],
+        "annotations": rows,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _accumulate(evaluation: Any) -> tuple[Any, np.ndarray]:
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation.stats[: len(METRICS)], evaluation.eval["precision"]
+
+
+_BACKENDS = {"pycocotools": _pycocotools, "faster-coco-eval": _faster_coco_eval}
+
+
+def _best_backend() -> str:
+    return "faster-coco-eval" if importlib.util.find_spec("faster_coco_eval") else "pycocotools"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _percent(value: float) -> str:
+    return "    -" if value < 0 else f"{100 * value:5.1f}"
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
