@@ -1,0 +1,102 @@
+"""Which anchor is responsible for which object."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from tfdet.ops import boxes as box_ops
+from tfdet.ops.gather import gather_rows
+
+
+class Assignment(NamedTuple):
+    """What each anchor should predict.
+
+    Attributes:
+        labels: [B, K] int32, -1 = background.
+        boxes: [B, K, 4] float32 xyxy, the matched object; 0 for background.
+    """
+
+    labels: Any
+    boxes: Any
+
+
+def assign(anchors, boxes, labels, is_crowd=None, positive_iou: float = 0.5) -> Assignment:
+    """Matches anchors to objects by IoU, as EfficientDet does.
+
+    An anchor takes the object with the largest IoU if that is at least `positive_iou`; it is
+    background otherwise. Then every object takes its own best anchor, whatever the IoU, so that no
+    object that touches an anchor is left out. Ties go to the first anchor and the first object.
+
+    Args:
+        anchors: [K, 4] float32 xyxy.
+        boxes: [B, M, 4] float32 xyxy in the same pixels.
+        labels: [B, M] int32, -1 = padding.
+        is_crowd: [B, M] bool; these boxes are left out (their anchors count as background).
+            None keeps all.
+        positive_iou: smallest IoU of a positive anchor.
+
+    Boxes that are empty, not finite, or away from every anchor are never assigned.
+    """
+    is_object = _is_object(boxes, labels, is_crowd)
+    boxes = ops.where(is_object[..., None], boxes, 0.0)
+    best_iou, match, best_anchor = _match(anchors, boxes, is_object)
+    match = ops.where(best_iou >= positive_iou, match, 0)
+    forced = _forced(best_anchor, ops.shape(match))
+    match = ops.where(forced > 0, forced, match)
+    # Row 0 of the tables is the background, so that every anchor can look up its match.
+    table = ops.pad(boxes, ((0, 0), (1, 0), (0, 0)))
+    label_table = ops.pad(ops.cast(labels, "int32") + 1, ((0, 0), (1, 0))) - 1
+    return Assignment(gather_rows(label_table, match), gather_rows(table, match))
+
+
+def _is_object(boxes, labels, is_crowd):
+    """[B, M] bool: True for boxes that can be learnt."""
+    is_object = (labels >= 0) & ops.all(ops.isfinite(boxes), axis=-1)
+    is_object &= (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    return is_object if is_crowd is None else is_object & ~is_crowd
+
+
+def _match(anchors, boxes, is_object):
+    """One pass over the objects -> (best IoU [B, K], its object + 1 [B, K], best anchor [B, M]).
+
+    The loop stops after the last object of the batch: padding, usually nine tenths of M, costs
+    nothing, and memory stays at a few [B, K] maps where an IoU matrix would need M of them.
+    `best anchor` is -1 for padding and for objects that touch no anchor.
+    """
+    batch, slots = ops.shape(boxes)[0], boxes.shape[1]
+    anchor_sides = box_ops.sides(ops.convert_to_tensor(anchors, "float32"))
+    slot_index = ops.arange(slots, dtype="int32")
+    count = ops.max(ops.where(is_object, slot_index + 1, 0), initial=0)
+
+    def step(slot, best_iou, match, best_anchor):
+        iou = box_ops.overlap(
+            anchor_sides, box_ops.sides(ops.take(boxes, slot, axis=1)[:, None])
+        )  # [B, K]
+        match = ops.where(iou > best_iou, slot + 1, match)
+        anchor = ops.cast(ops.argmax(iou, axis=1), "int32")
+        anchor = ops.where(ops.max(iou, axis=1) > 0, anchor, -1)
+        best_anchor = ops.where(slot_index == slot, anchor[:, None], best_anchor)
+        return slot + 1, ops.maximum(iou, best_iou), match, best_anchor
+
+    shape = (batch, anchors.shape[0])
+    start = (
+        ops.zeros((), "int32"),
+        ops.zeros(shape, "float32"),
+        ops.zeros(shape, "int32"),
+        ops.full((batch, slots), -1, "int32"),
+    )
+    return ops.while_loop(lambda slot, *_: slot < count, step, start)[1:]
+
+
+def _forced(best_anchor, shape):
+    """[B, K] int32: object + 1 where an object claims its best anchor, else 0."""
+    batch, slots = ops.shape(best_anchor)[0], best_anchor.shape[1]
+    slot_index = ops.arange(slots, dtype="int32")
+    same = best_anchor[:, :, None] == best_anchor[:, None, :]  # [B, M, M]
+    is_earlier = slot_index[None, :] < slot_index[:, None]
+    wins = (best_anchor >= 0) & ~ops.any(same & is_earlier, axis=-1)
+    # Each anchor has one winner; the losers add 0, so that summing duplicates is harmless.
+    claim = ops.where(wins, slot_index + 1, 0)
+    image = ops.broadcast_to(ops.arange(batch, dtype="int32")[:, None], ops.shape(best_anchor))
+    index = ops.stack([image, ops.maximum(best_anchor, 0)], axis=-1)
+    return ops.scatter(ops.reshape(index, (-1, 2)), ops.reshape(claim, (-1,)), shape)

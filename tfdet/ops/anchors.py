@@ -1,0 +1,124 @@
+"""Anchor boxes of a feature pyramid, as NumPy constants."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from tfdet.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchorConfig:
+    """Which anchors every cell of a pyramid has (EfficientDet's, https://arxiv.org/abs/1911.09070).
+
+    Attributes:
+        min_level, max_level: finest and coarsest level; level l has stride 2^l.
+        num_scales: anchor sizes per octave.
+        aspect_ratios: width / height, or pairs (width factor, height factor).
+        anchor_scale: size of the smallest anchor in strides; one number or one per level.
+    """
+
+    min_level: int = 3
+    max_level: int = 7
+    num_scales: int = 3
+    aspect_ratios: tuple[float | tuple[float, float], ...] = (1.0, 2.0, 0.5)
+    anchor_scale: float | tuple[float, ...] = 4.0
+
+    def __post_init__(self):
+        if not 1 <= self.min_level <= self.max_level:
+            raise UserError(
+                "expected 1 <= min_level <= max_level, got "
+                f"min_level={self.min_level}, max_level={self.max_level}"
+            )
+        if self.num_scales < 1 or not self.aspect_ratios:
+            raise UserError(
+                "expected at least one scale and one aspect ratio, got "
+                f"num_scales={self.num_scales}, aspect_ratios={self.aspect_ratios}"
+            )
+        # Lists (from YAML or JSON) become tuples, so that equal configs are equal and hashable.
+        ratios = tuple(tuple(r) if isinstance(r, list | tuple) else r for r in self.aspect_ratios)
+        object.__setattr__(self, "aspect_ratios", ratios)
+        if isinstance(self.anchor_scale, list | tuple):
+            object.__setattr__(self, "anchor_scale", tuple(self.anchor_scale))
+            if len(self.anchor_scale) != self.num_levels:
+                raise UserError(
+                    f"expected one anchor_scale or one for each of {self.num_levels} levels, "
+                    f"got {len(self.anchor_scale)}: {self.anchor_scale}"
+                )
+
+    @property
+    def num_levels(self) -> int:
+        return self.max_level - self.min_level + 1
+
+    @property
+    def anchors_per_cell(self) -> int:
+        return self.num_scales * len(self.aspect_ratios)
+
+    def level_scale(self, level: int) -> float:
+        """`anchor_scale` of one level."""
+        if isinstance(self.anchor_scale, tuple):
+            return self.anchor_scale[level - self.min_level]
+        return self.anchor_scale
+
+
+def level_sizes(
+    image_size: tuple[int, int], min_level: int, max_level: int
+) -> tuple[tuple[int, int], ...]:
+    """(height, width) of each level's map: the image halved `level` times, rounded up each time."""
+    sizes = [tuple(int(side) for side in image_size)]
+    for _ in range(max_level):
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return tuple(sizes[min_level:])
+
+
+def anchor_counts(config: AnchorConfig, image_size: tuple[int, int]) -> tuple[int, ...]:
+    """Number of anchors on each level, finest first."""
+    sizes = level_sizes(image_size, config.min_level, config.max_level)
+    return tuple(height * width * config.anchors_per_cell for height, width in sizes)
+
+
+def anchors(config: AnchorConfig, image_size: tuple[int, int]) -> np.ndarray:
+    """All anchors [K, 4] xyxy float32 for an image of size (height, width).
+
+    Ordered by level, y, x, scale, ratio. Not clipped to the image. Any image size works: strides
+    are image size / map size and may be fractions. The array is shared and read-only.
+    """
+    return _anchors(config, (int(image_size[0]), int(image_size[1])))
+
+
+@functools.lru_cache(maxsize=32)
+def _anchors(config: AnchorConfig, image_size: tuple[int, int]) -> np.ndarray:
+    sizes = level_sizes(image_size, config.min_level, config.max_level)
+    levels = range(config.min_level, config.max_level + 1)
+    parts = [
+        _level_anchors(config, level, size, image_size)
+        for level, size in zip(levels, sizes, strict=True)
+    ]
+    boxes = np.concatenate(parts).astype(np.float32)
+    boxes.setflags(write=False)
+    return boxes
+
+
+def _level_anchors(config, level, map_size, image_size) -> np.ndarray:
+    """Anchors of one level [height * width * A, 4] xyxy, float64."""
+    stride_y, stride_x = (side / cells for side, cells in zip(image_size, map_size, strict=True))
+    shapes = _cell_shapes(config, level) * np.array([stride_x, stride_y])  # [A, 2] width, height
+    y = (np.arange(map_size[0]) + 0.5) * stride_y
+    x = (np.arange(map_size[1]) + 0.5) * stride_x
+    grid_y, grid_x = np.meshgrid(y, x, indexing="ij")
+    centers = np.stack([grid_x, grid_y], axis=-1)[:, :, None]  # [H, W, 1, 2]
+    boxes = np.concatenate([centers - shapes / 2, centers + shapes / 2], axis=-1)  # [H, W, A, 4]
+    return boxes.reshape(-1, 4)
+
+
+def _cell_shapes(config: AnchorConfig, level: int) -> np.ndarray:
+    """(width, height) in strides of one cell's anchors, [A, 2]; scale outside, ratio inside."""
+    shapes = []
+    for octave in range(config.num_scales):
+        base = config.level_scale(level) * 2 ** (octave / config.num_scales)
+        for ratio in config.aspect_ratios:
+            wide, high = ratio if isinstance(ratio, tuple) else (ratio**0.5, ratio**-0.5)
+            shapes.append((base * wide, base * high))
+    return np.array(shapes)

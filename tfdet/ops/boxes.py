@@ -1,0 +1,106 @@
+"""Box arithmetic in xyxy pixels (left, top, right, bottom), float32, on any Keras backend."""
+
+from typing import Any, NamedTuple
+
+from keras import ops
+
+# Smallest height or width that the box code sees: keeps the logarithm finite (published value).
+_MIN_SIZE = 1e-8
+
+
+class Sides(NamedTuple):
+    """The four sides and the area of boxes [..., 4] as five contiguous tensors [...].
+
+    Loops that compare one box with many split the many only once.
+    """
+
+    left: Any
+    top: Any
+    right: Any
+    bottom: Any
+    area: Any
+
+
+def sides(boxes_xyxy, border: float = 0.0) -> Sides:
+    """Splits boxes [..., 4]; `border` is added to width and height (1 = inclusive pixels)."""
+    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    width = ops.maximum(right - left + border, 0.0)
+    height = ops.maximum(bottom - top + border, 0.0)
+    return Sides(left, top, right, bottom, width * height)
+
+
+def area(boxes_xyxy):
+    """Area of boxes [..., 4] -> [...]; 0 where right < left or bottom < top."""
+    return sides(boxes_xyxy).area
+
+
+def intersection(a: Sides, b: Sides, border: float = 0.0):
+    """Common area of boxes whose sides broadcast against each other."""
+    width = ops.minimum(a.right, b.right) - ops.maximum(a.left, b.left) + border
+    height = ops.minimum(a.bottom, b.bottom) - ops.maximum(a.top, b.top) + border
+    return ops.maximum(width, 0.0) * ops.maximum(height, 0.0)
+
+
+def overlap(a: Sides, b: Sides, border: float = 0.0):
+    """IoU of boxes whose sides broadcast against each other; 0 where the union is empty."""
+    shared = intersection(a, b, border)
+    return shared / ops.maximum(a.area + b.area - shared, _MIN_SIZE)
+
+
+def iou(boxes_a, boxes_b):
+    """IoU of every pair: [..., N, 4] and [..., M, 4] -> [..., N, M]; 0 for empty boxes."""
+    return overlap(sides(boxes_a[..., :, None, :]), sides(boxes_b[..., None, :, :]))
+
+
+def clip(boxes_xyxy, image_size: tuple[int, int]):
+    """Boxes [..., 4] cut at the borders of an image of size (height, width)."""
+    height, width = image_size
+    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    return ops.stack(
+        [
+            ops.clip(left, 0.0, float(width)),
+            ops.clip(top, 0.0, float(height)),
+            ops.clip(right, 0.0, float(width)),
+            ops.clip(bottom, 0.0, float(height)),
+        ],
+        axis=-1,
+    )
+
+
+def _centers(boxes_xyxy):
+    """(y centre, x centre, height, width) of boxes [..., 4]."""
+    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    return (top + bottom) * 0.5, (left + right) * 0.5, bottom - top, right - left
+
+
+def encode(boxes_xyxy, anchors_xyxy):
+    """Codes (ty, tx, th, tw) of boxes relative to anchors, [..., 4]; the inverse of `decode`.
+
+    Sizes below 1e-8 pixels count as 1e-8, so that empty boxes give finite codes.
+    """
+    y, x, height, width = _centers(boxes_xyxy)
+    anchor_y, anchor_x, anchor_height, anchor_width = _centers(anchors_xyxy)
+    anchor_height = ops.maximum(anchor_height, _MIN_SIZE)
+    anchor_width = ops.maximum(anchor_width, _MIN_SIZE)
+    return ops.stack(
+        [
+            (y - anchor_y) / anchor_height,
+            (x - anchor_x) / anchor_width,
+            ops.log(ops.maximum(height, _MIN_SIZE) / anchor_height),
+            ops.log(ops.maximum(width, _MIN_SIZE) / anchor_width),
+        ],
+        axis=-1,
+    )
+
+
+def decode(codes, anchors_xyxy):
+    """Boxes xyxy [..., 4] of codes (ty, tx, th, tw) relative to anchors.
+
+    The exponential is not clamped: a wild code gives an infinite box, which post-processing drops.
+    """
+    anchor_y, anchor_x, anchor_height, anchor_width = _centers(anchors_xyxy)
+    y = codes[..., 0] * anchor_height + anchor_y
+    x = codes[..., 1] * anchor_width + anchor_x
+    half_height = ops.exp(codes[..., 2]) * anchor_height * 0.5
+    half_width = ops.exp(codes[..., 3]) * anchor_width * 0.5
+    return ops.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)

@@ -1,0 +1,155 @@
+"""Non-maximum suppression, hard and soft, batched, on any Keras backend."""
+
+import dataclasses
+
+from keras import ops
+
+from tfdet.errors import UserError
+from tfdet.ops import boxes as box_ops
+from tfdet.ops.gather import gather_rows
+
+# What None means, per method (EfficientDet's post-processing). A missing key has no meaning there.
+_DEFAULTS = {
+    "hard": {"iou_threshold": 0.5, "score_threshold": 0.0},
+    "diou": {"iou_threshold": 0.5, "score_threshold": 0.0},
+    "linear": {"iou_threshold": 0.3, "score_threshold": 0.001},
+    "gaussian": {"sigma": 0.5, "score_threshold": 0.001},
+}
+_MODES = ("per_class", "global")
+
+
+@dataclasses.dataclass(frozen=True)
+class NMSConfig:
+    """How overlapping detections are thinned out.
+
+    Attributes:
+        method: what happens to a box that overlaps a better one. "hard" drops it above
+            `iou_threshold`; "diou" does so by IoU minus the relative distance of the centres
+            (https://arxiv.org/abs/1911.08287); "linear" multiplies its score by 1 - IoU above
+            `iou_threshold`, "gaussian" by exp(-IoU^2 / sigma)
+            (https://arxiv.org/abs/1704.04503).
+        mode: "per_class": only boxes of the same class compete; "global": all do.
+        iou_threshold: None = 0.5 (hard, diou), 0.3 (linear).
+        score_threshold: scores must be greater. None = 0 (hard, diou), 0.001 (linear, gaussian).
+        sigma: None = 0.5. This is the paper's; TensorFlow's `soft_nms_sigma` is half of it.
+        max_candidates: (anchor, class) pairs that take part, by score; 0 = the best class of
+            every anchor.
+        max_detections: most detections per image.
+        inclusive_pixels: count right and bottom pixels in (width = right - left + 1), as the NumPy
+            variants of EfficientDet do.
+
+    The defaults are EfficientDet's evaluation: gaussian, per class, on the best 5000 pairs. Its
+    serving default is `mode="global", max_candidates=0`.
+    """
+
+    method: str = "gaussian"
+    mode: str = "per_class"
+    iou_threshold: float | None = None
+    score_threshold: float | None = None
+    sigma: float | None = None
+    max_candidates: int = 5000
+    max_detections: int = 100
+    inclusive_pixels: bool = False
+
+    def __post_init__(self):
+        if self.method not in _DEFAULTS:
+            raise UserError(f"expected an NMS method of {list(_DEFAULTS)}, got {self.method!r}")
+        if self.mode not in _MODES:
+            raise UserError(f"expected an NMS mode of {list(_MODES)}, got {self.mode!r}")
+        for key in ("iou_threshold", "sigma"):
+            if getattr(self, key) is not None and key not in _DEFAULTS[self.method]:
+                raise UserError(
+                    f"NMS method {self.method!r} has no {key}, got {getattr(self, key)}; "
+                    f"leave it out or choose another method"
+                )
+        if self.score_threshold is not None and self.score_threshold < 0:
+            raise UserError(f"expected score_threshold >= 0, got {self.score_threshold}")
+        if self.iou_threshold is not None and not 0 <= self.iou_threshold <= 1:
+            raise UserError(f"expected iou_threshold between 0 and 1, got {self.iou_threshold}")
+        if self.sigma is not None and self.sigma <= 0:
+            raise UserError(f"expected sigma > 0, got {self.sigma}")
+        if self.max_candidates < 0 or self.max_detections < 1:
+            raise UserError(
+                "expected max_candidates >= 0 and max_detections >= 1, got "
+                f"{self.max_candidates} and {self.max_detections}"
+            )
+
+    def value(self, key: str) -> float:
+        """A threshold, or the method's published one where it is None."""
+        given = getattr(self, key)
+        return _DEFAULTS[self.method][key] if given is None else given
+
+
+def non_max_suppression(boxes_xyxy, scores, labels, config: NMSConfig):
+    """Picks the best detections of every image, greedily by score.
+
+    Args:
+        boxes_xyxy: [B, N, 4] float32.
+        scores: [B, N] float32 >= 0.
+        labels: [B, N] int32.
+        config: method and limits.
+
+    Returns:
+        (index [B, M] int32 into N, score [B, M] float32 after softening, count [B] int32), M =
+        `max_detections`, scores descending; rows from `count` on have index 0 and score 0. Equal
+        scores keep the order of the input. Candidates with a coordinate or score that is not
+        finite are never picked.
+
+    All images advance together, one detection per turn; the loop ends when no image has a
+    candidate above the threshold. Comparing labels keeps classes apart exactly, where shifting
+    boxes by class would round their coordinates.
+    """
+    border = 1.0 if config.inclusive_pixels else 0.0
+    threshold = config.value("score_threshold")
+    count = config.max_detections
+    is_usable = ops.all(ops.isfinite(boxes_xyxy), axis=-1) & ops.isfinite(scores)
+    boxes_xyxy = ops.where(is_usable[..., None], boxes_xyxy, 0.0)
+    candidates = box_ops.sides(boxes_xyxy, border)  # [B, N] each
+    live = ops.where(is_usable & (scores > threshold), scores, 0.0)
+    order = ops.arange(boxes_xyxy.shape[1], dtype="int32")
+    turns = ops.arange(count, dtype="int32")
+
+    def is_busy(turn, live, index, picked):
+        return (turn < count) & ops.any(live > 0)
+
+    def pick(turn, live, index, picked):
+        best = ops.cast(ops.argmax(live, axis=1), "int32")[:, None]  # [B, 1]
+        score = ops.max(live, axis=1, keepdims=True)
+        chosen = box_ops.sides(gather_rows(boxes_xyxy, best), border)
+        factor = _factor(candidates, chosen, config, border)
+        if config.mode == "per_class":
+            factor = ops.where(labels == gather_rows(labels, best), factor, 1.0)
+        live = ops.where(order == best, 0.0, live * factor)
+        live = ops.where(live > threshold, live, 0.0)
+        is_turn = turns == turn
+        return turn + 1, live, ops.where(is_turn, best, index), ops.where(is_turn, score, picked)
+
+    shape = (ops.shape(scores)[0], count)
+    start = (ops.zeros((), "int32"), live, ops.zeros(shape, "int32"), ops.zeros(shape, "float32"))
+    _, _, index, picked = ops.while_loop(is_busy, pick, start)
+    is_detection = picked > 0
+    index = ops.where(is_detection, index, 0)
+    return index, picked, ops.sum(ops.cast(is_detection, "int32"), axis=1)
+
+
+def _factor(candidates, chosen, config: NMSConfig, border: float):
+    """What the scores of `candidates` [B, N] are multiplied by because of `chosen` [B, 1]."""
+    overlap = box_ops.overlap(candidates, chosen, border)
+    if config.method == "gaussian":
+        return ops.exp(ops.square(overlap) * (-1.0 / config.value("sigma")))
+    threshold = config.value("iou_threshold")
+    if config.method == "linear":
+        return ops.where(overlap > threshold, 1.0 - overlap, 1.0)
+    if config.method == "diou":
+        overlap -= _relative_distance(candidates, chosen, border)
+    return ops.where(overlap > threshold, 0.0, 1.0)
+
+
+def _relative_distance(a, b, border: float):
+    """Squared distance of the centres over the squared diagonal of the enclosing box."""
+    x = (a.left + a.right - b.left - b.right) * 0.5
+    y = (a.top + a.bottom - b.top - b.bottom) * 0.5
+    width = ops.maximum(a.right, b.right) - ops.minimum(a.left, b.left) + border
+    height = ops.maximum(a.bottom, b.bottom) - ops.minimum(a.top, b.top) + border
+    diagonal = ops.square(width) + ops.square(height)
+    return (ops.square(x) + ops.square(y)) / ops.maximum(diagonal, 1e-8)
