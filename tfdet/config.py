@@ -1,0 +1,271 @@
+"""Recipes: one YAML file that says which model is trained, on what, how, and how it is measured.
+
+    model: {name: efficientdet-d0, image_size: [512, 512]}
+    data: {train: "coco:train.json:train2017", val: "coco:val.json:val2017"}
+    train: {batch_size: 64, num_epochs: 300, learning_rate: 0.08}
+    eval: {interval: 5}
+
+Every key has a default, and an unknown key is an error that names the nearest known one. `model` is
+the name of a registered model and changes to its own configuration.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import yaml
+
+from tfdet import records
+from tfdet.data import augment as augment_lib
+from tfdet.errors import UserError
+
+DEFAULT_MODEL = "efficientdet-d0"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What is trained and measured on.
+
+    Attributes:
+        train, val: data sets, as `--data` takes them.
+        augment: what is done to training images.
+        max_boxes: ground-truth boxes kept per training image; the first ones are.
+    """
+
+    train: str = ""
+    val: str = ""
+    augment: augment_lib.AugmentConfig = augment_lib.AugmentConfig()
+    max_boxes: int = 100
+
+    def __post_init__(self) -> None:
+        _check_at_least(self, "data", max_boxes=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained; the defaults are the published EfficientDet schedule.
+
+    Attributes:
+        batch_size: images per step, over all replicas and workers.
+        num_epochs: passes over the training data.
+        optimizer: "sgd" or "adam"; `momentum` is SGD's momentum or Adam's beta_1.
+        learning_rate: peak rate at a batch of `learning_rate_batch` images; it is scaled in
+            proportion to `batch_size`, and `warmup_init` with it.
+        warmup_init, warmup_epochs: the rate rises in a line from `warmup_init` to the peak.
+        schedule: what follows: "cosine", "stepwise", "polynomial" or "constant".
+        decay_epochs: "stepwise" divides the rate by 10 at the start of each of these epochs.
+        polynomial_power: exponent of "polynomial".
+        clip_gradients_norm: each gradient is clipped to this norm, then all of them together;
+            0 clips nothing.
+        ema_decay: decay of the weights' moving average, which is what is measured and exported;
+            0 keeps none.
+        mixed_precision: "float16" (with dynamic loss scaling), "bfloat16", or "" for float32.
+        frozen: variables whose path begins with a match of this expression are not trained; for
+            example "backbone|neck".
+        pretrained: weights to start from: a folder that tfdet-train wrote or a .weights.h5 file.
+        strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"
+            for the machines that TF_CONFIG lists.
+        seed: of weights, data order and augmentation.
+        deterministic: only operations that give the same bits each time.
+        save_seconds: the state from which a killed run goes on is written this often.
+    """
+
+    batch_size: int = 64
+    num_epochs: int = 300
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = 0.9
+    learning_rate: float = 0.08
+    learning_rate_batch: int = 64
+    warmup_init: float = 0.008
+    warmup_epochs: float = 1.0
+    schedule: Literal["cosine", "stepwise", "polynomial", "constant"] = "cosine"
+    decay_epochs: tuple[float, ...] = (200.0, 250.0)
+    polynomial_power: float = 0.9
+    clip_gradients_norm: float = 10.0
+    ema_decay: float = 0.9998
+    mixed_precision: Literal["", "float16", "bfloat16"] = ""
+    frozen: str = ""
+    pretrained: str = ""
+    strategy: Literal["", "mirrored", "multi_worker"] = ""
+    seed: int = 0
+    deterministic: bool = False
+    save_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=1)
+        _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
+        _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)
+        for name in ("momentum", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"train.{name} must be in [0, 1), got {getattr(self, name)}")
+        if self.warmup_epochs >= self.num_epochs:
+            raise UserError(
+                f"train.warmup_epochs must be below train.num_epochs={self.num_epochs}, "
+                f"got {self.warmup_epochs:g}"
+            )
+        if list(self.decay_epochs) != sorted(self.decay_epochs):
+            raise UserError(f"train.decay_epochs must rise, got {list(self.decay_epochs)}")
+        try:
+            re.compile(self.frozen)
+        except re.error as error:
+            raise UserError(f"train.frozen is not a regular expression: {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """When and how the model is measured while it is trained.
+
+    Attributes:
+        interval: epochs between two measurements; the last epoch is always measured.
+        batch_size: images per step.
+        pictures: validation images drawn with their detections each time; 0 draws none.
+    """
+
+    interval: int = 5
+    batch_size: int = 8
+    pictures: int = 6
+
+    def __post_init__(self) -> None:
+        _check_at_least(self, "eval", interval=1, batch_size=1, pictures=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run.
+
+    Attributes:
+        model: {"name": registered name, **changes to its configuration}.
+        data: the data sets.
+        train: the schedule.
+        eval: the measurements.
+    """
+
+    model: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": DEFAULT_MODEL})
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
+
+    def __post_init__(self) -> None:
+        self.model_config()
+
+    def model_config(self) -> Any:
+        """The model's full configuration; raises `UserError` on a key that it does not have."""
+        from tfdet import registry
+
+        changes = {key: value for key, value in self.model.items() if key != "name"}
+        return registry.config(self.model.get("name", DEFAULT_MODEL), **changes)
+
+
+def load_recipe(path: str | pathlib.Path) -> Recipe:
+    """Reads a recipe from a YAML file."""
+    return records.from_dict(Recipe, _read_yaml(path))
+
+
+def save_recipe(recipe: Recipe, path: str | pathlib.Path) -> None:
+    """Writes `recipe` as YAML that `load_recipe` reads back, without ever leaving half a file."""
+    from tfdet.training import atomic
+
+    text = yaml.safe_dump(records.to_dict(recipe), sort_keys=False, allow_unicode=True, width=100)
+    atomic.write_text(path, text)
+
+
+def make_recipe(hparams: Iterable[str] = (), changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The default recipe, changed by each of `hparams` in turn and by `changes` at the end.
+
+    Args:
+        hparams: each a path to a YAML file or "train.learning_rate=0.01,model.name=...".
+        changes: dotted keys ("train.batch_size") and values.
+    """
+    data: dict[str, Any] = {}
+    for item in hparams:
+        if item.endswith((".yaml", ".yml")):
+            part = _read_yaml(item)
+        else:
+            part = records.nest(parse_assignments(item))
+        data = records.merge(data, part)
+    return records.from_dict(Recipe, records.merge(data, records.nest(changes or {})))
+
+
+def parse_assignments(text: str) -> dict[str, Any]:
+    """Reads "a.b=1,c=[1, 2],d=text" as {"a.b": 1, "c": [1, 2], "d": "text"}.
+
+    Values are YAML; commas within brackets or quotes belong to the value.
+    """
+    assignments = {}
+    for part in _split_at_commas(text):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip():
+            raise UserError(
+                f"hparams must be a .yaml file or key=value pairs with commas between, got {part!r}"
+            )
+        try:
+            assignments[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"the value of {key.strip()} cannot be read: {value!r}") from None
+    return assignments
+
+
+def differences(ours: Recipe, theirs: Recipe) -> list[str]:
+    """Dotted keys whose values differ between two recipes, each with both values."""
+    ours_flat = dict(_flatten(records.to_dict(ours)))
+    theirs_flat = dict(_flatten(records.to_dict(theirs)))
+    keys = dict.fromkeys([*ours_flat, *theirs_flat])
+    return [
+        f"{key}: {ours_flat.get(key, 'unset')!r} here, {theirs_flat.get(key, 'unset')!r} there"
+        for key in keys
+        if ours_flat.get(key) != theirs_flat.get(key)
+    ]
+
+
+def _read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
+    try:
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"recipe {path} cannot be read: {error.strerror}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        raise UserError(f"recipe {path} is not YAML{line}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UserError(f"recipe {path} must have the sections model, data, train and eval")
+    return data
+
+
+def _split_at_commas(text: str) -> list[str]:
+    parts, start, depth, quote = [], 0, 0, ""
+    for i, char in enumerate(text):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "[{":
+            depth += 1
+        elif char in "]}":
+            depth -= 1
+        elif char == "," and depth == 0:
+            parts.append(text[start:i])
+            start = i + 1
+    parts.append(text[start:])
+    return [part for part in parts if part.strip()]
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_at_least(record: Any, where: str, **minima: float) -> None:
+    for name, minimum in minima.items():
+        if getattr(record, name) < minimum:
+            raise UserError(
+                f"{where}.{name} must be at least {minimum}, got {getattr(record, name)}"
+            )

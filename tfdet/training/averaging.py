@@ -1,0 +1,55 @@
+"""Moving averages of a model's weights, the weights that are measured and exported."""
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+class MovingAverages:
+    """Averages every weight of a model, batch-norm statistics included, with a ramp.
+
+    After step t (from 0) each average moves by `1 - min(decay, (1 + t) / (10 + t))` of its distance
+    to the weight. Keras's own average has no ramp and leaves the statistics out, with which the
+    published models cannot be reproduced.
+
+    Args:
+        model: a built model.
+        decay: the decay that the ramp ends at.
+    """
+
+    def __init__(self, model: keras.Model, decay: float):
+        self.decay = decay
+        self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
+        # Plain variables on purpose: one copy, on the first device, however many replicas train.
+        self.averages = [tf.Variable(read(v), trainable=False) for v in self.weights]
+
+    def update(self, step: int) -> None:
+        """Moves the averages after optimizer step `step`, counted from 0."""
+        decay = min(self.decay, (1.0 + step) / (10.0 + step))
+        self._move(tf.constant(1.0 - decay, "float32"))
+
+    @tf.function(reduce_retracing=True)
+    def _move(self, share: tf.Tensor) -> None:
+        for average, weight in zip(self.averages, self.weights, strict=True):
+            value = tf.convert_to_tensor(weight.value)
+            average.assign_add((value - average) * tf.cast(share, average.dtype))
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the model has the averaged weights; afterwards its own, bit for bit."""
+        own = [read(v) for v in self.weights]
+        try:
+            for weight, average in zip(self.weights, self.averages, strict=True):
+                weight.assign(average.numpy())
+            yield
+        finally:
+            for weight, value in zip(self.weights, own, strict=True):
+                weight.assign(value)
+
+
+def read(variable: keras.Variable) -> np.ndarray:
+    """The variable's value; under a strategy the value that all replicas agree on."""
+    return np.asarray(tf.convert_to_tensor(variable.value))

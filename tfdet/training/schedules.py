@@ -1,0 +1,121 @@
+"""Learning-rate schedules of the published recipes."""
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """A line from `warmup_init` to `peak`, then what the subclass's `decayed` gives.
+
+    Args:
+        peak: highest rate.
+        total_steps: length of the training.
+        warmup_steps: length of the line.
+        warmup_init: rate at step 0 when there is a warm-up.
+    """
+
+    def __init__(
+        self, peak: float, total_steps: int, warmup_steps: int = 0, warmup_init: float = 0.0
+    ):
+        super().__init__()
+        self.peak = peak
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+        self.warmup_init = warmup_init
+
+    def decayed(self, step: Any) -> Any:
+        """Rate at `step`, a float scalar, after the warm-up."""
+        raise NotImplementedError
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        share = step / max(self.warmup_steps, 1)
+        rising = self.warmup_init + share * (self.peak - self.warmup_init)
+        return ops.where(step < self.warmup_steps, rising, self.decayed(step))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "peak": self.peak,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "warmup_init": self.warmup_init,
+        }
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Constant(WarmUp):
+    """The peak rate after the warm-up."""
+
+    def decayed(self, step: Any) -> Any:
+        return ops.full_like(step, self.peak)
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Cosine(WarmUp):
+    """Half a cosine wave from the peak to 0.
+
+    The wave is counted from step 0 and is `total_steps - warmup_steps` long, as in the official
+    code: the rate drops a little at the end of the warm-up, and turns up again (to about 1e-6) in
+    the last `warmup_steps`.
+    """
+
+    def decayed(self, step: Any) -> Any:
+        length = max(self.total_steps - self.warmup_steps, 1)
+        return 0.5 * self.peak * (1.0 + ops.cos(math.pi * step / length))
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Stepwise(WarmUp):
+    """The peak rate, divided by 10 at each of `decay_steps`."""
+
+    def __init__(self, decay_steps: tuple[int, ...] = (), **kwargs: Any):
+        super().__init__(**kwargs)
+        self.decay_steps = tuple(decay_steps)
+
+    def decayed(self, step: Any) -> Any:
+        rate = ops.full_like(step, self.peak)
+        for i, decay_step in enumerate(self.decay_steps):
+            rate = ops.where(step >= decay_step, self.peak * 0.1 ** (i + 1), rate)
+        return rate
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay_steps": self.decay_steps}
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Polynomial(WarmUp):
+    """`peak * (1 - step / total_steps) ** power`."""
+
+    def __init__(self, power: float = 0.9, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.power = power
+
+    def decayed(self, step: Any) -> Any:
+        left = ops.clip(1.0 - step / self.total_steps, 0.0, 1.0)
+        return self.peak * ops.power(left, self.power)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "power": self.power}
+
+
+def make_schedule(config: Any, steps_per_epoch: int) -> WarmUp:
+    """The schedule that a recipe's `train` section asks for, scaled to its batch size."""
+    scale = config.batch_size / config.learning_rate_batch
+    common = {
+        "peak": config.learning_rate * scale,
+        "total_steps": config.num_epochs * steps_per_epoch,
+        "warmup_steps": int(config.warmup_epochs * steps_per_epoch),
+        # Unscaled, 0.008 would exceed the peak for batches of up to 6: a falling "warm-up".
+        "warmup_init": config.warmup_init * scale,
+    }
+    if config.schedule == "cosine":
+        return Cosine(**common)
+    if config.schedule == "stepwise":
+        steps = tuple(int(epoch * steps_per_epoch) for epoch in config.decay_epochs)
+        return Stepwise(decay_steps=steps, **common)
+    if config.schedule == "polynomial":
+        return Polynomial(power=config.polynomial_power, **common)
+    return Constant(**common)
