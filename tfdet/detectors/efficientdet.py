@@ -1,0 +1,264 @@
+"""EfficientDet D0 to D7x, lite0 to lite4 and lite3x: https://arxiv.org/abs/1911.09070."""
+
+import dataclasses
+from typing import Any, Literal
+
+import keras
+
+from tfdet import registry
+from tfdet.backbones.efficientnet import EfficientNet
+from tfdet.detectors.base import Detector
+from tfdet.detectors.postprocess import postprocess
+from tfdet.errors import UserError
+from tfdet.heads.retina import RetinaTower
+from tfdet.layers.batch_norm import Kind
+from tfdet.layers.fusion import Method
+from tfdet.layers.image_normalization import IMAGENET_MEAN, IMAGENET_STD, ImageNormalization
+from tfdet.losses.detection import LossConfig, dense_loss_terms
+from tfdet.necks.feature_network import FeatureNetwork, NodeStyle
+from tfdet.necks.topologies import FPNNode
+from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.nms import NMSConfig
+
+# Mean and standard deviation of the pixels 0-255, by name.
+_PIXELS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "lite": ((127.0,) * 3, (128.0,) * 3),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class EfficientDetConfig:
+    """All that makes an EfficientDet; the defaults are D0's.
+
+    Attributes:
+        image_size: (height, width) of the canvas; any size works.
+        num_classes: classes without background. The published models have 90, the range of
+            COCO's ids, ten of which are never used.
+        class_names, class_ids: a name and the data set's own id per class; may be empty.
+        backbone: scale of the EfficientNet.
+        drop_connect: drop rate of the backbone's last block.
+        pixels: "imagenet" or "lite", the mean and deviation that images are normalised with.
+        fpn: name of a feature network (`necks.topologies.TOPOLOGIES`) or the nodes of its cell.
+        fpn_fusion: how nodes add their inputs (`layers.fusion.Fusion`).
+        fpn_width: channels of the feature network and the heads.
+        fpn_cells: how often the cell is repeated.
+        fpn_conv_bn_act: convolution, norm, activation in the nodes; the paper has the activation
+            first.
+        fpn_lateral_batch_norm: a batch norm after the 1x1 convolutions of lateral connections.
+        fpn_pool_first: pool before those convolutions.
+        head_repeats: convolutions in each head before its predictor.
+        head_drop_rate: where not 0, the heads have residuals that are dropped at this rate.
+        min_level, max_level: levels of the pyramid.
+        num_scales, aspect_ratios, anchor_scale: the anchors, see `ops.anchors.AnchorConfig`.
+        activation: of every layer.
+        separable_conv: separable instead of dense convolutions in the neck and the heads.
+        batch_norm: "plain", "synchronized" over replicas, or "frozen".
+        gradient_checkpointing: compute blocks, cells and head convolutions again for their
+            gradients: less memory, more time.
+        weight_decay: factor of the L2 loss on kernels.
+        loss, nms: see `losses.detection.LossConfig` and `ops.nms.NMSConfig`.
+    """
+
+    image_size: tuple[int, int] = (512, 512)
+    num_classes: int = 90
+    class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    backbone: str = "b0"
+    drop_connect: float = 0.0
+    pixels: Literal["imagenet", "lite"] = "imagenet"
+    fpn: str | tuple[FPNNode, ...] = "bifpn"
+    fpn_fusion: Method = "fast"
+    fpn_width: int = 64
+    fpn_cells: int = 3
+    fpn_conv_bn_act: bool = False
+    fpn_lateral_batch_norm: bool = True
+    fpn_pool_first: bool = False
+    head_repeats: int = 3
+    head_drop_rate: float = 0.0
+    min_level: int = 3
+    max_level: int = 7
+    num_scales: int = 3
+    aspect_ratios: tuple[float | tuple[float, float], ...] = (1.0, 2.0, 0.5)
+    anchor_scale: float | tuple[float, ...] = 4.0
+    activation: str = "swish"
+    separable_conv: bool = True
+    batch_norm: Kind = "plain"
+    gradient_checkpointing: bool = False
+    weight_decay: float = 4e-5
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    nms: NMSConfig = dataclasses.field(default_factory=NMSConfig)
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 2**self.min_level:
+            raise UserError(
+                f"image_size must be at least {2**self.min_level} on each side, got "
+                f"{self.image_size[0]}x{self.image_size[1]}"
+            )
+        if not 1 <= self.min_level <= 5 <= self.max_level:
+            raise UserError(
+                "min_level must be 1 to 5 and max_level at least 5, got "
+                f"{self.min_level} and {self.max_level}"
+            )
+
+    @property
+    def anchors(self) -> AnchorConfig:
+        return AnchorConfig(
+            self.min_level, self.max_level, self.num_scales, self.aspect_ratios, self.anchor_scale
+        )
+
+    @property
+    def node_style(self) -> NodeStyle:
+        return NodeStyle(
+            filters=self.fpn_width,
+            fusion=self.fpn_fusion,
+            activation=self.activation,
+            batch_norm=self.batch_norm,
+            separable_conv=self.separable_conv,
+            conv_bn_act=self.fpn_conv_bn_act,
+            lateral_batch_norm=self.fpn_lateral_batch_norm,
+            pool_first=self.fpn_pool_first,
+        )
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class EfficientDet(Detector):
+    """EfficientNet, BiFPN, and two towers over anchors.
+
+    `call` takes images as `Detector` says and returns `{"class_logits": [B, K, C],
+    "box_codes": [B, K, 4]}`, with K anchors in the order level, row, column, scale, ratio.
+
+    Example:
+        model = tfdet.create("efficientdet-d0", num_classes=3)
+        detections = model.predict(images)
+
+    Args:
+        config: what to build.
+    """
+
+    config_class = EfficientDetConfig
+
+    def __init__(self, config: EfficientDetConfig, **kwargs: Any):
+        names = ("class_loss", "box_loss") + (("iou_loss",) if config.loss.iou_loss else ())
+        super().__init__(config, names, **kwargs)
+        self.normalization = ImageNormalization(*_PIXELS[config.pixels], name="normalization")
+        self.backbone = EfficientNet(
+            config.backbone,
+            levels=tuple(range(config.min_level, 6)),
+            drop_connect=config.drop_connect,
+            activation=config.activation,
+            batch_norm=config.batch_norm,
+            gradient_checkpointing=config.gradient_checkpointing,
+            name="backbone",
+        )
+        self.neck = FeatureNetwork(
+            config.fpn,
+            config.node_style,
+            config.fpn_cells,
+            config.min_level,
+            config.max_level,
+            config.gradient_checkpointing,
+            name="neck",
+        )
+        self.class_net = self._tower("class", config.num_classes)
+        self.box_net = self._tower("box", 4)
+
+    def _tower(self, prefix: str, outputs: int) -> RetinaTower:
+        config = self.config
+        return RetinaTower(
+            outputs,
+            config.anchors.anchors_per_cell,
+            prefix,
+            filters=config.fpn_width,
+            repeats=config.head_repeats,
+            activation=config.activation,
+            batch_norm=config.batch_norm,
+            separable_conv=config.separable_conv,
+            drop_rate=config.head_drop_rate,
+            gradient_checkpointing=config.gradient_checkpointing,
+            name=f"{prefix}_net",
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.call(keras.KerasTensor(input_shape))
+
+    @property
+    def pad_value(self) -> tuple[float, float, float]:
+        return self.normalization.mean
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        """The layers behind each part that `tfdet.profile` counts apart."""
+        return {
+            "backbone": [self.backbone],
+            "resample": list(self.neck.coarser.values()),
+            "fpn_cells": self.neck.cells,
+            "class_net": [self.class_net],
+            "box_net": [self.box_net],
+        }
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        features = self.backbone(self.normalization(images), training=training)
+        maps = self.neck(features, training=training)
+        return {
+            "class_logits": self.class_net(maps, training=training),
+            "box_codes": self.box_net(maps, training=training),
+        }
+
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.call(images, training=training)
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        boxes = anchors(self.config.anchors, self.image_size)
+        return dense_loss_terms(targets, raw, boxes, self.config.loss)
+
+    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        boxes = anchors(self.config.anchors, image_size)
+        return postprocess(
+            raw["class_logits"], raw["box_codes"], boxes, self.config.nms, image_size
+        )
+
+
+def _config(backbone: str, size: int, width: int, cells: int, head_repeats: int, **other: Any):
+    return EfficientDetConfig(
+        image_size=(size, size),
+        backbone=backbone,
+        fpn_width=width,
+        fpn_cells=cells,
+        head_repeats=head_repeats,
+        **{"drop_connect": 0.2, **other},
+    )
+
+
+def _lite(*scaling: Any, **other: Any):
+    return _config(
+        *scaling, **{"activation": "relu6", "pixels": "lite", "fpn_fusion": "sum"}, **other
+    )
+
+
+# The published table. It is not what the paper's scaling formulas give: widths were rounded by
+# hand, D5 has 7 cells and 1280 pixels, D7 keeps D6's width and depth. The plain sum of D6 to D7x is
+# for stable training.
+_TABLE = {
+    "d0": _config("b0", 512, 64, 3, 3, drop_connect=0.0),
+    "d1": _config("b1", 640, 88, 4, 3),
+    "d2": _config("b2", 768, 112, 5, 3),
+    "d3": _config("b3", 896, 160, 6, 4),
+    "d4": _config("b4", 1024, 224, 7, 4),
+    "d5": _config("b5", 1280, 288, 7, 4),
+    "d6": _config("b6", 1280, 384, 8, 5, fpn_fusion="sum"),
+    "d7": _config("b6", 1536, 384, 8, 5, fpn_fusion="sum", anchor_scale=5.0),
+    "d7x": _config("b7", 1536, 384, 8, 5, fpn_fusion="sum", max_level=8),
+    "lite0": _lite("lite0", 320, 64, 3, 3, anchor_scale=3.0),
+    "lite1": _lite("lite1", 384, 88, 4, 3, anchor_scale=3.0),
+    "lite2": _lite("lite2", 448, 112, 5, 3, anchor_scale=3.0),
+    "lite3": _lite("lite3", 512, 160, 6, 4),
+    "lite3x": _lite("lite3", 640, 200, 6, 4, anchor_scale=3.0),
+    "lite4": _lite("lite4", 640, 224, 7, 4),
+    # Ours: small enough to train on a CPU in minutes, and for unit tests.
+    "nano": _config("nano", 256, 48, 2, 2, drop_connect=0.0),
+    "test": _config("test", 64, 16, 1, 1, drop_connect=0.0),
+}
+
+for _name, _entry in _TABLE.items():
+    registry.register(f"efficientdet-{_name}", EfficientDet, _entry)

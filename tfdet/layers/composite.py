@@ -1,0 +1,43 @@
+"""The base of layers that are made of layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from tfdet.layers import batch_norm
+
+
+class Composite(keras.layers.Layer):
+    """A layer made of layers: `call` alone says what it is.
+
+    It builds its parts, and tells its output shapes, by running `call` on symbolic tensors. Keras
+    would trace `call` in a scratch graph instead, once per depth of nesting: minutes for a large
+    detector. Subclasses write `__init__`, `call` and `get_config`.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        self.call(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.call(*args, **kwargs)
+
+
+def checkpointed(function: Callable[[Any], Any], inputs: Any) -> Any:
+    """`function(inputs)`, computed again for the gradient instead of being kept in memory.
+
+    `function` must draw no random numbers: the second run would draw others. Batch norms update
+    their statistics in the first run only.
+    """
+    runs = 0
+
+    def run(*tensors: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        structured = keras.tree.pack_sequence_as(inputs, tensors)
+        if runs == 1:
+            return function(structured)
+        with batch_norm.no_updates():
+            return function(structured)
+
+    return keras.remat(run)(*keras.tree.flatten(inputs))

@@ -1,0 +1,42 @@
+"""Plain pixels to what a backbone expects."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class ImageNormalization(keras.layers.Layer):
+    """`(image - mean) / std` per channel, for images 0–255 of any dtype.
+
+    Computed in float32 and cast to the layer's compute dtype at the end, since pixels in float16
+    lose their last bits.
+    """
+
+    def __init__(
+        self,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+        **kwargs: Any,
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.built = True
+
+    def call(self, images: Any) -> Any:
+        images = ops.cast(images, "float32")
+        return ops.cast((images - self._row(self.mean)) / self._row(self.std), self.compute_dtype)
+
+    def compute_output_spec(self, images: Any) -> keras.KerasTensor:
+        return keras.KerasTensor(images.shape, dtype=self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mean": self.mean, "std": self.std}
+
+    def _row(self, values: tuple[float, float, float]) -> Any:
+        return ops.convert_to_tensor(values, dtype="float32")
