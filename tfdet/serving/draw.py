@@ -1,0 +1,197 @@
+"""Detections and training curves as pictures that people read."""
+
+import colorsys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from tfdet.training import atomic
+
+_GOLDEN_RATIO = 0.618034
+_DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
+
+
+def class_color(label: int) -> tuple[int, int, int]:
+    """An RGB colour for a label, the same in every picture; neighbours differ clearly."""
+    # Steps of the golden ratio spread the hues evenly however many classes there are.
+    hue = (0.02 + label * _GOLDEN_RATIO) % 1.0
+    lightness = (0.5, 0.62, 0.4)[label % 3]
+    return tuple(round(255 * x) for x in colorsys.hls_to_rgb(hue, lightness, 0.9))
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    scores: np.ndarray | None = None,
+) -> np.ndarray:
+    """Draws boxes with names (and scores) on a copy of an image.
+
+    Args:
+        image: [H, W, 3], uint8 or float 0–255, RGB.
+        boxes_xyxy: [N, 4] in pixels of the image.
+        labels: [N]; rows with -1 are left out.
+        scores: [N], or None for ground truth, which gets names alone.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    picture = Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    unit = max(1, round(min(picture.size) / 300))
+    font = ImageFont.load_default(size=max(10, round(min(picture.size) / 28)))
+    rows = [i for i in range(len(labels)) if labels[i] >= 0]
+    boxes = [[float(x) for x in box] for box in boxes_xyxy]
+    for i in reversed(rows):  # the surest last, so that its frame is on top
+        _draw_frame(draw, boxes[i], class_color(int(labels[i])), unit)
+    taken: list[tuple[float, ...]] = []
+    for i in rows:  # the surest first, so that its caption gets the best place
+        caption = class_names[int(labels[i])]
+        if scores is not None:
+            caption += f" {float(scores[i]):.2f}"
+        _draw_caption(draw, boxes[i], caption, class_color(int(labels[i])), font, unit, taken)
+    return np.asarray(picture)
+
+
+def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
+    """Puts pictures of one size next to each other under their titles; uint8 [H, W, 3]."""
+    height, width = panels[0].shape[:2]
+    font = ImageFont.load_default(size=max(10, height // 18))
+    gap, head = max(2, width // 64), 2 * int(font.size)
+    sheet = Image.new("RGB", (len(panels) * (width + gap) - gap, height + head), _LIGHT)
+    draw = ImageDraw.Draw(sheet)
+    for i, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        left = i * (width + gap)
+        draw.text((left + gap, head // 2), title, fill=_DARK, font=font, anchor="lm")
+        sheet.paste(Image.fromarray(np.asarray(panel, np.uint8)), (left, head))
+    return np.asarray(sheet)
+
+
+def grid(pictures: Sequence[np.ndarray], columns: int) -> np.ndarray:
+    """Puts pictures of any size into a grid of equal cells, row by row; uint8 [H, W, 3]."""
+    height = max(picture.shape[0] for picture in pictures)
+    width = max(picture.shape[1] for picture in pictures)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    gap = max(4, width // 64)
+    sheet = np.full(
+        (rows * (height + gap) + gap, columns * (width + gap) + gap, 3), 255, dtype=np.uint8
+    )
+    for i, picture in enumerate(pictures):
+        top = gap + (i // columns) * (height + gap)
+        left = gap + (i % columns) * (width + gap)
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
+
+
+def comparison(
+    images: Sequence[np.ndarray],
+    truth: Mapping[str, Any],
+    detections: Mapping[str, Any],
+    class_names: Sequence[str],
+    threshold: float = 0.3,
+    columns: int = 2,
+) -> np.ndarray:
+    """A grid of images, each twice: with its ground truth, and with what was detected.
+
+    Args:
+        images: [B, H, W, 3], 0–255.
+        truth: "boxes" [B, M, 4] and "labels" [B, M], as in a batch's targets.
+        detections: as `Detector.decode` returns them, in pixels of `images`.
+        threshold: detections below this score are not drawn.
+    """
+    pairs = []
+    for i, image in enumerate(images):
+        boxes, scores, labels, count = (
+            np.asarray(detections[key])[i] for key in ("boxes", "scores", "labels", "count")
+        )
+        sure = np.flatnonzero(scores[:count] >= threshold)
+        expected = draw_boxes(
+            image, np.asarray(truth["boxes"])[i], np.asarray(truth["labels"])[i], class_names
+        )
+        found = draw_boxes(image, boxes[sure], labels[sure], class_names, scores[sure])
+        pairs.append(side_by_side([expected, found], ["ground truth", "detections"]))
+    return grid(pairs, columns)
+
+
+def save_picture(path: str, picture: np.ndarray) -> None:
+    """Writes a picture, PNG or JPEG by the ending of its name, all or nothing."""
+    with atomic.replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, quality=92)
+
+
+def save_curves(path: str, panels: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
+    """Writes a PNG with one plot per panel below each other.
+
+    Args:
+        panels: title -> curve name -> (x values, y values); x is the epoch.
+    """
+    # Not pyplot: it keeps every figure in a global list and chooses a backend for the process.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3.2 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True))
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        for name, (x, y) in curves.items():
+            axis.plot(x, y, marker="o" if len(x) <= 30 else None, markersize=3, label=name)
+        axis.set_title(title, loc="left", fontsize=11)
+        axis.grid(alpha=0.3)
+        if curves:
+            axis.legend(fontsize=8)
+    axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
+    with atomic.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def _draw_frame(draw: Any, box: list[float], color: tuple[int, ...], unit: int) -> None:
+    # A dark and a light line around the coloured one: seen on any background.
+    left, top, right, bottom = box
+    right, bottom = max(right, left), max(bottom, top)
+    for margin, ink, width in ((2, _DARK, 1), (1, _LIGHT, 1), (0, color, 2)):
+        margin *= unit
+        outer = (left - margin, top - margin, right + margin, bottom + margin)
+        draw.rectangle(outer, outline=ink, width=width * unit)
+
+
+def _draw_caption(
+    draw: Any,
+    box: list[float],
+    caption: str,
+    color: tuple[int, ...],
+    font: Any,
+    unit: int,
+    taken: list[tuple[float, ...]],
+) -> None:
+    _, _, width, height = draw.textbbox((0, 0), caption, font=font, anchor="lt")
+    pad = 2 * unit + 1
+    width, height = width + 2 * pad, height + 2 * pad
+    image_width, image_height = draw.im.size
+
+    def fit(left: float, top: float) -> tuple[float, ...]:
+        left = min(max(left, 0), max(image_width - width, 0))
+        top = min(max(top, 0), max(image_height - height, 0))
+        return (left, top, left + width, top + height)
+
+    left, top, right, bottom = box[0] - 2 * unit, box[1] - 2 * unit, box[2], box[3] + 2 * unit
+    places = [
+        fit(x, y)
+        for y in (top - height, top, bottom, bottom - height)
+        for x in (left, right - width)
+    ]
+    place = min(places, key=lambda p: sum(_shared_area(p, other) for other in taken))
+    taken.append(place)
+    draw.rectangle(place, fill=color, outline=_DARK)
+    ink = _DARK if np.dot(color, (0.299, 0.587, 0.114)) > 110 else _LIGHT
+    draw.text((place[0] + pad, place[1] + pad), caption, fill=ink, font=font, anchor="lt")
+
+
+def _shared_area(first: tuple[float, ...], second: tuple[float, ...]) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
