@@ -101,35 +101,37 @@ def non_max_suppression(boxes_xyxy, scores, labels, config: NMSConfig):
     """
     border = 1.0 if config.inclusive_pixels else 0.0
     threshold = config.value("score_threshold")
-    count = config.max_detections
     is_usable = ops.all(ops.isfinite(boxes_xyxy), axis=-1) & ops.isfinite(scores)
-    boxes_xyxy = ops.where(is_usable[..., None], boxes_xyxy, 0.0)
-    candidates = box_ops.sides(boxes_xyxy, border)  # [B, N] each
-    live = ops.where(is_usable & (scores > threshold), scores, 0.0)
+    candidates = box_ops.sides(ops.where(is_usable[..., None], boxes_xyxy, 0.0), border)  # [B, N]
+    table = ops.stack([*candidates, ops.cast(labels, "float32")], axis=-1)  # [B, N, 6]
+    label_row = table[..., 5]
     order = ops.arange(boxes_xyxy.shape[1], dtype="int32")
-    turns = ops.arange(count, dtype="int32")
+    turns = ops.arange(config.max_detections, dtype="int32")
 
-    def is_busy(turn, live, index, picked):
-        return (turn < count) & ops.any(live > 0)
+    def is_busy(turn, live, best, score, index, picked):
+        return (turn < config.max_detections) & ops.any(score > threshold)
 
-    def pick(turn, live, index, picked):
-        best = ops.cast(ops.argmax(live, axis=1), "int32")[:, None]  # [B, 1]
-        score = ops.max(live, axis=1, keepdims=True)
-        chosen = box_ops.sides(gather_rows(boxes_xyxy, best), border)
-        factor = _factor(candidates, chosen, config, border)
+    def pick(turn, live, best, score, index, picked):
+        is_turn = (turns == turn) & (score > threshold)  # [B, M]
+        index, picked = ops.where(is_turn, best, index), ops.where(is_turn, score, picked)
+        *chosen, label = ops.split(gather_rows(table, best)[:, 0], 6, axis=-1)  # [B, 1] each
+        factor = _factor(candidates, box_ops.Sides(*chosen), config, border)
         if config.mode == "per_class":
-            factor = ops.where(labels == gather_rows(labels, best), factor, 1.0)
+            factor = ops.where(label_row == label, factor, 1.0)
         live = ops.where(order == best, 0.0, live * factor)
-        live = ops.where(live > threshold, live, 0.0)
-        is_turn = turns == turn
-        return turn + 1, live, ops.where(is_turn, best, index), ops.where(is_turn, score, picked)
+        return turn + 1, live, *_best(live), index, picked
 
-    shape = (ops.shape(scores)[0], count)
-    start = (ops.zeros((), "int32"), live, ops.zeros(shape, "int32"), ops.zeros(shape, "float32"))
-    _, _, index, picked = ops.while_loop(is_busy, pick, start)
-    is_detection = picked > 0
-    index = ops.where(is_detection, index, 0)
-    return index, picked, ops.sum(ops.cast(is_detection, "int32"), axis=1)
+    live = ops.where(is_usable, scores, 0.0)
+    shape = (ops.shape(scores)[0], config.max_detections)
+    start = (ops.zeros((), "int32"), live, *_best(live), ops.zeros(shape, "int32"))
+    *_, index, picked = ops.while_loop(is_busy, pick, (*start, ops.zeros(shape, "float32")))
+    return index, picked, ops.sum(ops.cast(picked > 0, "int32"), axis=1)
+
+
+def _best(live):
+    """Index and score of the best candidate of each image, [B, 1] each."""
+    index = ops.cast(ops.argmax(live, axis=1), "int32")[:, None]
+    return index, ops.max(live, axis=1, keepdims=True)
 
 
 def _factor(candidates, chosen, config: NMSConfig, border: float):
