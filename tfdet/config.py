@@ -36,7 +36,9 @@ class DataConfig:
 
     train: str = ""
     val: str = ""
-    augment: augment_lib.AugmentConfig = augment_lib.AugmentConfig()
+    augment: augment_lib.AugmentConfig = dataclasses.field(
+        default_factory=augment_lib.AugmentConfig
+    )
     max_boxes: int = 100
 
     def __post_init__(self) -> None:
@@ -143,9 +145,9 @@ class Recipe:
     """
 
     model: dict[str, Any] = dataclasses.field(default_factory=lambda: {"name": DEFAULT_MODEL})
-    data: DataConfig = DataConfig()
-    train: TrainConfig = TrainConfig()
-    eval: EvalConfig = EvalConfig()
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
         self.model_config()

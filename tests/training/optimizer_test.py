@@ -1,0 +1,72 @@
+import keras
+import numpy as np
+import pytest
+
+from tfdet import config
+from tfdet.training import optimizer as optimizers
+
+
+def step(gradients, **changes):
+    """Applies one step at rate 1 without momentum; returns the moves and the optimizer."""
+    settings = config.TrainConfig(
+        momentum=0.0, schedule="constant", learning_rate=1.0, warmup_epochs=0, **changes
+    )
+    optimizer = optimizers.make_optimizer(settings, steps_per_epoch=10)
+    variables = [keras.Variable(np.zeros_like(g)) for g in gradients]
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.convert_to_tensor(g) for g in gradients], variables)
+    return [-v.numpy() for v in variables], optimizer
+
+
+def test_each_gradient_is_clipped_and_then_all_together():
+    long = np.array([30.0, 40.0], np.float32)  # norm 50 -> 10
+    short = np.array([3.0, 4.0], np.float32)  # norm 5 stays
+    moves, _ = step([long, short])
+    both = np.sqrt(10.0**2 + 5.0**2)
+    np.testing.assert_allclose(moves[0], long / 50 * 10 * 10 / both, rtol=1e-6)
+    np.testing.assert_allclose(moves[1], short * 10 / both, rtol=1e-6)
+
+
+def test_small_gradients_are_left_alone():
+    gradients = [np.array([0.3, 0.4], np.float32), np.array([1.0], np.float32)]
+    moves, _ = step(gradients)
+    for move, gradient in zip(moves, gradients, strict=True):
+        np.testing.assert_array_equal(move, gradient)
+
+
+def test_zero_norm_clips_nothing():
+    gradient = np.array([300.0, 400.0], np.float32)
+    moves, _ = step([gradient], clip_gradients_norm=0.0)
+    np.testing.assert_array_equal(moves[0], gradient)
+
+
+def test_gradient_norm_is_that_before_clipping():
+    _, optimizer = step([np.array([30.0, 40.0], np.float32), np.array([0.0], np.float32)])
+    assert float(optimizer.gradient_norm.numpy()) == pytest.approx(50.0)
+
+
+def test_zero_gradients_do_not_become_nan():
+    moves, _ = step([np.zeros(2, np.float32)])
+    np.testing.assert_array_equal(moves[0], np.zeros(2))
+
+
+def test_loss_scaling_undoes_the_scale_before_clipping():
+    gradient = np.array([3.0, 4.0], np.float32)
+    moves, optimizer = step([gradient * 2.0**15], mixed_precision="float16")
+    np.testing.assert_allclose(moves[0], gradient)
+    assert float(optimizer.gradient_norm.numpy()) == pytest.approx(5.0)
+
+
+def test_loss_scaling_skips_an_overflow():
+    moves, optimizer = step([np.array([np.inf, 1.0], np.float32)], mixed_precision="float16")
+    np.testing.assert_array_equal(moves[0], np.zeros(2))
+    assert float(optimizer.dynamic_scale.numpy()) == 2.0**14
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_optimizers_survive_serialization(name):
+    optimizer = optimizers.make_optimizer(config.TrainConfig(optimizer=name), 10)
+    saved = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(saved)
+    assert again.get_config() == optimizer.get_config()
+    assert again.clip_norm == 10.0

@@ -1,0 +1,295 @@
+"""What happens around each step and epoch of `fit`; one callback per concern.
+
+Their order matters: the step is counted first, measurements are added to the logs before they are
+written down, and the state is saved after everything else of an epoch is done.
+"""
+
+import csv
+import importlib.util
+import io
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable
+
+import keras
+
+from tfdet.errors import UserError
+from tfdet.training import atomic, averaging, checkpoint
+
+SCORE = "AP"
+
+
+class NonFiniteLoss(UserError):
+    """Training produced a loss or a gradient that is not a number."""
+
+
+class StepCounter(keras.callbacks.Callback):
+    """Counts steps and adds learning rate, gradient norm and images/s to the logs.
+
+    Args:
+        progress: its `step` and `seconds` are kept up to date.
+        batch_size: over all replicas.
+    """
+
+    def __init__(self, progress: checkpoint.Progress, batch_size: int):
+        super().__init__()
+        self._progress = progress
+        self._batch_size = batch_size
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._steps, self._seconds, self._last = 0, 0.0, time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        now = time.monotonic()
+        self._progress.step += 1
+        self._progress.seconds += now - self._last
+        if self._progress.step > 1:  # the first step builds the graph
+            self._steps, self._seconds = self._steps + 1, self._seconds + now - self._last
+        self._last = now
+        self._measure(logs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._measure(logs)
+
+    def _measure(self, logs: dict[str, float]) -> None:
+        optimizer = self.model.optimizer
+        logs["learning_rate"] = float(optimizer.learning_rate)
+        logs["gradient_norm"] = float(averaging.read(optimizer.gradient_norm))
+        if self._seconds:
+            logs["images_per_second"] = self._steps * self._batch_size / self._seconds
+
+
+class NonFiniteStop(keras.callbacks.Callback):
+    """Stops with the step, the part of the loss and the files, before anything is saved.
+
+    Args:
+        progress: of the run.
+        steps_per_epoch: length of an epoch.
+        files_of_step: names of the images of a step, counted from 0.
+        report: file that gets the same facts; None in processes that write nothing.
+    """
+
+    def __init__(
+        self,
+        progress: checkpoint.Progress,
+        steps_per_epoch: int,
+        files_of_step: Callable[[int], list[str]],
+        report: pathlib.Path | None,
+    ):
+        super().__init__()
+        self._progress = progress
+        self._steps_per_epoch = steps_per_epoch
+        self._files_of_step = files_of_step
+        self._report = report
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        # The logs are means over the epoch, which are finite exactly as long as every value was.
+        broken = [name for name, value in logs.items() if not math.isfinite(value)]
+        if not broken:
+            return
+        parts = [name for name in broken if name != "loss"] or broken
+        step = self._progress.step - 1
+        files = self._files_of_step(step)
+        sentence = (
+            f"{' and '.join(parts)} stopped being a finite number in step {step} "
+            f"(epoch {step // self._steps_per_epoch + 1}); batch: {', '.join(files)}"
+        )
+        if self._report:
+            facts = {"step": step, "parts": parts, "logs": logs, "files": files}
+            atomic.write_text(self._report, json.dumps(facts, indent=2, default=str) + "\n")
+            sentence += f" (also in {self._report})"
+        raise NonFiniteLoss(
+            f"{sentence}; the saved weights are untouched. Look at these files with "
+            "tfdet-data check, or lower train.learning_rate"
+        )
+
+
+class Averaging(keras.callbacks.Callback):
+    """Moves the averages after every step."""
+
+    def __init__(self, progress: checkpoint.Progress, averages: averaging.MovingAverages):
+        super().__init__()
+        self._progress = progress
+        self._averages = averages
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._averages.update(self._progress.step - 1)
+
+
+class StateSaver(keras.callbacks.Callback):
+    """Writes the state every so often and at the end of each epoch.
+
+    The last step of an epoch is not saved by itself: a run that is killed while it measures does
+    the steps since the last save again, and so never misses a measurement.
+
+    Args:
+        state: what is written.
+        folder: where to; None in processes that write nothing.
+        steps_per_epoch: length of an epoch.
+        save_seconds: least time between two saves within an epoch; None saves at epoch ends only.
+    """
+
+    def __init__(
+        self,
+        state: checkpoint.TrainingState,
+        folder: checkpoint.StateFolder | None,
+        steps_per_epoch: int,
+        save_seconds: float | None,
+    ):
+        super().__init__()
+        self._state = state
+        self._folder = folder
+        self._steps_per_epoch = steps_per_epoch
+        self._save_seconds = save_seconds
+        self._saved = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._state.restore_metrics()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        ends_epoch = self._state.progress.step % self._steps_per_epoch == 0
+        if self._save_seconds is None or ends_epoch:
+            return
+        if time.monotonic() - self._saved >= self._save_seconds:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._save()
+
+    def _save(self) -> None:
+        arrays, facts = self._state.capture()
+        if self._folder:
+            self._folder.write(facts["step"], arrays, facts)
+        self._saved = time.monotonic()
+
+
+class Measurement(keras.callbacks.Callback):
+    """Measures the averaged weights every few epochs and keeps the last and the best of them.
+
+    Args:
+        progress: its `best_score` is kept up to date.
+        averages: the moving averages, or None.
+        model_dir: gets `last.weights.h5` and `best.weights.h5`.
+        measure: gives the scores of the model as it is, called with the epoch (from 1); None keeps
+            the last weights only.
+        interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
+    """
+
+    def __init__(
+        self,
+        progress: checkpoint.Progress,
+        averages: averaging.MovingAverages | None,
+        model_dir: pathlib.Path,
+        measure: Callable[[int], dict[str, float]] | None,
+        interval: int,
+        num_epochs: int,
+    ):
+        super().__init__()
+        self._progress = progress
+        self._averages = averages
+        self._model_dir = model_dir
+        self._measure = measure
+        self._interval = interval
+        self._num_epochs = num_epochs
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if (epoch + 1) % self._interval and epoch + 1 != self._num_epochs:
+            return
+        if self._averages is None:
+            self._measure_and_keep(epoch, logs)
+            return
+        with self._averages.applied():
+            self._measure_and_keep(epoch, logs)
+
+    def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
+        save_weights(self.model, self._model_dir / "last.weights.h5")
+        if self._measure is None:
+            return
+        scores = self._measure(epoch + 1)
+        logs.update(scores)
+        best = self._progress.best_score
+        if best is None or scores[SCORE] > best:
+            save_weights(self.model, self._model_dir / "best.weights.h5")
+            self._progress.best_score = scores[SCORE]
+
+
+class Journal(keras.callbacks.Callback):
+    """Keeps one row per epoch: history.csv, history.jsonl, TensorBoard where installed, a curve.
+
+    The files are written anew from the saved history each time, so that a restarted run neither
+    repeats a row nor leaves one out.
+
+    Args:
+        progress: its `history` gets the rows.
+        folder: where the files go.
+        draw: called with the history after each epoch that was measured, and after the last.
+    """
+
+    def __init__(
+        self,
+        progress: checkpoint.Progress,
+        folder: pathlib.Path,
+        draw: Callable[[list[dict[str, float]]], None],
+    ):
+        super().__init__()
+        self._progress = progress
+        self._folder = folder
+        self._draw = draw
+        self._board = _tensorboard_writer(folder)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        row = {
+            "epoch": epoch + 1,
+            "step": self._progress.step,
+            "seconds": round(self._progress.seconds, 1),
+            **logs,
+        }
+        self._progress.history.append(row)
+        write_history(self._folder, self._progress.history)
+        if self._board:
+            self._board(epoch + 1, logs)
+        if SCORE in logs:
+            self._draw(self._progress.history)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        if self._progress.history:
+            self._draw(self._progress.history)
+
+
+def write_history(folder: pathlib.Path, history: list[dict[str, float]]) -> None:
+    """Writes history.csv and history.jsonl; a CSV cell is empty where a row has no such value."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    atomic.write_text(folder / "history.csv", text.getvalue())
+    lines = "".join(json.dumps(row) + "\n" for row in history)
+    atomic.write_text(folder / "history.jsonl", lines)
+
+
+def save_weights(model: keras.Model, path: pathlib.Path) -> None:
+    """Writes the model's weights (Keras's .weights.h5), all or nothing."""
+    with atomic.replacing(path) as temporary:
+        model.save_weights(temporary)
+
+
+def _tensorboard_writer(
+    folder: pathlib.Path,
+) -> Callable[[int, dict[str, float]], None] | None:
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    import tensorflow as tf
+
+    writer = tf.summary.create_file_writer(str(folder))
+
+    def write(epoch: int, scalars: dict[str, float]) -> None:
+        with writer.as_default():
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value, step=epoch)
+        writer.flush()
+
+    return write

@@ -1,0 +1,105 @@
+"""What a user sees while a model trains: a bar on a terminal, one line per epoch elsewhere."""
+
+import sys
+import time
+from typing import Any, TextIO
+
+import keras
+
+from tfdet.training import checkpoint
+
+_REFRESH_SECONDS = 0.5
+_BAR_WIDTH = 20
+
+
+class ProgressLine(keras.callbacks.Callback):
+    """Prints how far the run is and when it will end.
+
+    Args:
+        progress: of the run; its `step` is counted by someone else.
+        steps_per_epoch, num_epochs: length of the run.
+        stream: where to; standard output by default.
+    """
+
+    def __init__(
+        self,
+        progress: checkpoint.Progress,
+        steps_per_epoch: int,
+        num_epochs: int,
+        stream: TextIO | None = None,
+    ):
+        super().__init__()
+        self._progress = progress
+        self._steps_per_epoch = steps_per_epoch
+        self._num_epochs = num_epochs
+        self._stream = stream or sys.stdout
+        self._is_terminal = self._stream.isatty()
+        self._first_step = progress.step
+        self._started = time.monotonic()
+        self._shown = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if self._progress.step == self._first_step + 1:
+            # The first step builds the graph, which says nothing about the others.
+            self._first_step, self._started = self._progress.step, time.monotonic()
+        now = time.monotonic()
+        if self._is_terminal and now - self._shown >= _REFRESH_SECONDS:
+            self._shown = now
+            self._write(self._bar(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        head = f"epoch {epoch + 1}/{self._num_epochs}"
+        self._write(f"{head}  {_numbers(logs or {})}  {self._left()}", end="\n")
+
+    def _bar(self, logs: dict[str, float]) -> str:
+        step = self._progress.step
+        epoch, within = divmod(step, self._steps_per_epoch)
+        done = step / (self._steps_per_epoch * self._num_epochs)
+        filled = int(done * _BAR_WIDTH)
+        bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
+        place = f"epoch {epoch + 1}/{self._num_epochs} step {within}/{self._steps_per_epoch}"
+        return f"{bar} {done:4.0%}  {place}  {_numbers(logs)}  {self._left()}"
+
+    def _left(self) -> str:
+        done = self._progress.step - self._first_step
+        left = self._steps_per_epoch * self._num_epochs - self._progress.step
+        if left <= 0:
+            return f"took {clock(self._progress.seconds)}"
+        if done == 0:
+            return "ETA unknown"
+        return f"ETA {clock((time.monotonic() - self._started) / done * left)}"
+
+    def _write(self, text: str, end: str = "") -> None:
+        # \x1b[K removes what a longer line left behind.
+        head = "\r\x1b[K" if self._is_terminal else ""
+        print(f"{head}{text}", end=end, file=self._stream, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people write them: 45 s, 3:20 min, 2:05 h."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60}:{seconds % 60:02d} min"
+    return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
+
+
+_SHOWN = {
+    "loss": "loss {:.4g}",
+    "class_loss": "class {:.4g}",
+    "box_loss": "box {:.4g}",
+    "l2_loss": "l2 {:.3g}",
+    "learning_rate": "rate {:.3g}",
+    "gradient_norm": "gradient {:.3g}",
+    "images_per_second": "{:.3g} images/s",
+    "AP": "AP {:.3f}",
+    "AP50": "AP50 {:.3f}",
+}
+
+
+def _numbers(logs: dict[str, Any]) -> str:
+    others = {k: f"{k.removesuffix('_loss')} {{:.4g}}" for k in logs if k.endswith("_loss")}
+    return "  ".join(
+        form.format(logs[k]) for k, form in {**_SHOWN, **others, **_SHOWN}.items() if k in logs
+    )

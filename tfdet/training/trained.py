@@ -1,0 +1,45 @@
+"""Models that `tfdet-train` left in a folder."""
+
+import pathlib
+from typing import Any, Literal
+
+from tfdet import config
+from tfdet.errors import UserError
+
+RECIPE_FILE = "recipe.yaml"
+
+
+def load_trained(model_dir: str | pathlib.Path, which: Literal["best", "last"] = "best") -> Any:
+    """The detector of a training folder, with its averaged weights and its class names.
+
+    Args:
+        model_dir: the folder that `tfdet-train` wrote.
+        which: "best" takes the weights with the best AP, or the last ones where nothing has been
+            measured; "last" takes the last ones.
+    """
+    from tfdet import registry
+
+    recipe = trained_recipe(model_dir)
+    weights = weights_file(model_dir, which)
+    changes = {key: value for key, value in recipe.model.items() if key != "name"}
+    model = registry.create(recipe.model["name"], **changes)
+    model.load_weights(weights)
+    return model
+
+
+def trained_recipe(model_dir: str | pathlib.Path) -> config.Recipe:
+    """The whole recipe that a training folder was made with."""
+    path = pathlib.Path(model_dir) / RECIPE_FILE
+    if not path.is_file():
+        raise UserError(f"{model_dir} is not a training folder: it has no {RECIPE_FILE}")
+    return config.load_recipe(path)
+
+
+def weights_file(model_dir: str | pathlib.Path, which: str = "best") -> pathlib.Path:
+    """Path of the best (else the last) or of the last weights in a training folder."""
+    names = ["best", "last"] if which == "best" else ["last"]
+    for name in names:
+        path = pathlib.Path(model_dir) / f"{name}.weights.h5"
+        if path.is_file():
+            return path
+    raise UserError(f"{model_dir} has no weights yet; they are written when an epoch is measured")

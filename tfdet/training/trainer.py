@@ -1,0 +1,317 @@
+"""A recipe and a folder to a trained model: compile, `fit`, and going on where a run was killed."""
+
+import contextlib
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdet import config, registry
+from tfdet.data import pipeline, sources
+from tfdet.data.dataset import DetectionDataset
+from tfdet.errors import UserError
+from tfdet.evaluation import coco
+from tfdet.training import (
+    atomic,
+    averaging,
+    callbacks,
+    checkpoint,
+    distribution,
+    pictures,
+    pretrained,
+    trained,
+)
+from tfdet.training import optimizer as optimizers
+from tfdet.training import progress as progress_lib
+
+STATE_FOLDER = "state"
+LOGS_FOLDER = "logs"
+
+
+@dataclasses.dataclass
+class Run:
+    """One training run: what the steps of `train` hand to each other."""
+
+    recipe: config.Recipe
+    model_dir: pathlib.Path
+    strategy: tf.distribute.Strategy | None
+    train_data: DetectionDataset
+    val_data: DetectionDataset | None
+    model: Any = None
+    averages: averaging.MovingAverages | None = None
+    progress: checkpoint.Progress = dataclasses.field(default_factory=checkpoint.Progress)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train_data) // self.recipe.train.batch_size
+
+    @property
+    def is_chief(self) -> bool:
+        return distribution.is_chief(self.strategy)
+
+
+def train(
+    recipe: config.Recipe,
+    model_dir: str | pathlib.Path,
+    measure: bool = True,
+    command: str = "",
+) -> list[dict[str, float]]:
+    """Trains the recipe's model in `model_dir`; started again after a kill, it goes on from there.
+
+    Args:
+        recipe: must equal the one that `model_dir` was begun with.
+        model_dir: see the package's documentation for what is in it afterwards.
+        measure: False measures no validation AP and keeps the last weights only.
+        command: what the user typed, kept in the folder.
+
+    Returns:
+        One row of measurements per epoch.
+    """
+    strategy = distribution.make_strategy(recipe.train.strategy)
+    if recipe.train.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(recipe.train.seed)
+    run = _open(recipe, pathlib.Path(model_dir), strategy, measure)
+    _claim_folder(run, command)
+    with _precision(recipe.train.mixed_precision), distribution.scope(strategy):
+        _build(run)
+    state = checkpoint.TrainingState(run.model, run.averages, run.progress)
+    folder = checkpoint.StateFolder(run.model_dir / STATE_FOLDER)
+    saved = folder.read()
+    if saved:
+        state.restore(*saved)
+        _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
+    _fit(run, _callbacks(run, state, folder, measure))
+    return run.progress.history
+
+
+# Opening
+
+
+def _open(
+    recipe: config.Recipe,
+    model_dir: pathlib.Path,
+    strategy: tf.distribute.Strategy | None,
+    measure: bool,
+) -> Run:
+    if not recipe.data.train:
+        raise UserError("no training data: give --data or data.train in the recipe")
+    distribution.check_batch_size(strategy, recipe.train.batch_size)
+    train_data = sources.open_dataset(recipe.data.train)
+    val_data = sources.open_dataset(recipe.data.val) if recipe.data.val and measure else None
+    recipe = _with_classes(recipe, train_data)
+    run = Run(recipe, model_dir, strategy, train_data, val_data)
+    if run.steps_per_epoch == 0:
+        raise UserError(
+            f"{train_data.name} has {len(train_data)} images, fewer than one batch of "
+            f"{recipe.train.batch_size}; lower train.batch_size"
+        )
+    return run
+
+
+def _with_classes(recipe: config.Recipe, dataset: DetectionDataset) -> config.Recipe:
+    """The recipe with the data set's classes in its model section, so that they travel with it."""
+    wanted = recipe.model.get("num_classes", dataset.num_classes)
+    if wanted != dataset.num_classes:
+        raise UserError(
+            f"model.num_classes is {wanted}, but {dataset.name} has {dataset.num_classes} classes "
+            f"({', '.join(dataset.class_names[:5])}, ...); leave the key out"
+        )
+    classes = {
+        "num_classes": dataset.num_classes,
+        "class_names": list(dataset.class_names),
+        "class_ids": list(dataset.class_ids),
+    }
+    return dataclasses.replace(recipe, model={**recipe.model, **classes})
+
+
+def _claim_folder(run: Run, command: str) -> None:
+    path = run.model_dir / trained.RECIPE_FILE
+    if path.is_file():
+        different = config.differences(run.recipe, config.load_recipe(path))
+        if different:
+            raise UserError(
+                f"{run.model_dir} was begun with another recipe ({'; '.join(different)}); "
+                "use the same recipe to go on, or another --model_dir to start anew"
+            )
+    if not run.is_chief:
+        return
+    run.model_dir.mkdir(parents=True, exist_ok=True)
+    config.save_recipe(run.recipe, path)
+    if command:
+        atomic.write_text(run.model_dir / "command.txt", command + "\n")
+
+
+# Building
+
+
+@contextlib.contextmanager
+def _precision(name: str) -> Iterator[None]:
+    """Within the block layers compute in `name` and keep float32 variables."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{name}" if name else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _build(run: Run) -> None:
+    settings = run.recipe.train
+    changes = {key: value for key, value in run.recipe.model.items() if key != "name"}
+    run.model = registry.create(run.recipe.model["name"], **changes)
+    if settings.pretrained:
+        report = pretrained.start_from(run.model, settings.pretrained)
+        _say(run, report)
+    if settings.frozen:
+        _say(run, freeze(run.model, settings.frozen))
+    optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch)
+    optimizer.build(run.model.trainable_variables)
+    # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
+    run.model.compile(optimizer=optimizer, jit_compile=False)
+    if settings.ema_decay:
+        run.averages = averaging.MovingAverages(run.model, settings.ema_decay)
+
+
+def freeze(model: keras.Model, expression: str) -> str:
+    """Stops training of the variables whose path begins with a match; says how many.
+
+    They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
+    """
+    pattern = re.compile(expression)
+    chosen = [v for v in model.trainable_variables if pattern.match(v.path)]
+    if not chosen:
+        some = ", ".join(sorted({v.path.partition("/")[0] for v in model.trainable_variables}))
+        raise UserError(
+            f"train.frozen={expression!r} matches no variable; their paths begin with {some}"
+        )
+    if len(chosen) == len(model.trainable_variables):
+        raise UserError(f"train.frozen={expression!r} matches all variables; none is left to train")
+    for variable in chosen:
+        variable.trainable = False
+    return f"{len(chosen)} of the variables are frozen ({expression})"
+
+
+# Fitting
+
+
+def _callbacks(
+    run: Run, state: checkpoint.TrainingState, folder: checkpoint.StateFolder, measure: bool
+) -> list[keras.callbacks.Callback]:
+    settings, progress = run.recipe.train, run.progress
+    logs = run.model_dir / LOGS_FOLDER
+    chief = run.is_chief
+    chosen = [
+        callbacks.StepCounter(progress, settings.batch_size),
+        callbacks.NonFiniteStop(
+            progress,
+            run.steps_per_epoch,
+            lambda step: _files_of_step(run, step),
+            run.model_dir / "non_finite.json" if chief else None,
+        ),
+    ]
+    if run.averages:
+        chosen.append(callbacks.Averaging(progress, run.averages))
+    if chief:
+        chosen += [
+            callbacks.Measurement(
+                progress,
+                run.averages,
+                run.model_dir,
+                _measure_function(run) if run.val_data else None,
+                run.recipe.eval.interval,
+                settings.num_epochs,
+            ),
+            callbacks.Journal(progress, logs, lambda rows: _draw_curve(run.model_dir, rows)),
+        ]
+    # Workers must save together, and their clocks differ.
+    seconds = None if settings.strategy == "multi_worker" else settings.save_seconds
+    saver = callbacks.StateSaver(state, folder if chief else None, run.steps_per_epoch, seconds)
+    chosen.append(saver)
+    if chief:
+        chosen.append(progress_lib.ProgressLine(progress, run.steps_per_epoch, settings.num_epochs))
+    return chosen
+
+
+def _fit(run: Run, chosen: list[keras.callbacks.Callback]) -> None:
+    """Keras's `fit`; a begun epoch is finished by a `fit` of its own."""
+    epoch, done = divmod(run.progress.step, run.steps_per_epoch)
+    num_epochs = run.recipe.train.num_epochs
+    if done:
+        _fit_epochs(run, chosen, epoch, epoch + 1, run.steps_per_epoch - done)
+        epoch += 1
+    if epoch < num_epochs:
+        _fit_epochs(run, chosen, epoch, num_epochs, run.steps_per_epoch)
+
+
+def _fit_epochs(
+    run: Run, chosen: list[keras.callbacks.Callback], first: int, end: int, steps: int
+) -> None:
+    run.model.fit(
+        _batches(run),
+        initial_epoch=first,
+        epochs=end,
+        steps_per_epoch=steps,
+        callbacks=chosen,
+        verbose=0,
+    )
+
+
+def _batches(run: Run) -> tf.data.Dataset:
+    data, settings = run.recipe.data, run.recipe.train
+    return pipeline.train_batches(
+        run.train_data,
+        run.model.image_size,
+        settings.batch_size,
+        data.augment,
+        settings.seed,
+        run.model.pad_value,
+        max_boxes=data.max_boxes,
+        start_step=run.progress.step,
+    )
+
+
+def _files_of_step(run: Run, step: int) -> list[str]:
+    settings = run.recipe.train
+    indices = pipeline.batch_indices(len(run.train_data), settings.batch_size, settings.seed, step)
+    data = run.train_data
+    whole_files = data.spans is None and data.render is None
+    return [
+        str(data.files[i]) if whole_files else f"image {data.image_ids[i]} of {data.files[i]}"
+        for i in indices
+    ]
+
+
+# Measuring
+
+
+def _measure_function(run: Run) -> Callable[[int], dict[str, float]]:
+    """Gives the AP of the model as it is, and leaves a picture of some validation images."""
+    settings = run.recipe.eval
+    evaluation = coco.Evaluation(run.model, run.val_data, settings.batch_size)
+
+    def measure(epoch: int) -> dict[str, float]:
+        scores = evaluation.run().result()
+        if settings.pictures:
+            path = run.model_dir / "pictures" / f"epoch_{epoch:04d}.jpg"
+            pictures.draw_validation(run.model, run.val_data, settings.pictures, path)
+        return scores
+
+    return measure
+
+
+def _draw_curve(model_dir: pathlib.Path, history: list[dict[str, float]]) -> None:
+    pictures.draw_curve(model_dir / "curve.png", history)
+
+
+def _total_steps(run: Run) -> int:
+    return run.steps_per_epoch * run.recipe.train.num_epochs
+
+
+def _say(run: Run, sentence: str) -> None:
+    if run.is_chief:
+        print(sentence, flush=True)
