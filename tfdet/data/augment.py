@@ -1,0 +1,119 @@
+"""Training augmentation of one image with its boxes: what to do, and the geometric steps.
+
+Every step is a pure function of the image, its boxes and a stateless seed; pixels and boxes move in
+the same function.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.ops.letterbox import pad_to_canvas
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """What is done to a training image.
+
+    Attributes:
+        flip: probability of a horizontal flip.
+        jitter_min, jitter_max: the image is scaled by a uniform factor from this range, relative to
+            the size that just fits the canvas, then cropped at random; (1, 1) only fits it.
+    """
+
+    flip: float = 0.5
+    jitter_min: float = 0.1
+    jitter_max: float = 2.0
+
+    def __post_init__(self):
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"augment.flip must be a probability in 0..1, got {self.flip}")
+        if not 0 < self.jitter_min <= self.jitter_max:
+            raise UserError(
+                "augment.jitter_min and jitter_max must be 0 < min <= max, got"
+                f" {self.jitter_min} and {self.jitter_max}"
+            )
+
+
+def flip_horizontally(image: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors an image [H, W, 3] and its boxes [N, 4] (xyxy pixels) left to right."""
+    width = tf.cast(tf.shape(image)[1], tf.float32)
+    x0, y0, x1, y1 = tf.unstack(boxes, axis=1)
+    return image[:, ::-1], tf.stack([width - x1, y0, width - x0, y1], axis=1)
+
+
+def random_flip(
+    image: tf.Tensor, boxes: tf.Tensor, probability: float, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`flip_horizontally` with a probability."""
+    is_flipped = tf.random.stateless_uniform([], seed) < probability
+    return tf.cond(is_flipped, lambda: flip_horizontally(image, boxes), lambda: (image, boxes))
+
+
+def jitter_and_crop(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    size: Sequence[int],
+    pad_value: Sequence[float],
+    jitter: tuple[float, float],
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Scales an image at random and cuts or pads it to a canvas.
+
+    The window is chosen in whole pixels of the source and only the window is resized. That is the
+    same as resizing all of it and cropping, at a fraction of the work for large factors, and boxes
+    follow the pixels exactly.
+
+    Args:
+        image: uint8 or float [H, W, 3].
+        boxes: float32 [N, 4] xyxy pixels.
+        size: two static ints, (height, width) of the canvas.
+        pad_value: colour of the padding, three floats.
+        jitter: range of the factor.
+        seed: [2].
+
+    Returns:
+        `(canvas float32 [size[0], size[1], 3], boxes float32 [N, 4], scale float32 scalar)`. Boxes
+        are clipped to the visible part of the image; those outside of it have no area.
+    """
+    factor_seed, window_seed = tf.unstack(tf.random.split(seed, 2))
+    factor = tf.random.stateless_uniform([], factor_seed, jitter[0], jitter[1])
+    source = tf.shape(image)[:2]
+    canvas = tf.constant(size, tf.float32)
+    scale = factor * tf.reduce_min(canvas / tf.cast(source, tf.float32))
+    window = tf.minimum(source, tf.cast(tf.math.ceil(canvas / scale), tf.int32))
+    new_size = tf.cast(tf.round(tf.cast(window, tf.float32) * scale), tf.int32)
+    new_size = tf.clip_by_value(new_size, 1, tf.constant(size, tf.int32))
+    room = tf.cast(source - window + 1, tf.float32)
+    start = tf.cast(tf.random.stateless_uniform([2], window_seed) * room, tf.int32)
+    start = tf.minimum(start, source - window)
+
+    part = tf.slice(image, [start[0], start[1], 0], [window[0], window[1], 3])
+    pixels = tf.cast(tf.image.resize(part, new_size), tf.float32)
+    stretch = tf.tile(tf.cast(new_size / window, tf.float32)[::-1], [2])  # x, y, x, y
+    shift = tf.tile(tf.cast(start, tf.float32)[::-1], [2])
+    limits = tf.tile(tf.cast(new_size, tf.float32)[::-1], [2])
+    boxes = tf.clip_by_value((boxes - shift) * stretch, 0.0, limits)
+    return pad_to_canvas(pixels, size, pad_value), boxes, scale
+
+
+def has_area(boxes: tf.Tensor) -> tf.Tensor:
+    """Which boxes [N, 4] (xyxy) still have an area: bool [N]."""
+    return tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1)
+
+
+def augment_image(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    config: AugmentConfig,
+    size: Sequence[int],
+    pad_value: Sequence[float],
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """All augmentations of a training image, ending on the canvas; see `jitter_and_crop`."""
+    flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
+    image, boxes = random_flip(image, boxes, config.flip, flip_seed)
+    jitter = (config.jitter_min, config.jitter_max)
+    return jitter_and_crop(image, boxes, size, pad_value, jitter, jitter_seed)

@@ -1,0 +1,66 @@
+"""Reads decoded images of a data set, and what happens when one of them is damaged."""
+
+import numpy as np
+from absl import logging
+
+from tfdet.data.dataset import DetectionDataset
+from tfdet.data.decode import ImageError, decode_image
+from tfdet.errors import UserError
+
+MAX_CACHE_BYTES = 8 * 2**30
+
+
+class ImageLoader:
+    """Decoded images by position; thread-safe, since it is called from tf.data's threads.
+
+    A damaged image is counted once in `dataset.problems`, named in a warning, and never raises.
+
+    Args:
+        dataset: the data set.
+        keep_decoded: keep every decoded image in memory, for small sets that are read often.
+    """
+
+    def __init__(self, dataset: DetectionDataset, keep_decoded: bool = False):
+        self.dataset = dataset
+        self._damaged: set[int] = set()
+        self._decoded: dict[int, np.ndarray] | None = {} if keep_decoded else None
+        needed = 3 * int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
+        if keep_decoded and needed > MAX_CACHE_BYTES:
+            raise UserError(
+                f"the decoded images of {dataset.name} take {needed / 2**30:.1f} GiB, more than"
+                f" the {MAX_CACHE_BYTES / 2**30:.0f} GiB allowed; turn data.cache off"
+            )
+
+    def load(self, i: int) -> np.ndarray | None:
+        """uint8 [H, W, 3] of image i, or None where it is damaged."""
+        if self._decoded is not None and i in self._decoded:
+            return self._decoded[i]
+        if i in self._damaged:
+            return None
+        try:
+            size = tuple(int(v) for v in self.dataset.sizes[i])
+            image = decode_image(self.dataset.encoded(i), size)
+        except (ImageError, OSError) as error:
+            self._report(i, error)
+            return None
+        if self._decoded is not None:
+            self._decoded[i] = image
+        return image
+
+    def load_or_next(self, i: int) -> tuple[np.ndarray, int]:
+        """Image i and its position; the next good image in its place where i is damaged."""
+        for step in range(len(self.dataset)):
+            position = (i + step) % len(self.dataset)
+            image = self.load(position)
+            if image is not None:
+                return image, position
+        raise UserError(f"{self.dataset.name} has no readable image; see tfdet-data check")
+
+    def _report(self, i: int, error: Exception) -> None:
+        if i in self._damaged:
+            return
+        self._damaged.add(i)
+        kind = error.kind if isinstance(error, ImageError) else "missing_image"
+        name = str(self.dataset.files[i])
+        self.dataset.problems.add(kind, name)
+        logging.warning("%s: %s (%s); left out", name, kind.replace("_", " "), error)

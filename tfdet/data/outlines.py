@@ -1,0 +1,66 @@
+"""Outlines of objects: polygons and run-length masks in a few arrays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Outlines:
+    """Outlines of T objects; each has any number of polygons (rings), or a run-length mask.
+
+    Attributes:
+        points: float32 [P, 2], (x, y) in pixels of the image.
+        ring_offsets: int64 [R + 1]; ring r owns points[ring_offsets[r]:ring_offsets[r + 1]].
+        object_offsets: int64 [T + 1]; object t owns the rings object_offsets[t:t + 2].
+        masks: object -> COCO's run-length dict {"size", "counts"}; crowds have these.
+    """
+
+    def __init__(self, points, ring_offsets, object_offsets, masks: dict[int, dict]):
+        self.points = points
+        self.ring_offsets = ring_offsets
+        self.object_offsets = object_offsets
+        self.masks = masks
+
+    @classmethod
+    def from_segmentations(cls, segmentations: Sequence) -> "Outlines":
+        """From COCO's `segmentation` values: lists of flat polygons, dicts, or None."""
+        rings, counts, masks = [], [], {}
+        for t, segmentation in enumerate(segmentations):
+            polygons = []
+            if isinstance(segmentation, dict):
+                masks[t] = segmentation
+            elif segmentation:
+                polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
+            rings.extend(np.asarray(p, np.float32).reshape(-1, 2) for p in polygons)
+            counts.append(len(polygons))
+        points = np.concatenate(rings) if rings else np.zeros((0, 2), np.float32)
+        return cls(points, _offsets([len(r) for r in rings]), _offsets(counts), masks)
+
+    def __len__(self) -> int:
+        return len(self.object_offsets) - 1
+
+    def rings(self, t: int) -> list[np.ndarray]:
+        """Polygons of object t, each float32 [n, 2] of (x, y)."""
+        rings = range(self.object_offsets[t], self.object_offsets[t + 1])
+        return [self.points[self.ring_offsets[r] : self.ring_offsets[r + 1]] for r in rings]
+
+    def segmentation(self, t: int) -> list | dict:
+        """COCO's `segmentation` value of object t."""
+        if t in self.masks:
+            return self.masks[t]
+        return [[round(float(v), 2) for v in ring.reshape(-1)] for ring in self.rings(t)]
+
+    def take(self, rows: np.ndarray) -> "Outlines":
+        """The outlines of the given objects, in that order."""
+        rings = [self.rings(int(t)) for t in rows]
+        flat = [ring for object_rings in rings for ring in object_rings]
+        return Outlines(
+            np.concatenate(flat) if flat else np.zeros((0, 2), np.float32),
+            _offsets([len(ring) for ring in flat]),
+            _offsets([len(object_rings) for object_rings in rings]),
+            {new: self.masks[int(t)] for new, t in enumerate(rows) if int(t) in self.masks},
+        )
+
+
+def _offsets(counts: Sequence[int]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

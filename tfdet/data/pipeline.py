@@ -1,0 +1,170 @@
+"""Data set -> batches, in parallel with tf.data."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.data.augment import AugmentConfig, augment_image, has_area
+from tfdet.data.dataset import DetectionDataset
+from tfdet.data.loader import ImageLoader
+from tfdet.data.order import batch_indices, batch_positions, example_seed
+from tfdet.errors import UserError
+from tfdet.ops.letterbox import letterbox
+
+__all__ = ["batch_indices", "eval_batches", "train_batches"]
+
+# What `_example` gives: image, boxes, labels, is_crowd, index, size.
+_EXAMPLE_TYPES = (tf.uint8, tf.float32, tf.int32, tf.bool, tf.int64, tf.int32)
+_EXAMPLE_SHAPES = ([None, None, 3], [None, 4], [None], [None], [], [2])
+
+
+def train_batches(
+    dataset: DetectionDataset,
+    image_size: Sequence[int],
+    batch_size: int,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+    pad_value: Sequence[float] = (0.0, 0.0, 0.0),
+    max_boxes: int = 100,
+    start_step: int = 0,
+    cache: bool = False,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Endless shuffled and augmented batches.
+
+    The batch of a step is a function of (seed, step) alone, and what happens to an image one of
+    (seed, epoch, index): a run that starts at step k sees what it would have seen without a stop.
+
+    Args:
+        dataset: the data set.
+        image_size: (height, width) of the batch images.
+        batch_size: images per batch, over all shards.
+        augment: what is done to the images; None takes the defaults.
+        seed: changes the order and all random choices.
+        pad_value: colour of the canvas, `model.pad_value`.
+        max_boxes: M; the boxes of an image beyond it are left out.
+        start_step: the global step of the first batch.
+        cache: keep the decoded images in memory.
+        shard: (index, count); this process gets its part of the rows of every batch.
+
+    Returns:
+        Batches `(images float32 [B, H, W, 3] 0-255, targets)`; targets is a dict of `boxes` float32
+        [B, M, 4] xyxy pixels, `labels` int32 [B, M] (-1: padding), `is_crowd` bool [B, M], `index`
+        int64 [B], `scale` float32 [B] (batch pixels per image pixel), `size` int32 [B, 2].
+    """
+    _check(dataset, image_size, batch_size)
+    config = augment or AugmentConfig()
+    rows = _shard_rows(batch_size, shard)
+    loader = ImageLoader(dataset, keep_decoded=cache)
+
+    def positions(step):
+        indices, epochs = batch_positions(len(dataset), batch_size, seed, int(step))
+        pairs = zip(epochs[rows], indices[rows], strict=True)
+        seeds = [example_seed(seed, int(epoch), int(index)) for epoch, index in pairs]
+        return indices[rows], np.stack(seeds)
+
+    def batch_plan(step):
+        indices, seeds = tf.numpy_function(positions, [step], (tf.int64, tf.int32))
+        return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
+
+    def prepare(index, example_seed):
+        image, boxes, labels, is_crowd, index, size = _example(loader, index)
+        canvas, boxes, scale = augment_image(
+            image, boxes, config, image_size, pad_value, example_seed
+        )
+        boxes, labels, is_crowd = _keep(has_area(boxes), boxes, labels, is_crowd)
+        return canvas, _targets(boxes, labels, is_crowd, index, scale, size, max_boxes)
+
+    steps = tf.data.Dataset.counter(start_step)
+    examples = steps.map(batch_plan).unbatch()
+    examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    num_rows = rows.stop - rows.start
+    return examples.batch(num_rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def eval_batches(
+    dataset: DetectionDataset,
+    image_size: Sequence[int],
+    batch_size: int,
+    pad_value: Sequence[float] = (0.0, 0.0, 0.0),
+    max_boxes: int = 100,
+    cache: bool = False,
+) -> tf.data.Dataset:
+    """One pass over the images in order, fitted to the canvas; the last batch may be smaller.
+
+    A damaged image is left out: its `index` does not appear. See `train_batches` for the batch.
+    """
+    _check(dataset, image_size, batch_size)
+    loader = ImageLoader(dataset, keep_decoded=cache)
+
+    def prepare(index):
+        image, boxes, labels, is_crowd, index, size = _example(loader, index, replace=False)
+        canvas, scale = letterbox(image, image_size, pad_value)
+        targets = _targets(boxes * scale, labels, is_crowd, index, scale, size, max_boxes)
+        return canvas, targets
+
+    examples = tf.data.Dataset.range(len(dataset))
+    examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    examples = examples.filter(lambda _, targets: targets["index"] >= 0)
+    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def _example(loader: ImageLoader, index: tf.Tensor, replace: bool = True) -> list[tf.Tensor]:
+    """Image and annotations at a position; index -1 says damaged where it may not be replaced."""
+    dataset = loader.dataset
+
+    def load(i):
+        image, position = loader.load_or_next(i) if replace else (loader.load(i), int(i))
+        if image is None:
+            image, position = np.zeros((1, 1, 3), np.uint8), -1
+        rows = dataset.rows(position) if position >= 0 else slice(0, 0)
+        height, width = image.shape[:2]
+        boxes = np.clip(dataset.boxes[rows], 0, np.array([width, height] * 2, np.float32))
+        keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        labels, is_crowd = dataset.labels[rows][keep], dataset.is_crowd[rows][keep]
+        size = np.array([height, width], np.int32)
+        return image, boxes[keep], labels, is_crowd, np.int64(position), size
+
+    example = tf.numpy_function(load, [index], _EXAMPLE_TYPES)
+    return [tf.ensure_shape(x, s) for x, s in zip(example, _EXAMPLE_SHAPES, strict=True)]
+
+
+def _keep(mask: tf.Tensor, *rows: tf.Tensor) -> list[tf.Tensor]:
+    return [tf.boolean_mask(x, mask) for x in rows]
+
+
+def _targets(boxes, labels, is_crowd, index, scale, size, max_boxes: int) -> dict:
+    """The targets of one image, padded to max_boxes rows."""
+    missing = tf.maximum(max_boxes - tf.shape(boxes)[0], 0)
+    boxes = tf.pad(boxes[:max_boxes], [[0, missing], [0, 0]])
+    labels = tf.pad(labels[:max_boxes], [[0, missing]], constant_values=-1)
+    is_crowd = tf.pad(is_crowd[:max_boxes], [[0, missing]])
+    return {
+        "boxes": tf.ensure_shape(boxes, [max_boxes, 4]),
+        "labels": tf.ensure_shape(labels, [max_boxes]),
+        "is_crowd": tf.ensure_shape(is_crowd, [max_boxes]),
+        "index": index,
+        "scale": scale,
+        "size": size,
+    }
+
+
+def _check(dataset: DetectionDataset, image_size: Sequence[int], batch_size: int) -> None:
+    if len(dataset) == 0:
+        raise UserError(f"{dataset.name} has no image")
+    if batch_size < 1 or min(image_size) < 1:
+        raise UserError(
+            f"expected a batch size and an image size above 0, got {batch_size}, {image_size}"
+        )
+
+
+def _shard_rows(batch_size: int, shard: tuple[int, int]) -> slice:
+    index, count = shard
+    if batch_size % count:
+        raise UserError(
+            f"a batch of {batch_size} images does not divide among {count} workers;"
+            f" use a multiple of {count}"
+        )
+    rows = batch_size // count
+    return slice(index * rows, (index + 1) * rows)

@@ -1,0 +1,98 @@
+"""What can be wrong with a data set, and what is done about each: one policy for all readers."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ProblemKind:
+    """What was found, what is done about it, and whether something is lost by it."""
+
+    found: str
+    action: str
+    is_damage: bool = True
+
+
+KINDS = {
+    "missing_image": ProblemKind("image file is missing", "image left out"),
+    "unreadable_image": ProblemKind("file is not a readable image", "image left out"),
+    "truncated_image": ProblemKind(
+        "image is truncated or damaged inside",
+        "left out of evaluation; in training the next good image takes its place",
+    ),
+    "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
+    "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
+    "unsafe_path": ProblemKind("file name leads out of the data set", "image left out"),
+    "duplicate_id": ProblemKind("the same id or file a second time", "the first one is kept"),
+    "unknown_image": ProblemKind("box of an image that is not listed", "box left out"),
+    "unknown_class": ProblemKind("box of an unknown class", "box left out"),
+    "box_not_finite": ProblemKind("box with NaN or infinite coordinates", "box left out"),
+    "box_no_area": ProblemKind("box without area", "box left out"),
+    "box_outside": ProblemKind("box reaches outside its image", "clipped to the image"),
+    "size_mismatch": ProblemKind(
+        "image has another size than its annotation says", "boxes clipped to the real size"
+    ),
+    "exif_rotation": ProblemKind(
+        "image is stored rotated (EXIF)", "turned upright when decoded", is_damage=False
+    ),
+    "exif_ignored": ProblemKind(
+        "image is stored rotated (EXIF), but annotated as stored",
+        "decoded as stored, so that the boxes fit",
+        is_damage=False,
+    ),
+    "crowd": ProblemKind(
+        "crowd box", "no object in training; matched at will in evaluation", is_damage=False
+    ),
+    "empty_image": ProblemKind("image without boxes", "kept as background", is_damage=False),
+}
+
+
+class Problems:
+    """Counts of problems by kind, with the names of the first few files of each.
+
+    `counts` and `examples` are dicts kind -> number, kind -> list of names; kinds that were not
+    found are absent.
+    """
+
+    def __init__(self, max_examples: int = 5):
+        self.max_examples = max_examples
+        self.counts: dict[str, int] = {}
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, kind: str, name: str, count: int = 1) -> None:
+        """Counts `count` problems of a kind in the file `name`."""
+        if kind not in KINDS:
+            raise KeyError(f"unknown kind of problem {kind!r}")
+        if count == 0:
+            return
+        self.counts[kind] = self.counts.get(kind, 0) + int(count)
+        examples = self.examples.setdefault(kind, [])
+        if len(examples) < self.max_examples and name not in examples:
+            examples.append(name)
+
+    @property
+    def num_damaged(self) -> int:
+        """Number of problems by which an image, a box or a part of one is lost."""
+        return sum(n for kind, n in self.counts.items() if KINDS[kind].is_damage)
+
+    def as_dict(self) -> dict:
+        """JSON-ready: kind -> {count, found, action, is_damage, examples}."""
+        return {
+            kind: {
+                "count": self.counts[kind],
+                **dataclasses.asdict(KINDS[kind]),
+                "examples": list(self.examples[kind]),
+            }
+            for kind in KINDS
+            if kind in self.counts
+        }
+
+    def lines(self) -> list[str]:
+        """One line of text per kind that was found."""
+        return [
+            f"{entry['count']} x {entry['found']} -> {entry['action']}"
+            f" ({', '.join(entry['examples'])}{', ...' if self._has_more(kind) else ''})"
+            for kind, entry in self.as_dict().items()
+        ]
+
+    def _has_more(self, kind: str) -> bool:
+        return self.counts[kind] > len(self.examples[kind])
