@@ -123,3 +123,20 @@ def test_user_keeps_a_chosen_log_level(monkeypatch):
     app.hush_tensorflow()
     assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
     assert os.environ["KERAS_BACKEND"] == "tensorflow"
+
+
+def test_tensorflow_starts_and_runs_without_a_word():
+    program = (
+        "import sys; from tfdet.cli import app\n"
+        "def main(options):\n"
+        "    import tensorflow as tf\n"
+        "    tf.config.list_physical_devices('GPU')\n"
+        "    images = tf.function(lambda x: tf.image.resize(x, (4, 4)))\n"
+        "    images(tf.zeros((1, 8, 8, 3), tf.uint8))\n"
+        "sys.exit(app.Command('tfdet-toy', 'p', 'e').run(main, []))"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

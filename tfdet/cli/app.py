@@ -1,7 +1,7 @@
 """What every command shares: its flags, its help, one-sentence errors and exit codes.
 
-A command is a module of this shape; TensorFlow is imported inside `main`, never at the top, so that
-`--help` answers at once and start-up chatter can be hushed first:
+A command is a module of this shape; whatever needs TensorFlow is imported inside `main`, never at
+the top, so that `--help` answers at once and start-up chatter can be hushed first:
 
     COMMAND = app.Command(
         name="tfdet-eval",
@@ -23,12 +23,16 @@ A command is a module of this shape; TensorFlow is imported inside `main`, never
 Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-C.
 """
 
+import contextlib
+import ctypes
 import difflib
+import mmap
 import os
+import re
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags as absl_flags
 
@@ -172,10 +176,43 @@ class Command:
 
 
 def hush_tensorflow() -> None:
-    """Silences start-up chatter and picks the backend; works only before TensorFlow is imported.
+    """Picks the backend and imports TensorFlow without its start-up chatter.
 
-    A user's own choice of `TF_CPP_MIN_LOG_LEVEL` or `GRPC_VERBOSITY` is kept.
+    A user's own choice of `TF_CPP_MIN_LOG_LEVEL` (0 everything ... 3 almost nothing) is kept, and
+    with it whatever TensorFlow writes.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # 2: errors are still shown
+    level = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # ~/.keras/keras.json may name another one
+    if level == "3" and "tensorflow" not in sys.modules:
+        # The variable has no effect on what TensorFlow >= 2.20 writes while it is loaded.
+        with _no_stderr():
+            import tensorflow as tf
+        _hush_absl_log(os.path.join(os.path.dirname(tf.__file__), "libtensorflow_framework.so.2"))
+
+
+def _hush_absl_log(library: str) -> None:
+    """Sets the level of Abseil's C++ log, for which TensorFlow >= 2.20 has no variable.
+
+    The name of the function holds Abseil's version and is looked for in the library. Where there is
+    none, as in earlier releases and on other systems, nothing is done.
+    """
+    if not os.path.exists(library):
+        return
+    with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        name = re.search(rb"_ZN4absl\d+lts_\d+14SetMinLogLevelENS0_18LogSeverityAtLeastE", data)
+        name = name and name.group().decode()
+    if name:
+        getattr(ctypes.CDLL(library), name)(3)  # 3: only what ends the process
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
