@@ -136,6 +136,7 @@ def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, 
         size: (height, width) of the image, scalars or [B] each.
     """
     scale = ops.reshape(ops.cast(scale, "float32"), (-1, 1, 1))
+    size = tuple(ops.reshape(ops.cast(side, "float32"), (-1, 1)) for side in size)
     boxes = box_ops.clip(detections["boxes"] / scale, size)
     return {**detections, "boxes": boxes}
 
