@@ -32,6 +32,7 @@ class DataConfig:
         train, val: data sets, as `--data` takes them.
         augment: what is done to training images.
         max_boxes: ground-truth boxes kept per training image; the first ones are.
+        cache: keep the decoded training images in memory; for small data sets.
     """
 
     train: str = ""
@@ -40,6 +41,7 @@ class DataConfig:
         default_factory=augment_lib.AugmentConfig
     )
     max_boxes: int = 100
+    cache: bool = False
 
     def __post_init__(self) -> None:
         _check_at_least(self, "data", max_boxes=1)
@@ -64,8 +66,8 @@ class TrainConfig:
         ema_decay: decay of the weights' moving average, which is what is measured and exported;
             0 keeps none.
         mixed_precision: "float16" (with dynamic loss scaling), "bfloat16", or "" for float32.
-        frozen: variables whose path begins with a match of this expression are not trained; for
-            example "backbone|neck".
+        frozen: variables whose path within the model begins with a match of this expression are
+            not trained; for example "backbone|neck".
         pretrained: weights to start from: a folder that tfdet-train wrote or a .weights.h5 file.
         strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"
             for the machines that TF_CONFIG lists.

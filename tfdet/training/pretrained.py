@@ -39,19 +39,25 @@ def start_from(model: keras.Model, source: str) -> str:
 
 
 def _copy(model: keras.Model, other: Any, source: str) -> str:
-    theirs = {v.path: v for v in other.weights}
+    theirs = {path_in(other, v): v for v in other.weights}
     taken = []
     left = []
     for variable in model.weights:
-        match = theirs.get(variable.path)
+        path = path_in(model, variable)
+        match = theirs.get(path)
         if match is not None and tuple(match.shape) == tuple(variable.shape):
             variable.assign(match.numpy())
-            taken.append(variable.path)
+            taken.append(path)
         else:
-            left.append(variable.path)
+            left.append(path)
     if not taken:
         raise UserError(f"no weight of {source} fits this model; is it of another family?")
     sentence = f"starting from {len(taken)} weights of {source}"
     if left:
         sentence += f"; {len(left)} are new: {', '.join(left[:4])}{', ...' if left[4:] else ''}"
     return sentence
+
+
+def path_in(model: keras.Model, variable: keras.Variable) -> str:
+    """The variable's path without the name of the model."""
+    return variable.path.removeprefix(f"{model.name}/")

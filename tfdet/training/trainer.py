@@ -178,14 +178,15 @@ def _build(run: Run) -> None:
 
 
 def freeze(model: keras.Model, expression: str) -> str:
-    """Stops training of the variables whose path begins with a match; says how many.
+    """Stops training of the variables whose path in the model begins with a match; says how many.
 
     They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
     """
     pattern = re.compile(expression)
-    chosen = [v for v in model.trainable_variables if pattern.match(v.path)]
+    paths = {pretrained.path_in(model, v): v for v in model.trainable_variables}
+    chosen = [variable for path, variable in paths.items() if pattern.match(path)]
     if not chosen:
-        some = ", ".join(sorted({v.path.partition("/")[0] for v in model.trainable_variables}))
+        some = ", ".join(sorted({path.partition("/")[0] for path in paths}))
         raise UserError(
             f"train.frozen={expression!r} matches no variable; their paths begin with {some}"
         )
@@ -257,6 +258,7 @@ def _fit_epochs(
         epochs=end,
         steps_per_epoch=steps,
         callbacks=chosen,
+        shuffle=False,  # the pipeline has shuffled
         verbose=0,
     )
 
@@ -272,6 +274,7 @@ def _batches(run: Run) -> tf.data.Dataset:
         run.model.pad_value,
         max_boxes=data.max_boxes,
         start_step=run.progress.step,
+        cache=data.cache,
     )
 
 
