@@ -49,10 +49,12 @@ def _candidates(logits, count: int):
     the sort sees 90 times fewer numbers.
     """
     anchors, classes = logits.shape[1:]
-    best = _without_nan(ops.max(logits, axis=-1))  # [B, K]
     if count == 0:
-        rows = ops.broadcast_to(ops.arange(anchors, dtype="int32"), ops.shape(best))
-        return rows, ops.cast(ops.argmax(logits, axis=-1), "int32"), best
+        best, label = ops.top_k(logits, 1)
+        rows = ops.broadcast_to(ops.arange(anchors, dtype="int32"), ops.shape(best)[:2])
+        return rows, ops.cast(label, "int32")[..., 0], best[..., 0]
+    # Without `initial` Keras refuses an empty batch.
+    best = _without_nan(ops.max(logits, axis=-1, initial=-float("inf")))  # [B, K]
     _, rows = ops.top_k(best, min(count, anchors))
     rows = ops.sort(ops.cast(rows, "int32"), axis=1)
     pairs = _without_nan(gather_rows(logits, rows))  # [B, rows, C]

@@ -73,9 +73,10 @@ def _match(anchors, boxes, is_object):
             anchor_sides, box_ops.sides(ops.take(boxes, slot, axis=1)[:, None])
         )  # [B, K]
         match = ops.where(iou > best_iou, slot + 1, match)
-        anchor = ops.cast(ops.argmax(iou, axis=1), "int32")
-        anchor = ops.where(ops.max(iou, axis=1) > 0, anchor, -1)
-        best_anchor = ops.where(slot_index == slot, anchor[:, None], best_anchor)
+        # top_k, since Keras's argmax spends four more passes on negative zeros.
+        top_iou, anchor = ops.top_k(iou, 1)
+        anchor = ops.where(top_iou > 0, ops.cast(anchor, "int32"), -1)  # [B, 1]
+        best_anchor = ops.where(slot_index == slot, anchor, best_anchor)
         return slot + 1, ops.maximum(iou, best_iou), match, best_anchor
 
     shape = (batch, anchors.shape[0])

@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+
+from tfdet.errors import UserError
+from tfdet.ops.anchors import AnchorConfig, anchor_counts, anchors, level_sizes
+
+
+def slow_anchors(config, image_size):
+    """The definition, loop by loop."""
+    boxes = []
+    for level in range(config.min_level, config.max_level + 1):
+        height, width = image_size
+        for _ in range(level):
+            height, width = -(-height // 2), -(-width // 2)
+        stride_y, stride_x = image_size[0] / height, image_size[1] / width
+        for row in range(height):
+            for column in range(width):
+                y, x = (row + 0.5) * stride_y, (column + 0.5) * stride_x
+                for octave in range(config.num_scales):
+                    for ratio in config.aspect_ratios:
+                        base = config.level_scale(level) * 2 ** (octave / config.num_scales)
+                        w, h = base * stride_x * ratio**0.5, base * stride_y / ratio**0.5
+                        boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
+    return np.array(boxes)
+
+
+def test_published_anchors_of_512_pixels():
+    boxes = anchors(AnchorConfig(), (512, 512))
+    assert boxes.dtype == np.float32
+    np.testing.assert_allclose(
+        boxes[[0, 1, 2, 9, -1]],
+        [
+            [-12, -12, 20, 20],
+            [-18.62742, -7.31371, 26.62742, 15.31371],
+            [-7.31371, -18.62742, 15.31371, 26.62742],
+            [-4, -12, 28, 20],
+            [160.64972, -126.70057, 735.3503, 1022.70056],
+        ],
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "max_level", "count"),
+    [
+        (512, 7, 49_104),
+        (640, 7, 76_725),
+        (768, 7, 110_484),
+        (896, 7, 150_381),
+        (1024, 7, 196_416),
+        (1280, 7, 306_900),
+        (1536, 7, 441_936),
+        (1536, 8, 442_260),
+    ],
+)
+def test_published_numbers_of_anchors(side, max_level, count):
+    config = AnchorConfig(max_level=max_level)
+    assert sum(anchor_counts(config, (side, side))) == count
+    assert anchors(config, (side, side)).shape == (count, 4)
+
+
+@pytest.mark.parametrize("image_size", [(64, 64), (65, 130), (33, 100)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        AnchorConfig(3, 5),
+        AnchorConfig(2, 4, num_scales=2, aspect_ratios=(1.0, 3.0), anchor_scale=(2.0, 3.0, 5.0)),
+        AnchorConfig(3, 3, num_scales=1, aspect_ratios=(0.5,)),
+    ],
+)
+def test_equal_to_the_definition(config, image_size):
+    np.testing.assert_allclose(
+        anchors(config, image_size), slow_anchors(config, image_size), rtol=1e-6, atol=1e-5
+    )
+
+
+def test_pairs_of_ratios_multiply_directly():
+    box = anchors(AnchorConfig(3, 3, 1, ((1.4, 0.7),), 1.0), (8, 8))[0]
+    np.testing.assert_allclose(box, [4 - 5.6, 4 - 2.8, 4 + 5.6, 4 + 2.8], rtol=1e-6)
+
+
+def test_sizes_are_rounded_up_at_every_halving():
+    assert level_sizes((130, 65), 0, 4) == ((130, 65), (65, 33), (33, 17), (17, 9), (9, 5))
+
+
+def test_anchors_are_shared_and_cannot_be_written():
+    first = anchors(AnchorConfig(3, 4), (32, 32))
+    assert anchors(AnchorConfig(3, 4), (32, 32)) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 0
+
+
+def test_round_trip_through_json():
+    config = AnchorConfig(3, 4, aspect_ratios=(1.0, (1.4, 0.7)), anchor_scale=(4.0, 5.0))
+    assert AnchorConfig(**json.loads(json.dumps(vars(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min_level": 5, "max_level": 4}, "min_level=5"),
+        ({"aspect_ratios": ()}, "at least one"),
+        ({"num_scales": 0}, "num_scales=0"),
+        ({"anchor_scale": (4.0, 4.0)}, "5 levels, got 2"),
+    ],
+)
+def test_wrong_configs_are_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        AnchorConfig(**arguments)
