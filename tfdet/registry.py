@@ -46,9 +46,14 @@ def config(name: str, **overrides: Any) -> Any:
 
 def create(name: str, **overrides: Any) -> Any:
     """A detector by name, with its variables made; `overrides` as in `config`."""
-    detector = _entry(name).detector(config(name, **overrides), name=name)
+    detector = detector_class(name)(config(name, **overrides), name=name)
     detector.build_variables()
     return detector
+
+
+def detector_class(name: str) -> type:
+    """The class that builds a registered model from its configuration."""
+    return _entry(name).detector
 
 
 def _models() -> dict[str, Entry]:

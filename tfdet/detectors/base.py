@@ -66,6 +66,11 @@ class Detector(keras.Model):
         """The colour that normalisation maps to 0; images are padded with it."""
         raise NotImplementedError
 
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        """The layers behind each part that `tfdet.profile` counts apart."""
+        return {layer.name: [layer] for layer in self.layers}
+
     def build_variables(self) -> None:
         """Creates all variables without running the network; subclasses call it when composed."""
         self.build((1, *self.image_size, 3))

@@ -188,7 +188,6 @@ class EfficientDet(Detector):
 
     @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
-        """The layers behind each part that `tfdet.profile` counts apart."""
         return {
             "backbone": [self.backbone],
             "resample": list(self.neck.coarser.values()),

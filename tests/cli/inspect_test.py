@@ -1,0 +1,49 @@
+import json
+
+import pytest
+
+from tfdet.cli import inspect
+
+
+def test_json_has_the_counts_of_each_part(capsys):
+    words = ["--model_name=efficientdet-test", "--image_size=96,64", "--format=json"]
+    assert inspect.COMMAND.run(inspect.main, words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["image_size"] == [96, 64]
+    assert printed["macs"] == sum(part["macs"] for part in printed["parts"].values()) > 0
+
+
+def test_hparams_change_the_model(capsys):
+    words = ["--model_name=efficientdet-test", "--format=json"]
+    inspect.COMMAND.run(inspect.main, words)
+    before = json.loads(capsys.readouterr().out)["parameters"]
+    inspect.COMMAND.run(inspect.main, [*words, "--hparams=model.fpn_fusion=sum"])
+    # Eight nodes lose their weights: five with two inputs, three with three.
+    assert before - json.loads(capsys.readouterr().out)["parameters"] == 5 * 2 + 3 * 3
+
+
+def test_text_is_a_table(capsys):
+    assert inspect.COMMAND.run(inspect.main, ["--model_name=efficientdet-test"]) == 0
+    assert capsys.readouterr().out.startswith("efficientdet-test, one image of 64x64\n")
+
+
+def test_without_a_model_all_names_are_listed(capsys):
+    assert inspect.COMMAND.run(inspect.main, []) == 0
+    assert "efficientdet-d7x" in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--image_size=64"], "--image_size must be HEIGHT,WIDTH in pixels, got 64"),
+        (["--image_size=64,-1"], "got 64,-1"),
+        (["--model_name=efficientdet-d9"], "did you mean 'efficientdet-d"),
+        (["--hparams=model.fpn_widht=3"], "did you mean 'fpn_width'"),
+        (["--hparams=model.image_size=[2,2]"], "image_size must be at least 8 on each side"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, sentence, capsys):
+    assert inspect.COMMAND.run(inspect.main, words) > 0
+    errors = capsys.readouterr().err
+    assert errors.startswith("tfdet-inspect: ") and sentence in errors
+    assert errors.count("\n") == 1

@@ -1,0 +1,74 @@
+"""tfdet-inspect: what a model is made of and what it costs."""
+
+import json
+import sys
+import types
+from typing import Any
+
+from absl import flags
+
+from tfdet.cli import app
+
+COMMAND = app.Command(
+    name="tfdet-inspect",
+    purpose="Counts a model's parameters and multiply-adds, part by part; without a model, lists "
+    "all names.",
+    example="""
+        tfdet-inspect --model_name=efficientdet-d0
+        tfdet-inspect --model_name=efficientdet-d3 --image_size=640,960 \\
+            --hparams=model.fpn=panet,model.fpn_fusion=sum --format=json
+    """,
+)
+flags.DEFINE_string("model_name", None, "Name of a registered model.", flag_values=COMMAND.flags)
+flags.DEFINE_list(
+    "image_size",
+    None,
+    "HEIGHT,WIDTH to count for; the model's own if left out.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_multi_string(
+    "hparams",
+    [],
+    "A recipe (.yaml) or model.fpn_width=88,model.num_classes=20; may be repeated, later ones win. "
+    "Only its model section matters here.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_enum(
+    "format",
+    "text",
+    ["text", "json"],
+    "A table, or JSON with the same numbers.",
+    flag_values=COMMAND.flags,
+)
+
+
+def main(options: types.SimpleNamespace) -> None:
+    size = _image_size(options.image_size)
+    from tfdet import config, profiling, registry
+
+    if not options.model_name and not options.hparams:
+        names = registry.list_models()
+        print(json.dumps(names) if options.format == "json" else "\n".join(names))
+        return
+    changes: dict[str, Any] = {"model.name": options.model_name} if options.model_name else {}
+    recipe = config.make_recipe(options.hparams, changes)
+    name = recipe.model.get("name", config.DEFAULT_MODEL)
+    profile = profiling.profile_config(name, recipe.model_config(), size)
+    as_json = options.format == "json"
+    print(json.dumps(profile.to_dict(), indent=2) if as_json else profile.to_text())
+
+
+def _image_size(words: list[str] | None) -> tuple[int, int] | None:
+    if words is None:
+        return None
+    if len(words) != 2 or not all(word.strip().isdecimal() and int(word) > 0 for word in words):
+        raise app.UsageError(f"--image_size must be HEIGHT,WIDTH in pixels, got {','.join(words)}")
+    return int(words[0]), int(words[1])
+
+
+def run() -> None:
+    sys.exit(COMMAND.run(main))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,235 @@
+"""Parameters and operations of a detector, counted from its layers and the shapes they see."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import keras
+
+from tfdet import registry
+
+Shape = tuple[int | None, ...]
+
+
+class Operations(NamedTuple):
+    """Work of one call of a layer, in the two conventions of `Profile`."""
+
+    macs: int = 0
+    mmdet_flops: int = 0
+
+    def __add__(self, other: "Operations") -> "Operations":
+        return Operations(self.macs + other.macs, self.mmdet_flops + other.mmdet_flops)
+
+
+class Part(NamedTuple):
+    """Counts of one part of a detector; the fields are those of `Profile`."""
+
+    parameters: int
+    parameters_total: int
+    macs: int
+    mmdet_flops: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Counts of a detector for one image.
+
+    Attributes:
+        name: of the model.
+        image_size: (height, width) of the image.
+        parameters: trainable numbers.
+        parameters_total: all numbers, with the moving statistics of batch norms.
+        macs: multiply-adds of convolutions and dense layers, without biases.
+        mmdet_flops: what mmdetection's `get_flops` prints: the multiply-adds, one operation per
+            biased output of a convolution, two per output of a batch norm, one per output of a ReLU
+            layer and one per input of a max-pooling layer.
+        parts: the same counts for each part of the model, in the order of the data.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    parameters: int
+    parameters_total: int
+    macs: int
+    mmdet_flops: int
+    parts: dict[str, Part]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The profile as plain dicts, lists and numbers, ready for JSON."""
+        parts = {name: part._asdict() for name, part in self.parts.items()}
+        return {**vars(self), "image_size": list(self.image_size), "parts": parts}
+
+    def to_text(self) -> str:
+        """The profile as a table, one row per part."""
+        height, width = self.image_size
+        rows = [*self.parts.items(), ("total", self)]
+        lines = [
+            f"{self.name}, one image of {height}x{width}",
+            f"{'part':<12}{'trainable':>14}{'parameters':>14}{'MAdds':>12}{'mmdet FLOPs':>14}",
+        ]
+        for name, part in rows:
+            counts = f"{part.parameters:>14,}{part.parameters_total:>14,}"
+            work = f"{part.macs / 1e9:>11.3f}G{part.mmdet_flops / 1e9:>13.3f}G"
+            lines.append(f"{name:<12}{counts}{work}")
+        return "\n".join(lines)
+
+
+def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Profile:
+    """Counts the parameters and operations of a detector.
+
+    Example:
+        print(tfdet.profile("efficientdet-d0").to_text())
+
+    Args:
+        model_or_name: a built detector, or the name of a registered one. By name no weights are
+            made, so that even the largest model takes two seconds and little memory.
+        image_size: (height, width) of the image; None for the model's own.
+    """
+    if isinstance(model_or_name, str):
+        return profile_config(model_or_name, registry.config(model_or_name), image_size)
+    model = model_or_name
+    size = tuple(image_size or model.image_size)
+    work = _count_layers(model, size)
+    total = _part([model], work)
+    parts = {name: _part(layers, work) for name, layers in model.parts.items()}
+    rest = Part(*(t - sum(p) for t, *p in zip(total, *parts.values(), strict=True)))
+    if rest != Part(0, 0, 0, 0):
+        parts["other"] = rest
+    return Profile(model.name, size, *total, parts)
+
+
+def profile_config(name: str, config: Any, image_size: tuple[int, int] | None = None) -> Profile:
+    """As `profile`, for a registered model with a configuration of its own."""
+
+    def run() -> Profile:
+        with keras.StatelessScope(initialize_variables=False):
+            detector = registry.detector_class(name)(config, name=name)
+            detector.build_variables()
+            return profile(detector, image_size)
+
+    # Keras keeps a list of variables without values, to give them values later. The list belongs to
+    # the thread: that of a thread of our own is forgotten with it.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
+        return executor.submit(run).result()
+
+
+@functools.singledispatch
+def operations(layer: keras.layers.Layer, inputs: Shape, outputs: Shape) -> Operations:
+    """Work of one call of `layer`, given the shapes of its first input and its output.
+
+    Layers without an entry count nothing. A layer that does arithmetic of its own registers a
+    function with `operations.register`.
+    """
+    return Operations()
+
+
+@operations.register
+def _(layer: keras.layers.Conv2D, inputs: Shape, outputs: Shape) -> Operations:
+    return _convolution(outputs, inputs[-1] // layer.groups, layer.kernel_size, layer.use_bias)
+
+
+@operations.register
+def _(layer: keras.layers.DepthwiseConv2D, inputs: Shape, outputs: Shape) -> Operations:
+    return _convolution(outputs, 1, layer.kernel_size, layer.use_bias)
+
+
+@operations.register
+def _(layer: keras.layers.SeparableConv2D, inputs: Shape, outputs: Shape) -> Operations:
+    width = inputs[-1] * layer.depth_multiplier
+    depthwise = _convolution((*outputs[:-1], width), 1, layer.kernel_size, use_bias=False)
+    return depthwise + _convolution(outputs, width, (1, 1), layer.use_bias)
+
+
+@operations.register
+def _(layer: keras.layers.Dense, inputs: Shape, outputs: Shape) -> Operations:
+    macs = math.prod(outputs[1:]) * inputs[-1]
+    return Operations(macs, macs)
+
+
+@operations.register
+def _(layer: keras.layers.BatchNormalization, inputs: Shape, outputs: Shape) -> Operations:
+    return Operations(0, 2 * math.prod(outputs[1:]))
+
+
+@operations.register
+def _(layer: keras.layers.ReLU, inputs: Shape, outputs: Shape) -> Operations:
+    return Operations(0, math.prod(outputs[1:]))
+
+
+@operations.register
+def _(layer: keras.layers.MaxPooling2D, inputs: Shape, outputs: Shape) -> Operations:
+    return Operations(0, math.prod(inputs[1:]))
+
+
+def _convolution(
+    outputs: Shape, input_channels: int, kernel_size: tuple[int, int], use_bias: bool
+) -> Operations:
+    pixels = math.prod(outputs[1:])
+    macs = pixels * input_channels * math.prod(kernel_size)
+    return Operations(macs, macs + (pixels if use_bias else 0))
+
+
+def _count_layers(model: Any, image_size: tuple[int, int]) -> dict[int, Operations]:
+    """Operations of every layer that has any, by its id, of one forward pass on shapes."""
+    work: dict[int, Operations] = {}
+    silent = operations.dispatch(keras.layers.Layer)
+    with contextlib.ExitStack() as stack:
+        for layer in model._flatten_layers():
+            if operations.dispatch(type(layer)) is not silent:
+                stack.enter_context(_watched(layer, work))
+        model.compute_output_spec(keras.KerasTensor((1, *image_size, 3)))
+    return work
+
+
+@contextlib.contextmanager
+def _watched(layer: keras.layers.Layer, work: dict[int, Operations]) -> Iterator[None]:
+    """Adds each call of `layer` to `work`.
+
+    A symbolic call asks a layer for `compute_output_spec`, a traced one for `call`; the first may
+    do the second.
+    """
+    depth = 0
+
+    def watch(method: Any) -> Any:
+        @functools.wraps(method)
+        def run(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            nonlocal depth
+            depth += 1
+            try:
+                outputs = method(inputs, *args, **kwargs)
+            finally:
+                depth -= 1
+            if depth == 0:
+                done = operations(layer, _first_shape(inputs), _first_shape(outputs))
+                work[id(layer)] = work.get(id(layer), Operations()) + done
+            return outputs
+
+        return run
+
+    methods = ("compute_output_spec", "call")
+    for name in methods:
+        vars(layer)[name] = watch(getattr(layer, name))
+    try:
+        yield
+    finally:
+        for name in methods:
+            del vars(layer)[name]
+
+
+def _first_shape(tensors: Any) -> Shape:
+    return tuple(keras.tree.flatten(tensors)[0].shape)
+
+
+def _part(layers: list[keras.layers.Layer], work: dict[int, Operations]) -> Part:
+    inner = [x for layer in layers for x in layer._flatten_layers()]
+    done = sum((work.get(id(x), Operations()) for x in inner), Operations())
+    return Part(
+        parameters=sum(math.prod(v.shape) for x in layers for v in x.trainable_weights),
+        parameters_total=sum(math.prod(v.shape) for x in layers for v in x.weights),
+        macs=done.macs,
+        mmdet_flops=done.mmdet_flops,
+    )
