@@ -110,6 +110,7 @@ class DatasetBuilder:
             class_names=self.class_names,
             class_ids=self.class_ids,
             image_ids=np.array(ids),
+            names=np.array(names),
             files=np.array(files),
             sizes=sizes,
             box_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -22,7 +22,8 @@ class DetectionDataset:
         class_names: names of the classes, by label.
         class_ids: the ids of the data set, by label.
         image_ids: int64 or str [N].
-        files: str [N], the file that holds the image (for records: the record file).
+        names: str [N], the file name of the image inside the data set.
+        files: str [N], the path that holds the image (for records: the record file).
         sizes: int32 [N, 2], annotated (height, width).
         box_offsets: int64 [N + 1].
         boxes: float32 [T, 4], xyxy in pixels of the image, inside it, with area.
@@ -39,6 +40,7 @@ class DetectionDataset:
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
     image_ids: np.ndarray
+    names: np.ndarray
     files: np.ndarray
     sizes: np.ndarray
     box_offsets: np.ndarray
@@ -86,6 +88,7 @@ class DetectionDataset:
         return dataclasses.replace(
             self,
             image_ids=self.image_ids[indices],
+            names=self.names[indices],
             files=self.files[indices],
             sizes=self.sizes[indices],
             spans=None if self.spans is None else self.spans[indices],
@@ -114,7 +117,7 @@ class DetectionDataset:
         keep = labels >= 0
         image_of_box = np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
         for i, count in zip(*np.unique(image_of_box[~keep], return_counts=True), strict=True):
-            self.problems.add("unknown_class", str(self.files[i]), count)
+            self.problems.add("unknown_class", str(self.names[i]), count)
         counts = np.bincount(image_of_box[keep], minlength=len(self))
         kept = self._take_boxes(np.flatnonzero(keep))
         return dataclasses.replace(

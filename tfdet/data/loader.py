@@ -61,6 +61,6 @@ class ImageLoader:
             return
         self._damaged.add(i)
         kind = error.kind if isinstance(error, ImageError) else "missing_image"
-        name = str(self.dataset.files[i])
+        name = str(self.dataset.names[i])
         self.dataset.problems.add(kind, name)
         logging.warning("%s: %s (%s); left out", name, kind.replace("_", " "), error)

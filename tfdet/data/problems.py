@@ -21,6 +21,8 @@ KINDS = {
     ),
     "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
     "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
+    "unreadable_line": ProblemKind("annotation line cannot be read", "line left out"),
+    "truncated_record": ProblemKind("record file ends early", "rest of the file is left out"),
     "unsafe_path": ProblemKind("file name leads out of the data set", "image left out"),
     "duplicate_id": ProblemKind("the same id or file a second time", "the first one is kept"),
     "unknown_image": ProblemKind("box of an image that is not listed", "box left out"),

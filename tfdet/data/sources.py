@@ -4,11 +4,20 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from tfdet.data.coco import open_coco
 from tfdet.data.dataset import DetectionDataset
+from tfdet.data.shapes import open_shapes
+from tfdet.data.tfrecord import open_tfrecord
+from tfdet.data.voc import open_voc
+from tfdet.data.yolo import open_yolo
 from tfdet.errors import UserError
 
 FORMS = {
     "shapes": "shapes[:train|val[:COUNT]]",
+    "coco": "coco:ANNOTATIONS.json:IMAGE_DIR",
+    "voc": "voc:DIR:SPLIT",
+    "yolo": "yolo:DATA.yaml:SPLIT",
+    "tfrecord": "tfrecord:PATTERN[:LABELS]",
 }
 
 
@@ -29,7 +38,10 @@ def open_dataset(
     kind, *parts = spec.split(":")
     if kind not in _OPENERS:
         raise UserError(f"expected one of {', '.join(FORMS.values())}; got {spec!r}")
-    dataset = _OPENERS[kind](spec, *parts)
+    opener, least, most = _OPENERS[kind]
+    if not least <= len(parts) <= most or "" in parts:
+        raise UserError(f"expected {FORMS[kind]}, got {spec!r}")
+    dataset = opener(*parts)
     if class_names:
         ids = class_ids or range(1, len(class_names) + 1)
         dataset = dataset.with_classes(class_names, ids)
@@ -38,12 +50,17 @@ def open_dataset(
     return dataset
 
 
-def _shapes(spec: str, split: str = "train", count: str | None = None, *rest: str):
-    from tfdet.data.shapes import open_shapes
-
-    if rest or (count is not None and not count.isdigit()):
-        raise UserError(f"expected {FORMS['shapes']}, got {spec!r}")
+def _shapes(split: str = "train", count: str | None = None) -> DetectionDataset:
+    if count is not None and not count.isdigit():
+        raise UserError(f"expected {FORMS['shapes']}, got the count {count!r}")
     return open_shapes(split, None if count is None else int(count))
 
 
-_OPENERS = {"shapes": _shapes}
+# Kind -> (function, least and most number of parts after the kind).
+_OPENERS = {
+    "shapes": (_shapes, 0, 2),
+    "coco": (open_coco, 2, 2),
+    "voc": (open_voc, 2, 2),
+    "yolo": (open_yolo, 2, 2),
+    "tfrecord": (open_tfrecord, 1, 2),
+}

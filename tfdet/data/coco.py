@@ -1,0 +1,105 @@
+"""Reader of COCO's instances JSON."""
+
+import json
+
+import numpy as np
+
+from tfdet.data.builder import DatasetBuilder
+from tfdet.data.dataset import DetectionDataset
+from tfdet.data.paths import join_inside, require_directory, require_file
+from tfdet.errors import UserError
+
+
+def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
+    """A data set in COCO's form.
+
+    Classes are ordered by category id; the gaps between ids close, `class_ids` keeps them. Crowds
+    stay, marked as such, and so do polygons and run-length masks.
+
+    Args:
+        annotations: path of the JSON file with `images`, `annotations` and `categories`.
+        image_dir: the directory that the `file_name` of an image starts from.
+    """
+    require_file(annotations, "COCO annotations")
+    require_directory(image_dir, "COCO images")
+    content = _read(annotations)
+    categories = sorted(content["categories"], key=lambda c: int(c["id"]))
+    ids = [int(category["id"]) for category in categories]
+    if len(set(ids)) < len(ids):
+        raise UserError(f"{annotations}: two categories have the same id; make them unique")
+    names = [str(category.get("name", category["id"])) for category in categories]
+    builder = DatasetBuilder(f"coco:{annotations}", names, ids)
+    boxes_of = _group_annotations(content, builder)
+    label_of = {category_id: label for label, category_id in enumerate(ids)}
+    for image in content["images"]:
+        file = join_inside(image_dir, str(image["file_name"]))
+        if file is None:
+            builder.problems.add("unsafe_path", str(image["file_name"]))
+            continue
+        found = boxes_of.get(image["id"], [])
+        builder.add_image(
+            image_id=image["id"],
+            file_name=str(image["file_name"]),
+            file=file,
+            size=_size(image),
+            boxes=[_box(a.get("bbox")) for a in found],
+            labels=[label_of.get(a.get("category_id"), -1) for a in found],
+            is_crowd=[bool(a.get("iscrowd", 0)) for a in found],
+            areas=[_number(a.get("area")) for a in found],
+            segmentations=[a.get("segmentation") for a in found],
+        )
+    return builder.build()
+
+
+def _read(path: str) -> dict:
+    with open(path, encoding="utf-8") as file:
+        try:
+            content = json.load(file)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} is not a JSON file: {error}") from error
+    for key, needed in (("images", "file_name"), ("annotations", "image_id"), ("categories", "id")):
+        rows = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise UserError(f"{path} has no list {key!r}; expected COCO's instances form")
+        required = {"id", needed} if key == "images" else {needed}
+        bad = next((r for r in rows if not isinstance(r, dict) or not required <= r.keys()), None)
+        if bad is not None:
+            missing = " and ".join(sorted(required))
+            raise UserError(f"{path}: an entry of {key!r} lacks {missing}: {str(bad)[:80]}")
+    if not content["categories"]:
+        raise UserError(f"{path} has no categories; the classes are unknown without them")
+    return content
+
+
+def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
+    """Annotations by image id; second ones of the same id and strays are counted, left out."""
+    boxes_of: dict = {image["id"]: [] for image in content["images"]}
+    names = {image["id"]: str(image["file_name"]) for image in content["images"]}
+    seen = set()
+    for annotation in content["annotations"]:
+        image_id, annotation_id = annotation["image_id"], annotation.get("id")
+        if image_id not in boxes_of:
+            builder.problems.add("unknown_image", f"image id {image_id}")
+        elif annotation_id is not None and annotation_id in seen:
+            builder.problems.add("duplicate_id", f"{names[image_id]} (box id {annotation_id})")
+        else:
+            seen.add(annotation_id)
+            boxes_of[image_id].append(annotation)
+    return boxes_of
+
+
+def _size(image: dict) -> tuple[int, int] | None:
+    height, width = _number(image.get("height")), _number(image.get("width"))
+    return (int(height), int(width)) if height > 0 and width > 0 else None
+
+
+def _box(bbox) -> list[float]:
+    """xyxy of COCO's [x, y, width, height]; NaN where it is not four numbers."""
+    if not isinstance(bbox, list) or len(bbox) != 4:
+        return [np.nan] * 4
+    x, y, width, height = (_number(v) for v in bbox)
+    return [x, y, x + width, y + height]
+
+
+def _number(value) -> float:
+    return float(value) if isinstance(value, (int, float)) else np.nan

@@ -1,0 +1,160 @@
+"""Reader of YOLO's text form: a data.yaml, a directory of images, one text file per image."""
+
+import math
+import os
+
+import yaml
+
+from tfdet.data.builder import DatasetBuilder
+from tfdet.data.dataset import DetectionDataset
+from tfdet.data.decode import ImageError, displayed_size
+from tfdet.data.paths import require_file
+from tfdet.data.problems import Problems
+from tfdet.errors import UserError
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+
+
+def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
+    """A split of a data set in YOLO's form.
+
+    `data.yaml` has `names` (a list, or a dict index -> name), optionally `path`, and for the split
+    a directory of images, a text file that lists them, or a list of these. The labels of
+    `.../images/x.jpg` are the lines of `.../labels/x.txt`: class, then centre x, centre y, width
+    and height as fractions of the image, or three or more points of an outline. An image without
+    a text file is background.
+
+    Args:
+        data_yaml: path of the YAML file; relative paths in it start from its directory.
+        split: "train", "val", ... as in the file.
+    """
+    require_file(data_yaml, "YOLO data set")
+    content = _read_yaml(data_yaml)
+    names = _class_names(content, data_yaml)
+    images = _image_files(content, data_yaml, split)
+    builder = DatasetBuilder(f"yolo:{data_yaml}:{split}", names.values(), list(names))
+    label_of = {index: label for label, index in enumerate(names)}
+    for name, file in images:
+        if not os.path.isfile(file):
+            builder.problems.add("missing_image", file)
+            continue
+        try:
+            height, width = displayed_size(file)
+        except ImageError as error:
+            builder.problems.add(error.kind, file)
+            continue
+        objects = _read_labels(_label_file(file), builder.problems)
+        scaled = [[v * (width, height)[k % 2] for k, v in enumerate(o[1:])] for o in objects]
+        is_outline = [len(values) > 4 for values in scaled]
+        builder.add_image(
+            image_id=os.path.splitext(name)[0],
+            file_name=name,
+            file=file,
+            size=(height, width),
+            boxes=[_box(values) for values in scaled],
+            labels=[label_of.get(int(o[0]), -1) for o in objects],
+            segmentations=[
+                [v] if flag else None for v, flag in zip(scaled, is_outline, strict=True)
+            ]
+            if any(is_outline)
+            else None,
+        )
+    return builder.build()
+
+
+def _read_yaml(path: str) -> dict:
+    with open(path, encoding="utf-8") as file:
+        try:
+            content = yaml.safe_load(file)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} has no keys; expected `names` and the paths of the splits")
+    return content
+
+
+def _class_names(content: dict, path: str) -> dict[int, str]:
+    """Class index -> name, by index."""
+    names = content.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{path}: expected `names` to be a list or a dict of class names")
+    if not all(isinstance(index, int) for index in names):
+        raise UserError(f"{path}: expected `names` to have whole numbers as keys")
+    return {index: str(names[index]) for index in sorted(names)}
+
+
+def _image_files(content: dict, data_yaml: str, split: str) -> list[tuple[str, str]]:
+    """(name inside the data set, path) of each image of a split."""
+    places = content.get(split)
+    if not places:
+        known = sorted(set(content) - {"names", "nc", "path"})
+        raise UserError(f"{data_yaml} has no split {split!r}; it has {', '.join(map(str, known))}")
+    root = os.path.join(os.path.dirname(os.path.abspath(data_yaml)), str(content.get("path") or ""))
+    found = []
+    for place in places if isinstance(places, list) else [places]:
+        path = _existing(root, str(place))
+        if path is None:
+            raise UserError(f"{data_yaml}: {split}: there is no {os.path.join(root, str(place))!r}")
+        found.extend(_listed(path, root) if os.path.isfile(path) else _walked(path))
+    if not found:
+        raise UserError(f"{data_yaml}: {split}: there is no image in {places}")
+    return found
+
+
+def _existing(root: str, place: str) -> str | None:
+    # Some exporters write ../train/images for a directory that lies beside the data.yaml.
+    options = [place, place.removeprefix("../")]
+    paths = [os.path.normpath(os.path.join(root, option)) for option in options]
+    return next((path for path in paths if os.path.exists(path)), None)
+
+
+def _walked(directory: str) -> list[tuple[str, str]]:
+    files = []
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            if name.lower().endswith(_EXTENSIONS):
+                path = os.path.join(folder, name)
+                files.append((os.path.relpath(path, directory).replace(os.sep, "/"), path))
+    return sorted(files)
+
+
+def _listed(list_file: str, root: str) -> list[tuple[str, str]]:
+    with open(list_file, encoding="utf-8") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    paths = [os.path.normpath(os.path.join(root, line)) for line in lines]
+    return [(path.replace(os.sep, "/").rpartition("/images/")[2], path) for path in paths]
+
+
+def _label_file(image_file: str) -> str:
+    before, found, after = image_file.rpartition(f"{os.sep}images{os.sep}")
+    path = f"{before}{os.sep}labels{os.sep}{after}" if found else image_file
+    return os.path.splitext(path)[0] + ".txt"
+
+
+def _read_labels(path: str, problems: Problems) -> list[list[float]]:
+    """Lines of a label file as numbers; those that cannot be read are counted and left out."""
+    if not os.path.isfile(path):
+        return []
+    rows = []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = [float(word) for word in line.split()]
+            except ValueError:
+                row = [math.nan]
+            is_row = len(row) == 5 or (len(row) >= 7 and len(row) % 2 == 1)
+            if is_row and math.isfinite(row[0]):
+                rows.append(row)
+            elif line.strip():
+                problems.add("unreadable_line", f"{path}:{number}")
+    return rows
+
+
+def _box(values: list[float]) -> list[float]:
+    """xyxy of a centre and a size, or of an outline."""
+    if len(values) > 4:
+        return [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+    x, y, width, height = values
+    return [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
