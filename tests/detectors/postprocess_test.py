@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfdet.detectors.postprocess import postprocess
+from tfdet.ops import boxes as box_ops
+from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.nms import NMSConfig, non_max_suppression
+
+SIZE = (64, 96)
+ANCHORS = anchors(AnchorConfig(3, 5), SIZE)
+
+
+def predictions(seed=0, batch=2, classes=4):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(-2, 2, (batch, len(ANCHORS), classes)).astype(np.float32)
+    return logits, rng.normal(0, 0.3, (batch, len(ANCHORS), 4)).astype(np.float32)
+
+
+def slow_postprocess(logits, codes, nms):
+    """One image: decode everything, sort every pair, suppress, clip."""
+    pairs = logits.reshape(-1)
+    order = np.argsort(-pairs, kind="stable")[: nms.max_candidates]
+    if nms.max_candidates == 0:
+        order = np.arange(len(logits)) * logits.shape[1] + logits.argmax(axis=1)
+    rows, labels = np.divmod(order, logits.shape[1])
+    boxes = np.array(box_ops.decode(codes, ANCHORS))[rows]
+    scores = 1 / (1 + np.exp(-pairs[order]))
+    index, scores, count = non_max_suppression(
+        boxes[None], scores[None], labels[None].astype(np.int32), nms
+    )
+    index, count = np.array(index)[0], int(count[0])
+    boxes = np.array(box_ops.clip(boxes[index], SIZE))[:count]
+    return boxes, np.array(scores)[0, :count], labels[index][:count]
+
+
+@pytest.mark.parametrize(
+    "nms",
+    [
+        NMSConfig(max_candidates=50),
+        NMSConfig(max_candidates=5000, max_detections=7),
+        NMSConfig("hard", max_candidates=300),
+        NMSConfig("hard", "global", max_candidates=0, score_threshold=0.9),
+        NMSConfig(mode="global", max_candidates=0),
+    ],
+)
+@pytest.mark.parametrize("classes", [1, 4])
+def test_equal_to_the_slow_way(nms, classes):
+    logits, codes = predictions(classes=classes)
+    found = postprocess(logits, codes, ANCHORS, nms, SIZE)
+    assert found["boxes"].shape == (2, nms.max_detections, 4)
+    for i in range(2):
+        boxes, scores, labels = slow_postprocess(logits[i], codes[i], nms)
+        count = len(scores)
+        assert count > 0 and int(found["count"][i]) == count
+        np.testing.assert_allclose(found["boxes"][i, :count], boxes, atol=1e-4)
+        np.testing.assert_allclose(found["scores"][i, :count], scores, rtol=1e-5)
+        np.testing.assert_array_equal(found["labels"][i, :count], labels)
+        np.testing.assert_array_equal(found["boxes"][i, count:], 0)
+        np.testing.assert_array_equal(found["scores"][i, count:], 0)
+        np.testing.assert_array_equal(found["labels"][i, count:], -1)
+
+
+@pytest.mark.parametrize("candidates", [1, 5, 17, 40])
+def test_candidates_are_the_best_pairs_even_when_many_are_equal(candidates):
+    # Few distinct logits, so that the cut falls into a tie; nothing is suppressed.
+    rng = np.random.default_rng(1)
+    logits = rng.integers(-3, 3, (1, len(ANCHORS), 4)).astype(np.float32)
+    codes = np.zeros((1, len(ANCHORS), 4), np.float32)
+    nms = NMSConfig("hard", iou_threshold=1.0, max_candidates=candidates)
+    boxes, scores, labels = slow_postprocess(logits[0], codes[0], nms)
+    found = postprocess(logits, codes, ANCHORS, nms, SIZE)
+    assert int(found["count"][0]) == candidates == len(scores)
+    np.testing.assert_array_equal(found["labels"][0, :candidates], labels)
+    np.testing.assert_allclose(found["boxes"][0, :candidates], boxes, atol=1e-4)
+
+
+def test_one_object_comes_back():
+    logits, codes = np.full((1, len(ANCHORS), 3), -12.0), np.zeros((1, len(ANCHORS), 4))
+    target = np.float32([10, 20, 50, 44])
+    logits[0, 100, 2] = 4.0
+    codes[0, 100] = box_ops.encode(target, ANCHORS[100])
+    found = postprocess(np.float32(logits), np.float32(codes), ANCHORS, NMSConfig(), SIZE)
+    assert int(found["count"][0]) == 1 and int(found["labels"][0, 0]) == 2
+    np.testing.assert_allclose(found["boxes"][0, 0], target, atol=1e-3)
+    np.testing.assert_allclose(found["scores"][0, 0], 1 / (1 + np.exp(-4.0)), rtol=1e-6)
+
+
+def test_boxes_end_at_the_image():
+    logits, codes = predictions()
+    boxes = np.array(postprocess(logits, codes + 1, ANCHORS, NMSConfig(), SIZE)["boxes"])
+    assert boxes.min() == 0
+    assert boxes[..., [0, 2]].max() == 96 and boxes[..., [1, 3]].max() == 64
+
+
+def test_what_is_not_finite_is_no_detection():
+    nms = NMSConfig(max_candidates=100)
+    logits, codes = predictions(batch=1)
+    codes[0, 40:60, 2], codes[0, 60:80, 0] = 1000.0, np.nan
+    muted = logits.copy()
+    logits[0, :20], logits[0, 20:40, 1] = np.nan, np.nan
+    muted[0, :20], muted[0, 20:40, 1] = -np.inf, -np.inf
+    found = postprocess(logits, codes, ANCHORS, nms, SIZE)
+    boxes, scores, _ = slow_postprocess(muted[0], codes[0], nms)
+    np.testing.assert_allclose(found["boxes"][0, : len(boxes)], boxes, atol=1e-4)
+    np.testing.assert_allclose(found["scores"][0, : len(scores)], scores, rtol=1e-5)
+    assert np.isfinite(found["boxes"]).all() and int(found["count"][0]) == len(scores) > 0
+
+
+def test_an_empty_batch():
+    found = postprocess(*predictions(batch=0), ANCHORS, NMSConfig(), SIZE)
+    assert found["boxes"].shape == (0, 100, 4) and found["labels"].shape == (0, 100)
+    assert found["scores"].shape == (0, 100) and found["count"].shape == (0,)
+
+
+@pytest.mark.parametrize("nms", [NMSConfig(), NMSConfig("hard", "global", max_candidates=0)])
+def test_graph_with_an_open_batch_equals_eager_and_serves_any_batch(nms):
+    signature = [tf.TensorSpec([None, len(ANCHORS), 4])] * 2
+    graph = tf.function(
+        lambda logits, codes: postprocess(logits, codes, ANCHORS, nms, SIZE),
+        input_signature=signature,
+    )
+    logits, codes = predictions(batch=3)
+    for batch in (0, 1, 3):
+        served = graph(logits[:batch], codes[:batch])
+        eager = postprocess(logits[:batch], codes[:batch], ANCHORS, nms, SIZE)
+        for name in ("boxes", "scores"):
+            np.testing.assert_allclose(served[name], eager[name], rtol=1e-5, atol=1e-4)
+        for name in ("labels", "count"):
+            np.testing.assert_array_equal(served[name], eager[name])
+    assert served["boxes"].dtype == served["scores"].dtype == tf.float32
+    assert served["labels"].dtype == served["count"].dtype == tf.int32
+
+
+def test_compiles_with_xla():
+    logits, codes = predictions()
+    nms = NMSConfig(max_candidates=64, max_detections=10)
+    compiled = tf.function(lambda x, y: postprocess(x, y, ANCHORS, nms, SIZE), jit_compile=True)
+    plain = postprocess(logits, codes, ANCHORS, nms, SIZE)
+    found = compiled(logits, codes)
+    np.testing.assert_allclose(found["boxes"], plain["boxes"], atol=1e-3)
+    np.testing.assert_array_equal(found["labels"], plain["labels"])
+
+
+def test_half_precision_predictions_are_decoded_in_float32():
+    logits, codes = (part.astype(np.float16) for part in predictions())
+    half = postprocess(logits, codes, ANCHORS, NMSConfig(), SIZE)
+    full = postprocess(*(np.float32(x) for x in (logits, codes)), ANCHORS, NMSConfig(), SIZE)
+    np.testing.assert_array_equal(half["boxes"], full["boxes"])
