@@ -88,12 +88,13 @@ class Problems:
             if kind in self.counts
         }
 
-    def lines(self) -> list[str]:
+    def lines(self, damage_only: bool = False) -> list[str]:
         """One line of text per kind that was found."""
         return [
             f"{entry['count']} x {entry['found']} -> {entry['action']}"
             f" ({', '.join(entry['examples'])}{', ...' if self._has_more(kind) else ''})"
             for kind, entry in self.as_dict().items()
+            if entry["is_damage"] or not damage_only
         ]
 
     def _has_more(self, kind: str) -> bool:

@@ -35,19 +35,24 @@ def open_dataset(
     Returns:
         The data set. Damaged images and boxes are left out; `problems` counts them.
     """
+    dataset = read_source(spec)
+    if class_names:
+        ids = class_ids or range(1, len(class_names) + 1)
+        dataset = dataset.with_classes(class_names, ids)
+    if dataset.problems.num_damaged:
+        logging.warning("%s: %s", spec, "; ".join(dataset.problems.lines(damage_only=True)))
+    return dataset
+
+
+def read_source(spec: str) -> DetectionDataset:
+    """`open_dataset` with the data set's own classes and without a warning about what is wrong."""
     kind, *parts = spec.split(":")
     if kind not in _OPENERS:
         raise UserError(f"expected one of {', '.join(FORMS.values())}; got {spec!r}")
     opener, least, most = _OPENERS[kind]
     if not least <= len(parts) <= most or "" in parts:
         raise UserError(f"expected {FORMS[kind]}, got {spec!r}")
-    dataset = opener(*parts)
-    if class_names:
-        ids = class_ids or range(1, len(class_names) + 1)
-        dataset = dataset.with_classes(class_names, ids)
-    if dataset.problems.num_damaged:
-        logging.warning("%s: %s", spec, "; ".join(dataset.problems.lines()))
-    return dataset
+    return opener(*parts)
 
 
 def _shapes(split: str = "train", count: str | None = None) -> DetectionDataset:

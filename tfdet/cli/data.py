@@ -1,0 +1,123 @@
+"""`tfdet-data`: makes, converts and checks data sets."""
+
+import json
+import sys
+import time
+import types
+
+from absl import flags
+
+from tfdet.cli import app
+from tfdet.cli.flags import DATA_HELP
+
+COMMAND = app.Command(
+    name="tfdet-data",
+    purpose="Makes, converts and checks data sets.",
+    arguments="make shapes | convert SOURCE | check SOURCE",
+    example="""
+        tfdet-data check --data=voc:data/VOC2012:trainval
+        tfdet-data convert coco:instances_train.json:train --output=records/train --num_shards=32
+        tfdet-data make shapes --output=data/shapes
+    """,
+)
+flags.DEFINE_string(
+    "data", None, f"The source, in place of the word: {DATA_HELP}.", flag_values=COMMAND.flags
+)
+flags.DEFINE_string(
+    "output",
+    None,
+    "make: directory to write to. convert: start of the record files' names.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_integer("num_shards", 1, "convert: number of record files.", flag_values=COMMAND.flags)
+flags.DEFINE_boolean("json", False, "check: print one JSON object.", flag_values=COMMAND.flags)
+
+# Flags that a subcommand understands, besides those that all do.
+_FLAGS = {
+    "make": {"output"},
+    "convert": {"data", "output", "num_shards"},
+    "check": {"data", "json"},
+}
+
+
+def main(options: types.SimpleNamespace) -> None:
+    """Runs the subcommand that the first word names."""
+    word, *rest = options.args or [""]
+    if word not in _FLAGS:
+        raise app.UsageError(f"expected make, convert or check, got {word!r}")
+    strange = sorted(options.given - _FLAGS[word])
+    if strange:
+        raise app.UsageError(f"{word} takes no --{strange[0]}")
+    {"make": _make, "convert": _convert, "check": _check}[word](options, rest)
+
+
+def _make(options, words: list[str]) -> None:
+    if words != ["shapes"]:
+        raise app.UsageError(f"expected `make shapes`, got make {' '.join(words)!r}")
+    _require_output(options)
+    from tfdet.data.shapes_export import write_shapes
+
+    print(f"Drawing the shapes set into {options.output}")
+    for spec in write_shapes(options.output, progress=_Progress()):
+        print(f"--data={spec}")
+
+
+def _convert(options, words: list[str]) -> None:
+    source = _source(options, words)
+    _require_output(options)
+    from tfdet.data.convert import convert
+    from tfdet.data.sources import open_dataset
+
+    print(f"Reading {source}")
+    dataset = open_dataset(source)
+    print(f"Writing {len(dataset)} images to {options.output}-*")
+    shards = convert(dataset, options.output, options.num_shards, _Progress())
+    print(f"Wrote {len(shards)} record files and read them again: they hold the same.")
+    print(f"--data=tfrecord:{options.output}-*-of-{len(shards):05d}.tfrecord")
+
+
+def _check(options, words: list[str]) -> None:
+    source = _source(options, words)
+    from tfdet.data.check import check, report_text
+
+    report = check(source, _Progress())
+    print(json.dumps(report, indent=1) if options.json else report_text(report))
+
+
+def _source(options, words: list[str]) -> str:
+    """The data set, given either as the second word or by --data."""
+    sources = [*words, *([options.data] if options.data else [])]
+    if len(sources) != 1:
+        raise app.UsageError(f"expected one data set, got {len(sources)}; name it once")
+    return sources[0]
+
+
+def _require_output(options) -> None:
+    if not options.output:
+        raise app.UsageError("--output must be given")
+
+
+class _Progress:
+    """A line with the share done and the time left, on a terminal only."""
+
+    def __init__(self):
+        self._start = time.monotonic()
+        self._shown = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not sys.stderr.isatty() or (now - self._shown < 0.5 and done < total):
+            return
+        self._shown = now
+        left = (now - self._start) / done * (total - done)
+        end = "\n" if done == total else ""
+        print(f"\r{done}/{total} images, {left:.0f} s left   ", end=end, file=sys.stderr)
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(COMMAND.run(main))
+
+
+if __name__ == "__main__":
+    run()

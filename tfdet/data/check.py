@@ -1,0 +1,83 @@
+"""Looks at every image and box of a data set and says what is wrong with it."""
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from tfdet.data.dataset import DetectionDataset
+from tfdet.data.decode import ImageError, decode_image, header, turns_upright
+from tfdet.data.sources import read_source
+
+
+def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: None) -> dict:
+    """Opens a data set, decodes all its images, and reports what readers and training would meet.
+
+    Args:
+        spec: as for `sources.open_dataset`.
+        progress: called with (images done, images in all).
+
+    Returns:
+        A JSON-ready dict: `data`, `images`, `boxes`, `crowds`, `classes` (name -> boxes),
+        `problems` (kind -> count, found, action, is_damage, examples) and `damaged`, the number of
+        problems by which something is lost.
+    """
+    dataset = read_source(spec)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda i: _image_problems(dataset, i), range(len(dataset)))
+        for i, kinds in enumerate(found):
+            for kind in kinds:
+                dataset.problems.add(kind, str(dataset.names[i]))
+            progress(i + 1, len(dataset))
+    per_class = np.bincount(dataset.labels, minlength=dataset.num_classes)
+    return {
+        "data": spec,
+        "images": len(dataset),
+        "boxes": len(dataset.boxes),
+        "crowds": int(dataset.is_crowd.sum()),
+        "classes": dict(zip(dataset.class_names, per_class.tolist(), strict=True)),
+        "problems": dataset.problems.as_dict(),
+        "damaged": dataset.problems.num_damaged,
+    }
+
+
+def _image_problems(dataset: DetectionDataset, i: int) -> list[str]:
+    """Kinds of the problems that image i shows when it is read as training would read it."""
+    annotated_size = tuple(int(v) for v in dataset.sizes[i])
+    try:
+        encoded = dataset.encoded(i)
+        stored_size, orientation = header(encoded)
+        pixels = decode_image(encoded, annotated_size)
+    except ImageError as error:
+        return [error.kind]
+    except OSError:
+        return ["unreadable_image"]
+    kinds = []
+    if orientation > 1:
+        is_turned = turns_upright(stored_size, orientation, annotated_size)
+        kinds.append("exif_rotation" if is_turned else "exif_ignored")
+    if pixels.shape[:2] != annotated_size:
+        kinds.append("size_mismatch")
+    return kinds
+
+
+def report_text(report: dict) -> str:
+    """The report of `check` as text for people."""
+    classes = report["classes"]
+    lines = [
+        f"{report['data']}: {report['images']} images, {report['boxes']} boxes"
+        f" ({report['crowds']} crowds), {len(classes)} classes",
+        "boxes per class: " + ", ".join(f"{name} {count}" for name, count in classes.items()),
+    ]
+    if not report["problems"]:
+        return "\n".join([*lines, "nothing is wrong with it"])
+    for entry in report["problems"].values():
+        has_more = entry["count"] > len(entry["examples"])
+        lines += [
+            f"{entry['count']:>7} x {entry['found']}: {entry['action']}",
+            *(f"            {name}" for name in entry["examples"]),
+            *(["            ..."] if has_more else []),
+        ]
+    lines.append(f"{report['damaged']} of these lose an image, a box or a part of one")
+    return "\n".join(lines)

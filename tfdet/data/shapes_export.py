@@ -1,0 +1,68 @@
+"""Writes the built-in `shapes` set as files, in COCO's layout."""
+
+import json
+import os
+from collections.abc import Callable
+
+from tfdet.data.dataset import DetectionDataset
+from tfdet.data.shapes import SPLIT_SIZES, layout, open_shapes
+
+
+def write_shapes(
+    output_dir: str,
+    counts: dict[str, int] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[str]:
+    """Writes `annotations/instances_<split>.json` and `<split>/*.png` of both splits.
+
+    Args:
+        output_dir: created where it does not exist.
+        counts: split -> number of images; those left out keep their own number.
+        progress: called with (images done, images in all) of each split.
+
+    Returns:
+        The data sets' strings for `--data`.
+    """
+    specs = []
+    for split, count in (SPLIT_SIZES | (counts or {})).items():
+        dataset = open_shapes(split, count)
+        image_dir = os.path.join(output_dir, split)
+        os.makedirs(image_dir, exist_ok=True)
+        for i, name in enumerate(dataset.names):
+            with open(os.path.join(image_dir, str(name)), "wb") as file:
+                file.write(dataset.encoded(i))
+            progress(i + 1, len(dataset))
+        path = os.path.join(output_dir, "annotations", f"instances_{split}.json")
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        # The annotations come last and at once: where they are, the images are complete.
+        with open(path + ".tmp", "w", encoding="utf-8") as file:
+            json.dump(coco_annotations(dataset, split), file)
+        os.replace(path + ".tmp", path)
+        specs.append(f"coco:{path}:{image_dir}")
+    return specs
+
+
+def coco_annotations(dataset: DetectionDataset, split: str) -> dict:
+    """The contents of COCO's instances JSON; every image also has its `difficulty`, 0 to 1."""
+    images, annotations = [], []
+    for i, image_id in enumerate(dataset.image_ids.tolist()):
+        height, width = dataset.sizes[i].tolist()
+        difficulty = round(layout(split, image_id - 1).difficulty, 4)
+        image = {"id": image_id, "file_name": str(dataset.names[i]), "difficulty": difficulty}
+        images.append(image | {"height": height, "width": width})
+        for row in range(*dataset.rows(i).indices(len(dataset.boxes))):
+            x0, y0, x1, y1 = (float(v) for v in dataset.boxes[row])
+            annotations.append(
+                {
+                    "id": row + 1,
+                    "image_id": image_id,
+                    "category_id": dataset.class_ids[dataset.labels[row]],
+                    "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
+                    "area": round(float(dataset.areas[row]), 2),
+                    "iscrowd": 0,
+                    "segmentation": dataset.outlines.segmentation(row),
+                }
+            )
+    pairs = zip(dataset.class_ids, dataset.class_names, strict=True)
+    categories = [{"id": class_id, "name": name} for class_id, name in pairs]
+    return {"images": images, "annotations": annotations, "categories": categories}
