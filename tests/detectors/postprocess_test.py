@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet.detectors.postprocess import postprocess
+from tfdet.losses.assignment import assign
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchors
 from tfdet.ops.nms import NMSConfig, non_max_suppression
@@ -84,6 +85,21 @@ def test_one_object_comes_back():
     assert int(found["count"][0]) == 1 and int(found["labels"][0, 0]) == 2
     np.testing.assert_allclose(found["boxes"][0, 0], target, atol=1e-3)
     np.testing.assert_allclose(found["scores"][0, 0], 1 / (1 + np.exp(-4.0)), rtol=1e-6)
+
+
+def test_what_is_assigned_for_training_is_what_is_detected():
+    objects = np.float32([[[5, 3, 40, 30], [50, 20, 90, 60], [48, 22, 88, 62], [70, 2, 80, 9]]])
+    labels = np.int32([[1, 0, 3, 2]])
+    assigned = assign(ANCHORS, objects, labels)
+    logits = np.where(np.array(assigned.labels)[..., None] == np.arange(4), 6.0, -6.0)
+    codes = box_ops.encode(assigned.boxes, ANCHORS)
+    nms = NMSConfig("hard", score_threshold=0.5)
+    found = postprocess(np.float32(logits), codes, ANCHORS, nms, SIZE)
+    assert int(found["count"][0]) == 4
+    order = np.argsort(found["labels"][0, :4])
+    np.testing.assert_allclose(
+        np.array(found["boxes"])[0, order], objects[0, np.argsort(labels[0])], atol=1e-2
+    )
 
 
 def test_boxes_end_at_the_image():

@@ -96,6 +96,14 @@ def test_clip_takes_height_and_width():
     np.testing.assert_array_equal(clipped, [[0, 0, 60, 40], [10, 11, 12, 13]])
 
 
+def test_clip_takes_a_size_per_image():
+    some = np.float32([[[-5, -6, 70, 80]], [[-5, -6, 70, 80]]])
+    height, width = np.float32([[40], [90]]), np.float32([[60], [7]])
+    np.testing.assert_array_equal(
+        box_ops.clip(some, (height, width)), [[[0, 0, 60, 40]], [[0, 0, 7, 80]]]
+    )
+
+
 def test_border_counts_the_last_pixel():
     one_pixel = box_ops.sides(np.float32([4, 4, 4, 4]), border=1.0)
     assert float(one_pixel.area) == 1.0

@@ -1,12 +1,14 @@
 """Losses of box regression."""
 
 import math
+from typing import Literal, get_args
 
 from keras import ops
 
 from tfdet.ops import boxes as box_ops
 
-IOU_KINDS = ("iou", "giou", "diou", "ciou")
+IoUKind = Literal["iou", "giou", "diou", "ciou"]
+IOU_KINDS = get_args(IoUKind)
 _EPSILON = 1e-8
 
 
@@ -21,7 +23,7 @@ def huber_loss(codes, target_codes, delta: float = 0.1):
     return ops.sum(ops.where(target_codes != 0, loss, 0.0))
 
 
-def iou_loss(boxes_xyxy, target_xyxy, kind: str = "iou"):
+def iou_loss(boxes_xyxy, target_xyxy, kind: IoUKind = "iou"):
     """1 - IoU of paired boxes [..., 4] -> [...], or its form giou, diou or ciou.
 
     GIoU: https://arxiv.org/abs/1902.09630. DIoU and CIoU: https://arxiv.org/abs/1911.08287; the

@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
-import keras
 from keras import ops
 
 from tfdet.errors import UserError
+from tfdet.losses import replicas
 from tfdet.losses.assignment import Assignment, assign
-from tfdet.losses.box import IOU_KINDS, huber_loss, iou_loss
+from tfdet.losses.box import IOU_KINDS, IoUKind, huber_loss, iou_loss
 from tfdet.losses.focal import focal_loss
 from tfdet.ops import boxes as box_ops
 
@@ -31,7 +31,7 @@ class LossConfig:
     label_smoothing: float = 0.0
     delta: float = 0.1
     box_loss_weight: float = 50.0
-    iou_loss: str | None = None
+    iou_loss: IoUKind | None = None
     iou_loss_weight: float = 1.0
     skip_crowd: bool = True
 
@@ -72,7 +72,7 @@ def dense_loss_terms(
     is_crowd = targets.get("is_crowd") if config.skip_crowd else None
     assigned = assign(anchors, targets["boxes"], targets["labels"], is_crowd)
     is_positive = assigned.labels >= 0
-    normalizer = sum_over_replicas(ops.sum(ops.cast(is_positive, "float32"))) + 1.0
+    normalizer = replicas.sum_over_replicas(ops.sum(ops.cast(is_positive, "float32"))) + 1.0
 
     class_loss = focal_loss(
         logits, assigned.labels, config.alpha, config.gamma, config.label_smoothing
@@ -89,22 +89,10 @@ def dense_loss_terms(
     return terms
 
 
-def _positive_iou_loss(codes, assigned: Assignment, anchors, kind: str):
+def _positive_iou_loss(codes, assigned: Assignment, anchors, kind: IoUKind):
     """Sum of the IoU losses of the positive anchors."""
     is_positive = (assigned.labels >= 0)[..., None]
     # Background is replaced before the arithmetic: a NaN born there would survive a later mask.
     boxes = box_ops.decode(ops.where(is_positive, codes, 0.0), anchors)
     loss = iou_loss(boxes, ops.where(is_positive, assigned.boxes, anchors), kind)
     return ops.sum(ops.where(is_positive[..., 0], loss, 0.0))
-
-
-def sum_over_replicas(value):
-    """Sum of a scalar over the replicas of a `tf.distribute` strategy; itself without one."""
-    if keras.backend.backend() != "tensorflow":
-        return value
-    import tensorflow as tf
-
-    replica = tf.distribute.get_replica_context()
-    if replica is None or replica.num_replicas_in_sync == 1:
-        return value
-    return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)

@@ -1,12 +1,16 @@
 """Non-maximum suppression, hard and soft, batched, on any Keras backend."""
 
 import dataclasses
+from typing import Literal, get_args
 
 from keras import ops
 
 from tfdet.errors import UserError
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.gather import gather_rows
+
+Method = Literal["hard", "diou", "linear", "gaussian"]
+Mode = Literal["per_class", "global"]
 
 # What None means, per method (EfficientDet's post-processing). A missing key has no meaning there.
 _DEFAULTS = {
@@ -15,7 +19,6 @@ _DEFAULTS = {
     "linear": {"iou_threshold": 0.3, "score_threshold": 0.001},
     "gaussian": {"sigma": 0.5, "score_threshold": 0.001},
 }
-_MODES = ("per_class", "global")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +45,8 @@ class NMSConfig:
     serving default is `mode="global", max_candidates=0`.
     """
 
-    method: str = "gaussian"
-    mode: str = "per_class"
+    method: Method = "gaussian"
+    mode: Mode = "per_class"
     iou_threshold: float | None = None
     score_threshold: float | None = None
     sigma: float | None = None
@@ -52,15 +55,14 @@ class NMSConfig:
     inclusive_pixels: bool = False
 
     def __post_init__(self):
-        if self.method not in _DEFAULTS:
-            raise UserError(f"expected an NMS method of {list(_DEFAULTS)}, got {self.method!r}")
-        if self.mode not in _MODES:
-            raise UserError(f"expected an NMS mode of {list(_MODES)}, got {self.mode!r}")
+        for key, known in (("method", get_args(Method)), ("mode", get_args(Mode))):
+            if getattr(self, key) not in known:
+                raise UserError(f"expected an NMS {key} of {known}, got {getattr(self, key)!r}")
         for key in ("iou_threshold", "sigma"):
             if getattr(self, key) is not None and key not in _DEFAULTS[self.method]:
                 raise UserError(
                     f"NMS method {self.method!r} has no {key}, got {getattr(self, key)}; "
-                    f"leave it out or choose another method"
+                    "leave it out or choose another method"
                 )
         if self.score_threshold is not None and self.score_threshold < 0:
             raise UserError(f"expected score_threshold >= 0, got {self.score_threshold}")
