@@ -1,0 +1,117 @@
+"""Whether two sets of detections are the same, honest about ties."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+BOX_TOLERANCE = 0.5  # pixels
+SCORE_TOLERANCE = 1e-3
+# Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
+TIE = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How far apart two sets of detections are.
+
+    Attributes:
+        detections: how many were compared.
+        box, score: the largest difference of a pair, in pixels and in probability.
+        tied: detections without a partner whose score ties with that of the last place of a full
+            list, where rounding decides who gets it.
+        mismatches: a sentence for each image that differs otherwise.
+    """
+
+    detections: int = 0
+    box: float = 0.0
+    score: float = 0.0
+    tied: int = 0
+    mismatches: tuple[str, ...] = ()
+
+    def __add__(self, other: "Difference") -> "Difference":
+        return Difference(
+            self.detections + other.detections,
+            max(self.box, other.box),
+            max(self.score, other.score),
+            self.tied + other.tied,
+            self.mismatches + other.mismatches,
+        )
+
+
+def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) -> Difference:
+    """Compares two batches of detections image by image.
+
+    Counts must be equal, and every detection needs a partner with the same label, boxes within
+    `BOX_TOLERANCE` and scores within `SCORE_TOLERANCE`. Partners need not have the same rank,
+    since rounding orders detections of almost equal score.
+
+    Args:
+        expected, found: as `Detector.decode` returns them.
+        name: of the batch, for the sentences.
+    """
+    expected = {key: np.asarray(value) for key, value in expected.items()}
+    found = {key: np.asarray(value) for key, value in found.items()}
+    total = Difference()
+    for key, value in expected.items():
+        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype):
+            sentence = (
+                f"{name}: {key} should be {value.dtype} {list(value.shape)}, "
+                f"got {found[key].dtype} {list(found[key].shape)}"
+            )
+            return Difference(mismatches=(sentence,))
+    for i in range(len(expected["count"])):
+        images = ({key: value[i] for key, value in side.items()} for side in (expected, found))
+        total += _compare_image(*images, f"{name}, image {i}")
+    return total
+
+
+def _compare_image(expected: dict, found: dict, name: str) -> Difference:
+    count = int(expected["count"])
+    if int(found["count"]) != count:
+        return _mismatch(f"{name}: {count} detections expected, got {int(found['count'])}")
+    for side in (expected, found):
+        if side["boxes"][count:].any() or side["scores"][count:].any():
+            return _mismatch(f"{name}: rows behind the count are not empty")
+    partner = _partners(expected, found, count)
+    alone = np.flatnonzero(partner < 0)
+    is_full = count == len(expected["scores"])
+    last = max(expected["scores"][count - 1], found["scores"][count - 1]) if is_full else -1.0
+    lost = [i for i in alone if expected["scores"][i] > last + TIE]
+    pairs = np.flatnonzero(partner >= 0)
+    boxes = np.abs(expected["boxes"][pairs] - found["boxes"][partner[pairs]])
+    scores = np.abs(expected["scores"][pairs] - found["scores"][partner[pairs]])
+    mismatches = ()
+    if lost:
+        i = lost[0]
+        mismatches = (
+            f"{name}: {len(lost)} of {count} detections have no partner, the first is "
+            f"label {expected['labels'][i]} at {expected['boxes'][i].round(1).tolist()} "
+            f"with score {expected['scores'][i]:.4f}",
+        )
+    return Difference(
+        count, boxes.max(initial=0.0), scores.max(initial=0.0), len(alone) - len(lost), mismatches
+    )
+
+
+def _partners(expected: dict, found: dict, count: int) -> np.ndarray:
+    """For each expected detection the index of its partner, -1 for none; int [count]."""
+    boxes = np.abs(expected["boxes"][:count, None] - found["boxes"][None, :count]).max(-1)
+    scores = np.abs(expected["scores"][:count, None] - found["scores"][None, :count])
+    is_same = (
+        (boxes <= BOX_TOLERANCE)
+        & (scores <= SCORE_TOLERANCE)
+        & (expected["labels"][:count, None] == found["labels"][None, :count])
+    )
+    partner = np.full(count, -1)
+    for i in range(count):
+        candidates = np.flatnonzero(is_same[i])
+        if candidates.size:
+            partner[i] = candidates[boxes[i, candidates].argmin()]
+            is_same[:, partner[i]] = False
+    return partner
+
+
+def _mismatch(sentence: str) -> Difference:
+    return Difference(mismatches=(sentence,))

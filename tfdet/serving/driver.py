@@ -1,0 +1,71 @@
+"""One way to run a detector, whether it is a Keras model or an exported one."""
+
+import pathlib
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tfdet.errors import UserError
+
+
+class Driver(Protocol):
+    """Something that detects.
+
+    Attributes:
+        class_names: a name per label.
+        class_ids: the data set's own id per label.
+        image_size: (height, width) of the canvas that images are fitted into.
+    """
+
+    class_names: tuple[str, ...]
+    class_ids: tuple[int, ...]
+    image_size: tuple[int, int]
+
+    def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """uint8 images [B, H, W, 3] of any size to detections, see `Detector`."""
+
+
+class ModelDriver:
+    """Runs a `Detector`; one graph serves every image size."""
+
+    def __init__(self, model: Any):
+        self.class_names = tuple(model.class_names)
+        self.class_ids = tuple(model.class_ids)
+        self.image_size = tuple(model.image_size)
+        self._detect = tf.function(
+            model.detect, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
+        )
+
+    def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return _to_numpy(self._detect(tf.constant(images)))
+
+
+class SavedModelDriver:
+    """Runs what `tfdet.export` wrote.
+
+    Args:
+        path: folder of the SavedModel.
+    """
+
+    def __init__(self, path: str | pathlib.Path):
+        if not (pathlib.Path(path) / "saved_model.pb").is_file():
+            raise UserError(f"{path} is not a SavedModel: it has no saved_model.pb")
+        self._loaded = tf.saved_model.load(str(path))
+        signatures = self._loaded.signatures
+        if not {"serving_default", "metadata"} <= set(signatures):
+            raise UserError(
+                f"{path} was not written by tfdet-export: its signatures are {sorted(signatures)}"
+            )
+        self._detect = signatures["serving_default"]
+        metadata = _to_numpy(signatures["metadata"]())
+        self.class_names = tuple(name.decode() for name in metadata["class_names"])
+        self.class_ids = tuple(metadata["class_ids"].tolist())
+        self.image_size = tuple(metadata["image_size"].tolist())
+
+    def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        return _to_numpy(self._detect(images=tf.constant(images)))
+
+
+def _to_numpy(tensors: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -1,0 +1,106 @@
+"""A detector to a SavedModel that takes pictures and gives detections."""
+
+import contextlib
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from tfdet.errors import UserError
+from tfdet.serving import compare, signatures, verify
+
+
+def export(model: Any, path: str | pathlib.Path) -> compare.Difference:
+    """Writes `model` as a SavedModel, runs that in a new process and compares.
+
+    The file needs TensorFlow alone: no tfdet, no custom ops, no variables. Its signatures are
+
+    - `serving_default`: `images` uint8 [B, H, W, 3], any batch size (also 0) and image size;
+    - `serving_encoded`: `encoded` string [B], JPEG, PNG, GIF, BMP or WebP, each of its own size;
+      EXIF orientation is honoured, boxes are in pixels of the upright image;
+    - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2].
+
+    Both serving signatures return what `model.predict` returns.
+
+    Args:
+        model: a `Detector`.
+        path: folder to write; an earlier export there is replaced once the new one is proved.
+
+    Returns:
+        The difference that was found, which is within the tolerances of `serving.compare`.
+
+    Raises:
+        UserError: if `path` is something else than an earlier export.
+        RuntimeError: if the exported model does not give what the model gives; nothing is written.
+    """
+    path = pathlib.Path(path)
+    with _replacing_folder(path) as folder:
+        _save(model, folder)
+        difference = verify.verify(model, folder)
+        if difference.mismatches:
+            raise RuntimeError(
+                f"the exported model differs from the model: {difference.mismatches[0]}"
+            )
+    return difference
+
+
+def _save(model: Any, folder: pathlib.Path) -> None:
+    network = _freeze(signatures.network_function(model))
+    canvas = signatures.Canvas(model.image_size, model.pad_value)
+    tf.saved_model.save(
+        tf.Module(),
+        str(folder),
+        signatures={
+            "serving_default": signatures.images_function(network, canvas),
+            "serving_encoded": signatures.encoded_function(network, canvas),
+            "metadata": signatures.metadata_function(model),
+        },
+        # Nobody trains what is served, and the gradient of swish would be traced for nothing.
+        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
+    )
+
+
+def _freeze(network: Any) -> signatures.Network:
+    """The network with its variables as constants, so that Grappler folds batch norms away.
+
+    1.6 times as fast on CPU for EfficientDet-D0. Both serving signatures call the one frozen graph,
+    which is stored once.
+    """
+    from tensorflow.python.framework import convert_to_constants
+
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        network.get_concrete_function(),
+        lower_control_flow=False,  # loops stay functions: only those can be called by others
+    )
+
+    def call(canvas: tf.Tensor) -> dict[str, tf.Tensor]:
+        return dict(zip(signatures.NAMES, frozen(canvas), strict=True))
+
+    return call
+
+
+@contextlib.contextmanager
+def _replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Gives a new folder beside `path`, which becomes `path` when the block ends well."""
+    if path.exists() and not _is_replaceable(path):
+        raise UserError(f"{path} exists and is not a SavedModel; give a folder that is not there")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    new, old = work / "new", work / "old"
+    try:
+        new.mkdir()
+        yield new
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        shutil.rmtree(work)
+
+
+def _is_replaceable(path: pathlib.Path) -> bool:
+    return path.is_dir() and ((path / "saved_model.pb").is_file() or not any(path.iterdir()))

@@ -1,0 +1,40 @@
+"""Runs an exported model where nothing but TensorFlow is at hand.
+
+`python replay.py MODEL INPUTS.npz OUTPUTS.npz`: each array SIGNATURE/BATCH/... of the inputs is a
+batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME.
+"""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+
+def main(model: str, source: str, target: str) -> None:
+    served = tf.saved_model.load(model)
+    inputs, batches = np.load(source), {}
+    for key in inputs.files:
+        signature, batch, *item = key.split("/")
+        name = f"{signature}/{batch}"
+        if item:
+            batches.setdefault(name, []).append(inputs[key].tobytes())
+        else:
+            batches[name] = inputs[key]
+    outputs = {}
+    for name, batch in batches.items():
+        function = served.signatures[name.split("/")[0]]
+        (argument,) = function.structured_input_signature[1]
+        found = function(**{argument: tf.constant(batch)})
+        outputs.update({f"{name}/{key}": value.numpy() for key, value in found.items()})
+    for key, value in served.signatures["metadata"]().items():
+        array = value.numpy()
+        if array.dtype == object:  # bytes: text can be stored without pickling
+            array = np.array([text.decode("utf-8") for text in array])
+        outputs[f"metadata/{key}"] = array
+    if "tfdet" in sys.modules:
+        raise RuntimeError("the exported model was to be run without tfdet")
+    np.savez(target, **outputs)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

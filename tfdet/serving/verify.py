@@ -1,0 +1,118 @@
+"""Proof that an exported model gives what the model gave: run anew, elsewhere, and compared."""
+
+import importlib.resources
+import io
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from tfdet.serving import compare
+from tfdet.serving.driver import Driver, ModelDriver
+
+_TIMEOUT_SECONDS = 1800
+
+
+def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
+    """Runs both signatures of the SavedModel at `path` in a new process and compares.
+
+    The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
+    and crowded scenes, odd sizes; a batch of encoded images has one size per image.
+    """
+    driver = ModelDriver(model)
+    images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
+    inputs = {f"serving_default/{name}": batch for name, batch in images.items()}
+    for name, batch in encoded.items():
+        for i, image in enumerate(batch):
+            inputs[f"serving_encoded/{name}/{i}"] = np.frombuffer(_png(image), np.uint8)
+    outputs = _replay(path, inputs)
+    total = _compare_metadata(driver, outputs)
+    for name, batch in images.items():
+        found = _batch(outputs, f"serving_default/{name}")
+        total += compare.compare(driver.detect(batch), found, f"serving_default, {name}")
+    for name, batch in encoded.items():
+        singles = [driver.detect(image[None]) for image in batch]
+        expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
+        found = _batch(outputs, f"serving_encoded/{name}")
+        total += compare.compare(expected, found, f"serving_encoded, {name}")
+    return total
+
+
+def _image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    height, width = size[0] * 3 // 4 + 1, size[1] + 7
+    return {
+        "batch of 1": _empty_scene(height, width)[None],
+        "batch of 3": np.stack([_crowded_scene(height, width, seed) for seed in range(3)]),
+    }
+
+
+def _encoded_batches(size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+    height, width = size
+    return {
+        "batch of 1": [_crowded_scene(height, width // 2 + 1, seed=3)],
+        "batch of 3": [
+            _crowded_scene(height // 2 + 1, width + 3, seed=4),
+            _empty_scene(height + 5, width // 3 + 1),
+            _crowded_scene(height * 2 - 1, width + 1, seed=5),
+        ],
+    }
+
+
+def _empty_scene(height: int, width: int) -> np.ndarray:
+    return np.zeros((height, width, 3), np.uint8)
+
+
+def _crowded_scene(height: int, width: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    picture = Image.new("RGB", (width, height), tuple(random.integers(0, 256, 3).tolist()))
+    draw = ImageDraw.Draw(picture)
+    shapes = (draw.ellipse, draw.rectangle)
+    for i in range(60):
+        center = random.uniform(0, 1, 2) * (width, height)
+        half = random.uniform(0.02, 0.15, 2) * min(width, height)
+        color = tuple(random.integers(0, 256, 3).tolist())
+        shapes[i % 2]((*(center - half), *(center + half)), fill=color)
+    return np.asarray(picture)
+
+
+def _png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
+
+
+def _replay(path: str | pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    program = importlib.resources.files("tfdet.serving").joinpath("replay.py").read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = (str(pathlib.Path(folder, name)) for name in ("in.npz", "out.npz"))
+        np.savez(source, **inputs)
+        # The text and not the file: Python would look for modules beside the file. The empty
+        # folder: it would look for them in the current one.
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(pathlib.Path(path).absolute()), source, target],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        if done.returncode:
+            raise RuntimeError(f"the exported model does not run:\n{done.stderr[-4000:]}")
+        return dict(np.load(target))
+
+
+def _batch(outputs: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    prefix += "/"
+    return {k.removeprefix(prefix): v for k, v in outputs.items() if k.startswith(prefix)}
+
+
+def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare.Difference:
+    found = _batch(outputs, "metadata")
+    given = tuple(tuple(found[key].tolist()) for key in ("class_names", "class_ids", "image_size"))
+    expected = (driver.class_names, driver.class_ids, driver.image_size)
+    if given == expected:
+        return compare.Difference()
+    return compare.Difference(mismatches=(f"metadata should be {expected}, got {given}",))
