@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfdet.data.autoaugment import POLICIES, apply_policy
+from tfdet.data.colour import grid_mask
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import pad_to_canvas
 
@@ -21,15 +23,26 @@ class AugmentConfig:
         flip: probability of a horizontal flip.
         jitter_min, jitter_max: the image is scaled by a uniform factor from this range, relative to
             the size that just fits the canvas, then cropped at random; (1, 1) only fits it.
+        autoaugment: "" for none, "v0" for AutoAugment's detection policy, "randaug".
+        grid_mask: probability of blackening the squares of a grid.
+        mosaic: probability of joining the image with three others.
     """
 
     flip: float = 0.5
     jitter_min: float = 0.1
     jitter_max: float = 2.0
+    autoaugment: str = ""
+    grid_mask: float = 0.0
+    mosaic: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"augment.flip must be a probability in 0..1, got {self.flip}")
+        for key in ("flip", "grid_mask", "mosaic"):
+            value = getattr(self, key)
+            if not 0 <= value <= 1:
+                raise UserError(f"augment.{key} must be a probability in 0..1, got {value}")
+        if self.autoaugment not in ("", *POLICIES):
+            known = " or ".join(repr(policy) for policy in POLICIES)
+            raise UserError(f"augment.autoaugment must be '' or {known}, got {self.autoaugment!r}")
         if not 0 < self.jitter_min <= self.jitter_max:
             raise UserError(
                 "augment.jitter_min and jitter_max must be 0 < min <= max, got"
@@ -50,6 +63,17 @@ def random_flip(
     """`flip_horizontally` with a probability."""
     is_flipped = tf.random.stateless_uniform([], seed) < probability
     return tf.cond(is_flipped, lambda: flip_horizontally(image, boxes), lambda: (image, boxes))
+
+
+def random_grid_mask(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
+    """`colour.grid_mask` with a probability.
+
+    The official code draws this chance and the angle from normal distributions; here both are
+    uniform, as the paper says.
+    """
+    chance_seed, mask_seed = tf.unstack(tf.random.split(seed, 2))
+    is_masked = tf.random.stateless_uniform([], chance_seed) < probability
+    return tf.cond(is_masked, lambda: grid_mask(image, mask_seed), lambda: image)
 
 
 def jitter_and_crop(
@@ -112,8 +136,15 @@ def augment_image(
     pad_value: Sequence[float],
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """All augmentations of a training image, ending on the canvas; see `jitter_and_crop`."""
-    flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 2))
+    """All augmentations of one training image, ending on the canvas; see `jitter_and_crop`.
+
+    Mosaics are joined before, where the other images are at hand: `pipeline.train_batches`.
+    """
+    grid_seed, policy_seed, flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 4))
+    if config.grid_mask:
+        image = random_grid_mask(image, config.grid_mask, grid_seed)
+    if config.autoaugment:
+        image, boxes = apply_policy(config.autoaugment, image, boxes, policy_seed)
     image, boxes = random_flip(image, boxes, config.flip, flip_seed)
     jitter = (config.jitter_min, config.jitter_max)
     return jitter_and_crop(image, boxes, size, pad_value, jitter, jitter_seed)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfdet.data.augment import AugmentConfig, augment_image, has_area
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.loader import ImageLoader
+from tfdet.data.mosaic import mosaic
 from tfdet.data.order import batch_indices, batch_positions, example_seed
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import letterbox
@@ -69,9 +70,13 @@ def train_batches(
         return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
 
     def prepare(index, example_seed):
-        image, boxes, labels, is_crowd, index, size = _example(loader, index)
+        mosaic_seed, image_seed = tf.unstack(tf.random.split(example_seed, 2))
+        example = _example(loader, index)
+        if config.mosaic:
+            example = _random_mosaic(example, loader, config.mosaic, image_size, mosaic_seed)
+        image, boxes, labels, is_crowd, index, size = example
         canvas, boxes, scale = augment_image(
-            image, boxes, config, image_size, pad_value, example_seed
+            image, boxes, config, image_size, pad_value, image_seed
         )
         boxes, labels, is_crowd = _keep(has_area(boxes), boxes, labels, is_crowd)
         return canvas, _targets(boxes, labels, is_crowd, index, scale, size, max_boxes)
@@ -128,6 +133,30 @@ def _example(loader: ImageLoader, index: tf.Tensor, replace: bool = True) -> lis
 
     example = tf.numpy_function(load, [index], _EXAMPLE_TYPES)
     return [tf.ensure_shape(x, s) for x, s in zip(example, _EXAMPLE_SHAPES, strict=True)]
+
+
+def _random_mosaic(
+    example: list[tf.Tensor],
+    loader: ImageLoader,
+    probability: float,
+    size: Sequence[int],
+    seed: tf.Tensor,
+) -> list[tf.Tensor]:
+    """The example, joined with three others with a probability; `index` and `size` stay its own."""
+    chance_seed, choice_seed, split_seed = tf.unstack(tf.random.split(seed, 3))
+    count = len(loader.dataset)
+    others = tf.random.stateless_uniform([3], choice_seed, 0, count, tf.int64)
+
+    def join():
+        examples = [example, *(_example(loader, i) for i in tf.unstack(others))]
+        images, boxes, labels, is_crowd, _, _ = zip(*examples, strict=True)
+        image, boxes = mosaic(images, boxes, size, split_seed)
+        joined = [image, boxes, tf.concat(labels, axis=0), tf.concat(is_crowd, axis=0)]
+        return [*joined, *example[4:]]
+
+    is_joined = tf.random.stateless_uniform([], chance_seed) < probability
+    joined = tf.cond(is_joined, join, lambda: example)
+    return [tf.ensure_shape(x, s) for x, s in zip(joined, _EXAMPLE_SHAPES, strict=True)]
 
 
 def _keep(mask: tf.Tensor, *rows: tf.Tensor) -> list[tf.Tensor]:

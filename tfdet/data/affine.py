@@ -1,0 +1,68 @@
+"""Moves the pixels of an image and its boxes by an affine map.
+
+Matrices [2, 3] map (x, y, 1) of the image to (x, y) of the result, in pixel edges: the first pixel
+covers 0 to 1.
+"""
+
+import math
+
+import tensorflow as tf
+
+FILL = 128.0  # grey of what comes in from outside, as published for the AutoAugment policies
+
+
+def transform(image: tf.Tensor, boxes: tf.Tensor, matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Image [H, W, 3] and boxes [N, 4] (xyxy) after an affine map, in a frame of the same size.
+
+    A box becomes the smallest one around its four moved corners, clipped to the frame; outside of
+    the frame it has no area.
+    """
+    return transform_pixels(image, matrix), _transform_boxes(boxes, matrix, tf.shape(image))
+
+
+def transform_pixels(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+    """The image [H, W, 3] after an affine map; new parts are grey."""
+    linear, shift = matrix[:, :2], matrix[:, 2:]
+    inverse = tf.linalg.inv(linear)
+    # The operation counts in pixel centres, half a pixel from our edges.
+    half = tf.constant([[0.5], [0.5]])
+    offset = inverse @ (half - shift) - half
+    flat = tf.concat([tf.concat([inverse, offset], axis=1), tf.zeros([1, 3])], axis=0)
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[tf.newaxis],
+        transforms=tf.reshape(flat, [1, 9])[:, :8],
+        output_shape=tf.shape(image)[:2],
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=FILL,
+    )
+    return tf.ensure_shape(moved[0], image.shape)
+
+
+def _transform_boxes(boxes: tf.Tensor, matrix: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    x0, y0, x1, y1 = tf.unstack(boxes, axis=1)
+    corners = tf.stack([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])  # [4, 2, N]
+    moved = tf.einsum("ij,cjn->cin", matrix[:, :2], corners) + matrix[:, 2:]
+    sides = tf.concat([tf.reduce_min(moved, axis=0), tf.reduce_max(moved, axis=0)], axis=0)
+    limits = tf.cast(tf.tile(shape[1::-1], [2]), tf.float32)
+    return tf.clip_by_value(tf.transpose(sides), 0.0, limits)
+
+
+def translation(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Matrix of a shift by (x, y) pixels."""
+    return tf.stack([[1.0, 0.0, x], [0.0, 1.0, y]])
+
+
+def shear(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """Matrix that adds x * (row) to columns and y * (column) to rows."""
+    return tf.stack([[1.0, x, 0.0], [y, 1.0, 0.0]])
+
+
+def rotation(degrees: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Matrix of a turn around the middle of an image of the given shape [H, W, 3]."""
+    angle = degrees * math.pi / 180
+    cosine, sine = tf.cos(angle), tf.sin(angle)
+    y, x = tf.unstack(tf.cast(shape[:2], tf.float32) / 2)
+    return tf.stack(
+        [[cosine, -sine, x - cosine * x + sine * y], [sine, cosine, y - sine * x - cosine * y]]
+    )
