@@ -91,6 +91,20 @@ def test_images_without_detections_lower_the_score():
     assert evaluator.result()["AP"] < 0.9
 
 
+@pytest.mark.parametrize("backend", coco._BACKENDS)
+def test_images_left_out_are_not_missed(backend):
+    if backend == "faster-coco-eval":
+        pytest.importorskip("faster_coco_eval")
+    truth = _truth(crowd_share=0.0)
+    evaluator = coco.CocoEvaluator(truth, backend)
+    found = _padded(truth, 12)
+    evaluator.add(range(1, 20), {key: value[1:] for key, value in found.items()})
+    evaluator.leave_out([0])
+    assert np.diff(truth.box_offsets)[0] > 0
+    assert evaluator.num_left_out == 1
+    assert evaluator.result()["AP"] == pytest.approx(1.0, abs=1e-9)
+
+
 def test_no_detections_at_all_give_zero():
     truth = _truth()
     metrics = coco.CocoEvaluator(truth, "pycocotools").result()

@@ -1,6 +1,7 @@
 """Flags that several commands share, so that they read and mean the same everywhere."""
 
 import types
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -50,3 +51,30 @@ def check_positive(options: types.SimpleNamespace, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise app.UsageError(f"--{name} must be above 0, got {value}")
+
+
+def load_model(options: types.SimpleNamespace) -> Any:
+    """The detector that `--model_dir`, or `--model_name` and `--weights`, stand for."""
+    if "model_dir" in options.given:
+        from tfdet.training import trained
+
+        print(f"model: {trained.weights_file(options.model_dir)}", flush=True)
+        return trained.load_trained(options.model_dir)
+    from tfdet import registry
+    from tfdet.training import pretrained
+
+    model = registry.create(options.model_name)
+    if options.weights:
+        print(f"model: {options.weights}", flush=True)
+        pretrained.start_from(model, options.weights)
+    else:
+        print(f"model: {options.model_name} with random weights, never trained", flush=True)
+    return model
+
+
+def check_model(options: types.SimpleNamespace, *others: str) -> str:
+    """Refuses contradictory model flags; returns the one of `--model_dir` ... that was given."""
+    given = check_one_of(options, "model_dir", "model_name", *others)
+    if options.weights is not None and given != "model_name":
+        raise app.UsageError(f"--weights belongs to --model_name; --{given} has its own")
+    return given

@@ -2,7 +2,7 @@
 
 The numbers come from pycocotools, or from faster-coco-eval (the same numbers, several times
 faster) where that is installed. Every image of the data set counts, also one without detections;
-crowd boxes are neither hits nor misses.
+crowd boxes are neither hits nor misses. Images that cannot be read are left out.
 """
 
 import importlib.util
@@ -41,6 +41,7 @@ class CocoEvaluator:
         self._dataset = dataset
         self._backend = backend or _best_backend()
         self._seen: set[int] = set()
+        self._left_out: set[int] = set()
         # Arrays, not dicts: half a million detections then take megabytes and not gigabytes.
         self._image: list[np.ndarray] = []
         self._boxes: list[np.ndarray] = []
@@ -69,6 +70,10 @@ class CocoEvaluator:
             self._scores.append(scores[row, keep].astype(np.float64))
             self._labels.append(labels[row, keep].astype(np.int64))
 
+    def leave_out(self, index: Sequence[int]) -> None:
+        """Takes images, by position, out of the measurement: those that cannot be read."""
+        self._left_out.update(int(i) for i in index)
+
     def result(self) -> dict[str, float]:
         """The twelve COCO numbers (`METRICS`) and "AP/<class>" for each class.
 
@@ -76,7 +81,7 @@ class CocoEvaluator:
         """
         truth, found = self._ground_truth(), self._found()
         labels = list(range(len(self._dataset.class_names)))
-        images = list(range(len(self._dataset)))
+        images = [i for i in range(len(self._dataset)) if i not in self._left_out]
         stats, precision = _BACKENDS[self._backend](truth, found, images, labels)
         metrics = dict(zip(METRICS, map(float, stats), strict=True))
         for label, name in enumerate(self._dataset.class_names):
@@ -84,6 +89,11 @@ class CocoEvaluator:
             values = values[values > -1]
             metrics[f"AP/{name}"] = float(values.mean()) if values.size else -1.0
         return metrics
+
+    @property
+    def num_left_out(self) -> int:
+        """How many images could not be read."""
+        return len(self._left_out)
 
     def detections(self) -> list[dict[str, Any]]:
         """The detections as the COCO server takes them: original image and category ids, xywh."""
@@ -143,7 +153,7 @@ class Evaluation:
         batches = pipeline.eval_batches(
             self._dataset, self._model.image_size, self._batch_size, self._model.pad_value
         )
-        done = 0
+        done: list[int] = []
         for images, targets in batches:
             index = np.asarray(targets["index"])
             inputs = (images, targets["scale"], targets["size"])
@@ -151,9 +161,10 @@ class Evaluation:
             found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
             found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
             evaluator.add(index, found)
-            done += len(index)
+            done.extend(index)
             if progress:
-                progress(done, len(self._dataset))
+                progress(len(done), len(self._dataset))
+        evaluator.leave_out(set(range(len(self._dataset))) - set(done))
         return evaluator
 
 
@@ -199,7 +210,7 @@ def format_table(metrics: Mapping[str, float]) -> str:
     lines = [f"{name:<9} {_percent(metrics[name])}  {note}" for name, note in METRICS.items()]
     classes = [name for name in metrics if name.startswith("AP/")]
     width = max((len(name) - 3 for name in classes), default=0)
-    lines += ["", "AP of each class"]
+    lines += ["", "AP of each class"] if classes else []
     lines += [f"{name[3:]:<{width}} {_percent(metrics[name])}" for name in classes]
     return "\n".join(lines)
 

@@ -1,0 +1,137 @@
+"""`tfdet-infer`: detections of image files as pictures and JSON."""
+
+import collections
+import glob
+import json
+import os
+import sys
+import types
+from typing import Any
+
+from absl import flags as absl_flags
+
+from tfdet.cli import app, flags, progress
+from tfdet.errors import UserError
+
+COMMAND = app.Command(
+    name="tfdet-infer",
+    purpose="Detects objects in image files; writes pictures and one detections.json.",
+    example="""
+        tfdet-infer --model_dir=runs/shapes --input='photos/*.jpg' --output_dir=found
+        tfdet-infer --saved_model=runs/shapes/saved_model --input=photos --output_dir=found
+    """,
+    required=("input", "output_dir"),
+)
+flags.define_model(COMMAND.flags)
+absl_flags.DEFINE_string(
+    "saved_model", None, "Folder that tfdet-export wrote.", flag_values=COMMAND.flags
+)
+absl_flags.DEFINE_string(
+    "input",
+    None,
+    "Images: a file, a folder, or a pattern in quotes (** for all folders below).",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_string(
+    "output_dir", None, "Folder for the pictures and detections.json.", flag_values=COMMAND.flags
+)
+absl_flags.DEFINE_float(
+    "threshold", 0.3, "Detections below this score are left out.", flag_values=COMMAND.flags
+)
+
+
+def main(options: types.SimpleNamespace) -> int:
+    """Detects in every image; 1 where some could not be read."""
+    given = flags.check_model(options, "saved_model")
+    if not 0 <= options.threshold <= 1:
+        raise app.UsageError(f"--threshold must be between 0 and 1, got {options.threshold}")
+    files = _find(options.input)
+    os.makedirs(options.output_dir, exist_ok=True)
+    from tfdet.data import decode
+    from tfdet.serving import driver as drivers
+    from tfdet.training import atomic
+
+    if given == "saved_model":
+        driver = drivers.SavedModelDriver(options.saved_model)
+    else:
+        driver = drivers.ModelDriver(flags.load_model(options))
+    results, damaged, counter = [], [], progress.ImageCounter()
+    pictures = _picture_names(files)
+    for number, file in enumerate(files, 1):
+        try:
+            with open(file, "rb") as stream:
+                image = decode.decode_image(stream.read())
+        except decode.ImageError as error:
+            damaged.append(f"{file}: {error.kind.replace('_', ' ')}")
+        else:
+            path = os.path.join(options.output_dir, pictures[file])
+            results.append(_detect(driver, image, file, path, options.threshold))
+        counter(number, len(files))
+    path = os.path.join(options.output_dir, "detections.json")
+    atomic.write_text(path, json.dumps(results, indent=1) + "\n")
+    return _report(results, damaged, options)
+
+
+def _find(pattern: str) -> list[str]:
+    if os.path.isdir(pattern):
+        pattern = os.path.join(glob.escape(pattern), "*")
+    files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if not files:
+        raise UserError(f"no file matches --input={pattern}")
+    return files
+
+
+def _picture_names(files: list[str]) -> dict[str, str]:
+    """A name for each picture, unlike all others: a.jpg and b/a.png must not meet."""
+    taken: collections.Counter[str] = collections.Counter()
+    names = {}
+    for file in files:
+        stem = os.path.splitext(os.path.basename(file))[0]
+        taken[stem] += 1
+        names[file] = f"{stem}.jpg" if taken[stem] == 1 else f"{stem}~{taken[stem]}.jpg"
+    return names
+
+
+def _detect(driver: Any, image: Any, file: str, picture: str, threshold: float) -> dict[str, Any]:
+    from tfdet.serving import draw
+
+    found = {name: values[0] for name, values in driver.detect(image[None]).items()}
+    keep = found["scores"][: found["count"]] >= threshold
+    boxes, scores, labels = (
+        found[name][: found["count"]][keep] for name in ("boxes", "scores", "labels")
+    )
+    draw.save_picture(picture, draw.draw_boxes(image, boxes, labels, driver.class_names, scores))
+    return {
+        "file": file,
+        "picture": os.path.basename(picture),
+        "size": list(image.shape[:2]),
+        "detections": [
+            {
+                "class": driver.class_names[label],
+                "category_id": driver.class_ids[label],
+                "score": round(float(score), 5),
+                "box_xyxy": [round(float(x), 2) for x in box],
+            }
+            for box, score, label in zip(boxes, scores, labels, strict=True)
+        ],
+    }
+
+
+def _report(results: list[dict], damaged: list[str], options: types.SimpleNamespace) -> int:
+    total = sum(len(result["detections"]) for result in results)
+    print(
+        f"{total} detections in {len(results)} images with a score of {options.threshold:g} or "
+        f"more; pictures and detections.json are in {options.output_dir}"
+    )
+    for line in damaged:
+        print(f"{COMMAND.name}: left out {line}", file=sys.stderr)
+    return 1 if damaged else 0
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(COMMAND.run(main))
+
+
+if __name__ == "__main__":
+    run()
