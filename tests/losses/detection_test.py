@@ -1,5 +1,7 @@
 import dataclasses
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 
@@ -7,11 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdet.detectors.postprocess import postprocess
 from tfdet.errors import UserError
 from tfdet.losses.assignment import assign
 from tfdet.losses.detection import LossConfig, dense_loss_terms
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.nms import NMSConfig
 
 ANCHORS = anchors(AnchorConfig(3, 5), (64, 64))
 CLASSES = 3
@@ -183,6 +187,47 @@ for name in raw:
 @pytest.mark.slow
 def test_two_replicas_sum_to_the_whole_batch():
     subprocess.run([sys.executable, "-c", _TWO_REPLICAS], check=True, timeout=240)
+
+
+_ON_JAX = """
+import sys, jax, keras, numpy as np
+from tfdet.detectors.postprocess import postprocess
+from tfdet.losses.detection import LossConfig, dense_loss_terms
+from tfdet.ops.nms import NMSConfig
+assert keras.backend.backend() == "jax"
+given = dict(np.load(sys.argv[1]))
+raw = {name: given[name] for name in ("class_logits", "box_codes")}
+targets = {name: given[name] for name in ("boxes", "labels")}
+config = LossConfig(iou_loss="ciou")
+loss = lambda raw: sum(dense_loss_terms(targets, raw, given["anchors"], config).values())
+value, gradient = jax.jit(jax.value_and_grad(loss))(raw)
+decode = {"anchors": given["anchors"], "nms": NMSConfig(), "image_size": (64, 64)}
+scores = jax.jit(lambda raw: postprocess(**raw, **decode)["scores"])(raw)
+np.testing.assert_allclose(value, given["loss"], rtol=1e-5)
+np.testing.assert_allclose(scores, given["scores"], rtol=1e-4)
+for name in raw:
+    np.testing.assert_allclose(gradient[name], given["grad_" + name], rtol=1e-3, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
+def test_loss_gradient_and_detections_are_the_same_on_jax(tmp_path):
+    raw = predictions()
+    terms, gradients = loss_and_gradients(TARGETS, raw, LossConfig(iou_loss="ciou"))
+    scores = postprocess(**raw, anchors=ANCHORS, nms=NMSConfig(), image_size=(64, 64))["scores"]
+    np.savez(
+        tmp_path / "given.npz",
+        anchors=ANCHORS,
+        loss=sum(terms.values()),
+        scores=scores,
+        **raw,
+        **TARGETS,
+        **{f"grad_{name}": gradient for name, gradient in gradients.items()},
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", _ON_JAX, str(tmp_path / "given.npz")]
+    subprocess.run(command, check=True, timeout=240, env=environment)
 
 
 def test_round_trip_through_json():
