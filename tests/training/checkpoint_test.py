@@ -58,7 +58,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, capsys, dam
 
 def test_no_whole_state_is_an_error_and_not_a_new_start(tmp_path):
     (tmp_path / "0000000004.npz").write_bytes(b"")
-    with pytest.raises(UserError, match="no state in .* can be read"):
+    with pytest.raises(UserError, match=r"no state in .* can be read"):
         checkpoint.StateFolder(tmp_path).read()
 
 
