@@ -3,11 +3,10 @@
 python -m benchmarks.detection_ops
 """
 
-import time
-
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import timing
 from tfdet.detectors.postprocess import postprocess
 from tfdet.losses.assignment import assign
 from tfdet.losses.detection import LossConfig, dense_loss_terms
@@ -41,15 +40,10 @@ def targets(batch: int, objects: int) -> dict[str, tf.Tensor]:
     return {"boxes": tf.constant(boxes, tf.float32), "labels": tf.constant(labels, tf.int32)}
 
 
-def milliseconds(function, *arguments, repeats: int = 10) -> float:
-    """Median time of a compiled call, results fetched."""
+def milliseconds(function, *arguments) -> float:
+    """Median time of a compiled call."""
     compiled = tf.function(function)
-    times = []
-    for _ in range(repeats + 2):  # the first two trace and warm up
-        start = time.perf_counter()
-        tf.nest.map_structure(lambda x: x.numpy(), compiled(*arguments))
-        times.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(times[2:]))
+    return 1e3 * timing.interleaved({"": lambda: compiled(*arguments)}, repeats=20)[""]
 
 
 def losses_and_gradient(target, raw):
