@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import keras
+from keras import ops
 
 Kind = Literal["plain", "synchronized", "frozen"]
 
-_updates = threading.local()
+_state = threading.local()
 
 
 @contextlib.contextmanager
 def no_updates() -> Iterator[None]:
     """Within it, batch norms leave their moving statistics alone."""
-    _updates.off = True
+    outer = getattr(_state, "is_off", False)
+    _state.is_off = True
     try:
         yield
     finally:
-        _updates.off = False
+        _state.is_off = outer
 
 
 def batch_norm(kind: Kind, name: str, **kwargs: Any) -> keras.layers.Layer:
@@ -28,17 +30,68 @@ def batch_norm(kind: Kind, name: str, **kwargs: Any) -> keras.layers.Layer:
     Args:
         kind: "plain" uses the statistics of one replica's batch; "synchronized" those of all
             replicas; "frozen" always uses the moving statistics, and nothing of it is trained.
+        name: of the layer.
+        **kwargs: go to `keras.layers.BatchNormalization`.
     """
     if kind not in ("plain", "synchronized", "frozen"):
         raise ValueError(
             f"batch_norm must be 'plain', 'synchronized' or 'frozen'; got {kind!r} for {name}"
         )
-    synchronized = kind == "synchronized"
-    layer = BatchNormalization(synchronized=synchronized, name=name, **kwargs)
+    is_synchronized = kind == "synchronized"
+    layer = BatchNormalization(synchronized=is_synchronized, name=name, **kwargs)
     layer.trainable = kind != "frozen"
     return layer
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's batch norm, which can be told to leave its statistics alone (`no_updates`)."""
+    """Keras's batch norm on [B, H, W, C], with TensorFlow's fused operation in training.
+
+    Keras 3 computes it from single operations. On two CPU cores the fused one makes a training step
+    of D0 take a sixth less time and its first step, which traces and compiles, a quarter less.
+    Statistics are Keras's (biased variance).
+    """
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        if not (training and self.trainable):
+            return super().call(inputs, training=training)
+        is_fused = keras.backend.backend() == "tensorflow" and not self.synchronized
+        run = self._fused if is_fused else self._unfused
+        outputs, mean, variance = run(inputs)
+        if not getattr(_state, "is_off", False):
+            self._update(self.moving_mean, mean)
+            self._update(self.moving_variance, variance)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _fused(self, inputs: Any) -> tuple[Any, Any, Any]:
+        import tensorflow as tf
+
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma.value,
+            offset=self.beta.value,
+            mean=[],
+            variance=[],
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The operation returns the unbiased variance, and normalises with the biased one.
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        return outputs, mean, variance * ((count - 1.0) / count)
+
+    def _unfused(self, inputs: Any) -> tuple[Any, Any, Any]:
+        inputs = ops.cast(inputs, "float32")
+        mean, variance = self._moments(inputs, None)
+        outputs = ops.batch_normalization(
+            inputs,
+            mean,
+            variance,
+            self.axis,
+            offset=self.beta.value,
+            scale=self.gamma.value,
+            epsilon=self.epsilon,
+        )
+        return outputs, mean, variance
+
+    def _update(self, moving: keras.Variable, value: Any) -> None:
+        moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
