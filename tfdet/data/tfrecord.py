@@ -43,6 +43,9 @@ def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
     name_of = read_labels(labels) if labels else _sidecar_labels(files)
     problems = Problems()
     examples = [e for file in files for e in _scan(file, problems)]
+    if not examples:
+        details = "; ".join(problems.lines()) or "the files are empty"
+        raise UserError(f"{pattern!r} holds no readable record: {details}")
     if name_of is None:
         name_of = _names_in_records(examples, pattern)
     ids = sorted(name_of)
@@ -81,14 +84,14 @@ def read_labels(path: str) -> dict[int, str]:
             content = json.loads(text)
         except ValueError as error:
             raise UserError(f"{path} is not a JSON file: {error}") from error
-    if isinstance(content, dict) and isinstance(content.get("classes"), list):
-        content = {entry["name"]: entry["id"] for entry in content["classes"]}
     try:
+        if isinstance(content, dict) and isinstance(content.get("classes"), list):
+            content = {entry["name"]: entry["id"] for entry in content["classes"]}
         # Both directions are in use: {name: id} in EfficientDet's label maps, {id: name} elsewhere.
         if all(isinstance(value, int) for value in content.values()):
             content = {class_id: name for name, class_id in content.items()}
         names = {int(class_id): str(name) for class_id, name in content.items()}
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected class names and whole-number ids") from error
     if not names:
         raise UserError(f"{path} names no class")

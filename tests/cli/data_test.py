@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from tfdet.cli import data
+from tfdet.data.sources import open_dataset
+
+
+def _run(capsys, *argv):
+    code = data.COMMAND.run(data.main, argv)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_check_prints_text_and_json(capsys):
+    code, out, _ = _run(capsys, "check", "shapes:val:4")
+    assert code == 0 and "shapes:val:4: 4 images" in out
+    code, out, _ = _run(capsys, "check", "--data=shapes:val:4", "--json")
+    assert code == 0 and json.loads(out)["images"] == 4
+
+
+def test_convert_says_how_to_use_what_it_wrote(capsys, tmp_path):
+    code, out, _ = _run(
+        capsys, "convert", "shapes:val:4", f"--output={tmp_path}/r/val", "--num_shards=2"
+    )
+    assert code == 0
+    spec = out.strip().splitlines()[-1].removeprefix("--data=")
+    assert len(open_dataset(spec)) == 4
+
+
+def test_make_writes_the_shapes(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfdet.data.shapes_export.SPLIT_SIZES", {"train": 2, "val": 1})
+    code, out, _ = _run(capsys, "make", "shapes", f"--output={tmp_path}")
+    assert code == 0
+    specs = [line.removeprefix("--data=") for line in out.splitlines() if line.startswith("--data")]
+    assert [len(open_dataset(spec)) for spec in specs] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        ([], 2, "expected make, convert or check"),
+        (["chekc"], 2, "got 'chekc'"),
+        (["make"], 2, "expected `make shapes`"),
+        (["make", "cars", "--output=x"], 2, "make 'cars'"),
+        (["make", "shapes"], 2, "--output must be given"),
+        (["make", "shapes", "--output=x", "--json"], 2, "make takes no --json"),
+        (["convert", "shapes:val:4"], 2, "--output must be given"),
+        (["convert", "--output=x"], 2, "expected one data set, got 0"),
+        (["check", "shapes", "--data=shapes"], 2, "expected one data set, got 2"),
+        (["check", "shapes", "--num_shards=3"], 2, "check takes no --num_shards"),
+        (["check", "voc:/nowhere:train"], 1, "/nowhere"),
+        (["check", "coco:/nowhere.json:/tmp"], 1, "/nowhere.json"),
+        (["convert", "shapes:val:2", "--output=/proc/x/y"], 1, "/proc/x"),
+    ],
+)
+def test_mistakes_end_with_one_sentence(capsys, argv, code, message):
+    found, _, err = _run(capsys, *argv)
+    assert found == code and message in err and len(err.strip().splitlines()) == 1
