@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+
+from tfdet.layers.activation import activation
+
+
+@pytest.mark.parametrize(
+    ("name", "at_minus_1", "at_8"),
+    [
+        ("swish", -1 / (1 + np.e), 8 / (1 + np.exp(-8))),
+        ("hswish", -1 * 2 / 6, 8),
+        ("relu", 0, 8),
+        ("relu6", 0, 6),
+        ("leaky_relu", -0.2, 8),
+        ("mish", -np.tanh(np.log1p(np.exp(-1))), 8),
+    ],
+)
+def test_names_mean_what_the_papers_say(name, at_minus_1, at_8):
+    values = activation(name)(np.array([-1, 8], "float32"))
+    np.testing.assert_allclose(values, [at_minus_1, at_8], atol=1e-5)
+
+
+def test_unknown_names_are_listed():
+    with pytest.raises(ValueError, match=r"'swich'; use one of swish"):
+        activation("swich")
