@@ -5,7 +5,6 @@ import os
 import sys
 import time
 import types
-from typing import Any
 
 from absl import flags as absl_flags
 
@@ -59,9 +58,9 @@ def main(options: types.SimpleNamespace) -> None:
             "left_out": evaluator.num_left_out,
             "seconds": round(time.monotonic() - started, 1),
         }
-        _write(options.json_out, {**facts, "metrics": metrics})
+        _write(options.json_out, json.dumps({**facts, "metrics": metrics}, indent=1))
     if options.detections_out:
-        _write(options.detections_out, evaluator.detections())
+        _write(options.detections_out, json.dumps(evaluator.detections()))
 
 
 def _check(options: types.SimpleNamespace) -> None:
@@ -86,10 +85,10 @@ def _validation_data(model_dir: str) -> str:
     return source
 
 
-def _write(path: str, content: Any) -> None:
+def _write(path: str, text: str) -> None:
     from tfdet.training import atomic
 
-    atomic.write_text(path, json.dumps(content, indent=1) + "\n")
+    atomic.write_text(path, f"{text}\n")
     print(f"wrote {path}")
 
 

@@ -13,6 +13,8 @@ from absl import flags as absl_flags
 from tfdet.cli import app, flags, progress
 from tfdet.errors import UserError
 
+_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+
 COMMAND = app.Command(
     name="tfdet-infer",
     purpose="Detects objects in image files; writes pictures and one detections.json.",
@@ -68,13 +70,18 @@ def main(options: types.SimpleNamespace) -> int:
             results.append(_detect(driver, image, file, path, options.threshold))
         counter(number, len(files))
     path = os.path.join(options.output_dir, "detections.json")
-    atomic.write_text(path, json.dumps(results, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(result) for result in results)
+    atomic.write_text(path, f"[\n{lines}\n]\n")
     return _report(results, damaged, options)
 
 
 def _find(pattern: str) -> list[str]:
     if os.path.isdir(pattern):
-        pattern = os.path.join(glob.escape(pattern), "*")
+        names = sorted(os.listdir(pattern))
+        files = [os.path.join(pattern, name) for name in names if name.lower().endswith(_ENDINGS)]
+        if not files:
+            raise UserError(f"folder {pattern} holds no image ({', '.join(_ENDINGS)})")
+        return files
     files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
     if not files:
         raise UserError(f"no file matches --input={pattern}")

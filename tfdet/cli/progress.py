@@ -5,7 +5,7 @@ import time
 from typing import TextIO
 
 _REFRESH_SECONDS = 0.5
-_LINES = 10  # where the output is not a terminal
+_LINES, _LINE_SECONDS = 10, 5.0  # where the output is not a terminal: few lines, not too often
 
 
 class ImageCounter:
@@ -40,7 +40,8 @@ class ImageCounter:
             return True
         if self._is_terminal:
             return now - self._shown >= _REFRESH_SECONDS
-        return done * _LINES // total > self._share_shown
+        is_further = done * _LINES // total > self._share_shown
+        return is_further and now - self._shown >= _LINE_SECONDS
 
     def _speed(self, done: int, total: int, now: float) -> str:
         if done == self._first or now <= self._started:

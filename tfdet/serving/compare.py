@@ -91,7 +91,11 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
             f"with score {expected['scores'][i]:.4f}",
         )
     return Difference(
-        count, boxes.max(initial=0.0), scores.max(initial=0.0), len(alone) - len(lost), mismatches
+        detections=count,
+        box=float(boxes.max(initial=0.0)),
+        score=float(scores.max(initial=0.0)),
+        tied=len(alone) - len(lost),
+        mismatches=mismatches,
     )
 
 

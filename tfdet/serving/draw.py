@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tfdet.training import atomic
 
 _GOLDEN_RATIO = 0.618034
+_LEGIBLE_SIDE = 360  # pixels
 _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 
 
@@ -97,6 +98,8 @@ def comparison(
 ) -> np.ndarray:
     """A grid of images, each twice: with its ground truth, and with what was detected.
 
+    Small images are enlarged, since captions would cover them otherwise.
+
     Args:
         images: [B, H, W, 3], 0–255.
         truth: "boxes" [B, M, 4] and "labels" [B, M], as in a batch's targets.
@@ -105,14 +108,16 @@ def comparison(
     """
     pairs = []
     for i, image in enumerate(images):
+        zoom = max(1, round(_LEGIBLE_SIDE / min(image.shape[:2])))
+        image = np.asarray(image).repeat(zoom, axis=0).repeat(zoom, axis=1)
         boxes, scores, labels, count = (
             np.asarray(detections[key])[i] for key in ("boxes", "scores", "labels", "count")
         )
         sure = np.flatnonzero(scores[:count] >= threshold)
         expected = draw_boxes(
-            image, np.asarray(truth["boxes"])[i], np.asarray(truth["labels"])[i], class_names
+            image, zoom * np.asarray(truth["boxes"])[i], np.asarray(truth["labels"])[i], class_names
         )
-        found = draw_boxes(image, boxes[sure], labels[sure], class_names, scores[sure])
+        found = draw_boxes(image, zoom * boxes[sure], labels[sure], class_names, scores[sure])
         pairs.append(side_by_side([expected, found], ["ground truth", "detections"]))
     return grid(pairs, columns)
 

@@ -58,8 +58,6 @@ def _save(model: Any, folder: pathlib.Path) -> None:
             "serving_encoded": signatures.encoded_function(network, canvas),
             "metadata": signatures.metadata_function(model),
         },
-        # Nobody trains what is served, and the gradient of swish would be traced for nothing.
-        options=tf.saved_model.SaveOptions(experimental_custom_gradients=False),
     )
 
 
@@ -75,11 +73,29 @@ def _freeze(network: Any) -> signatures.Network:
         network.get_concrete_function(),
         lower_control_flow=False,  # loops stay functions: only those can be called by others
     )
+    frozen = _without_gradients(frozen)
 
     def call(canvas: tf.Tensor) -> dict[str, tf.Tensor]:
         return dict(zip(signatures.NAMES, frozen(canvas), strict=True))
 
     return call
+
+
+def _without_gradients(function: Any) -> Any:
+    """The same function without the names of custom gradients.
+
+    Nobody trains what is served, and whoever loads a graph with such names (swish has one) is
+    warned that they cannot be found.
+    """
+    graph = function.graph.as_graph_def()
+    for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
+        for node in nodes:
+            node.attr.pop("_gradient_op_type", None)
+    everything = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
+    names = ([x.name for x in tensors] for tensors in (function.inputs, function.outputs))
+    return everything.prune(
+        *(tf.nest.map_structure(everything.graph.as_graph_element, x) for x in names)
+    )
 
 
 @contextlib.contextmanager

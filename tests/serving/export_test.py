@@ -1,0 +1,219 @@
+"""Tests of the exported model: what another program gets."""
+
+import io
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tfdet.errors import UserError
+from tfdet.serving import compare, export, verify
+from tfdet.serving.driver import ModelDriver, SavedModelDriver
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    return tf.saved_model.load(str(exported[0]))
+
+
+def _scenes(*sizes):
+    return [
+        verify._crowded_scene(*size, seed=i) if i % 2 else verify._empty_scene(*size)
+        for i, size in enumerate(sizes, 1)
+    ]
+
+
+def _file(image, **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, **options)
+    return file.getvalue()
+
+
+def test_exporter_reports_what_it_compared(exported):
+    _, difference = exported
+    assert difference.mismatches == ()
+    assert difference.detections == 800
+    assert difference.box < 0.01
+    assert difference.score < 1e-5
+    assert difference.tied == 0
+
+
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 64, 64), (3, 37, 121), (2, 300, 11)])
+def test_images_give_what_predict_gives(model, served, batch, height, width):
+    images = np.stack(_scenes(*[(height, width)] * batch))
+    found = served.signatures["serving_default"](images=images)
+    expected = model.predict(images, verbose=0)
+    assert set(found) == set(expected)
+    assert compare.compare(expected, found, "images").mismatches == ()
+    for name in expected:  # here even their order is the same
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_encoded_images_of_different_sizes_give_what_predict_gives(model, served, batch):
+    images = _scenes((50, 90), (131, 40), (64, 64))[:batch]
+    encoded = tf.constant([_file(image, format="PNG") for image in images])
+    found = served.signatures["serving_encoded"](encoded=encoded)
+    for i, image in enumerate(images):
+        expected = model.predict(image[None], verbose=0)
+        single = {name: values[i : i + 1] for name, values in found.items()}
+        assert compare.compare(expected, single, "encoded").mismatches == ()
+
+
+@pytest.mark.parametrize(
+    ("signature", "empty"),
+    [
+        ("serving_default", {"images": np.zeros((0, 40, 50, 3), np.uint8)}),
+        ("serving_encoded", {"encoded": np.zeros((0,), str)}),
+    ],
+)
+def test_empty_batch_gives_empty_detections(served, signature, empty):
+    found = served.signatures[signature](**{k: tf.constant(v) for k, v in empty.items()})
+    shapes = {name: (tuple(values.shape), values.dtype) for name, values in found.items()}
+    assert shapes == {
+        "boxes": ((0, 100, 4), tf.float32),
+        "scores": ((0, 100), tf.float32),
+        "labels": ((0, 100), tf.int32),
+        "count": ((0,), tf.int32),
+    }
+
+
+def test_encoded_photo_is_turned_as_its_exif_says(model, served):
+    image = verify._crowded_scene(60, 100, seed=7)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    encoded = _file(image, format="JPEG", quality=95, exif=exif.tobytes())
+    upright = np.rot90(tf.io.decode_jpeg(encoded).numpy(), -1)
+    found = served.signatures["serving_encoded"](encoded=tf.constant([encoded]))
+    expected = model.predict(upright[None], verbose=0)
+    assert compare.compare(expected, found, "exif").mismatches == ()
+
+
+def test_metadata_names_the_classes(served):
+    found = served.signatures["metadata"]()
+    assert [name.decode() for name in found["class_names"].numpy()] == ["disc", "größe", "star"]
+    assert found["class_ids"].numpy().tolist() == [3, 7, 90]
+    assert found["image_size"].numpy().tolist() == [64, 64]
+
+
+def test_export_has_neither_variables_nor_foreign_ops(exported):
+    path, _ = exported
+    assert (path / "variables" / "variables.data-00000-of-00001").stat().st_size < 1000
+    program = (
+        "import sys, tensorflow as tf\n"
+        "from tensorflow.core.protobuf import saved_model_pb2\n"
+        "graph = saved_model_pb2.SavedModel.FromString(open(sys.argv[1], 'rb').read())\n"
+        "graph = graph.meta_graphs[0].graph_def\n"
+        "nodes = list(graph.node) + [n for f in graph.library.function for n in f.node_def]\n"
+        "own = {f.signature.name for f in graph.library.function}\n"
+        "for op in {node.op for node in nodes} - own:\n"
+        "    assert hasattr(tf.raw_ops, op), op\n"
+        "assert not any('_gradient_op_type' in node.attr for node in nodes)\n"
+        "assert 'tfdet' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path / "saved_model.pb")], check=True)
+
+
+def test_network_is_stored_once(model, exported):
+    weights = 4 * sum(int(np.prod(v.shape)) for v in model.weights)
+    size = (exported[0] / "saved_model.pb").stat().st_size
+    graph = size - weights
+    assert 0 < graph < 1_000_000
+
+
+def test_loading_prints_nothing_of_its_own(exported):
+    program = (
+        "import sys, tensorflow as tf\n"
+        "print('loading', file=sys.stderr)\n"
+        "tf.saved_model.load(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(exported[0])], capture_output=True, text=True
+    )
+    said = done.stderr.split("loading")[1]
+    assert done.returncode == 0
+    assert "gradient" not in said
+
+
+def test_every_nms_method_survives_export(make_model, tmp_path):
+    for overrides in (
+        {"nms.method": "hard", "nms.mode": "global", "nms.max_candidates": 0},
+        {"nms.method": "gaussian", "nms.score_threshold": 0.2},
+    ):
+        model = make_model(seed=1, **overrides)
+        difference = export.export(model, tmp_path / "saved_model")
+        assert difference.mismatches == ()
+        assert difference.detections > 0
+
+
+def test_drivers_agree(model, exported):
+    python, saved = ModelDriver(model), SavedModelDriver(exported[0])
+    for attribute in ("class_names", "class_ids", "image_size"):
+        assert getattr(python, attribute) == getattr(saved, attribute)
+    images = np.stack(_scenes((33, 77), (33, 77)))
+    found = compare.compare(python.detect(images), saved.detect(images), "drivers")
+    assert found.mismatches == ()
+    assert found.detections == 200
+
+
+def test_wrong_export_is_noticed_and_not_kept(model, tmp_path, monkeypatch):
+    path = tmp_path / "saved_model"
+    honest = export._freeze
+
+    def shifted(network):
+        frozen = honest(network)
+
+        def call(canvas):
+            found = frozen(canvas)
+            return {**found, "boxes": found["boxes"] + 1.0}
+
+        return call
+
+    monkeypatch.setattr(export, "_freeze", shifted)
+    with pytest.raises(RuntimeError, match="differs from the model: serving_default"):
+        export.export(model, path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_export_leaves_the_earlier_one(model, exported, tmp_path, monkeypatch):
+    path = tmp_path / "saved_model"
+    shutil.copytree(exported[0], path)
+    before = (path / "saved_model.pb").read_bytes()
+
+    def fail(model, folder):
+        pathlib.Path(folder, "saved_model.pb").write_bytes(b"half")
+        raise OSError(28, "No space left on device", str(folder))
+
+    monkeypatch.setattr(export, "_save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        export.export(model, path)
+    assert (path / "saved_model.pb").read_bytes() == before
+    assert os.listdir(tmp_path) == ["saved_model"]
+
+
+def test_folder_of_something_else_is_never_replaced(model, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="exists and is not a SavedModel"):
+        export.export(model, tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("content", [None, "empty"])
+def test_driver_refuses_what_is_no_export(tmp_path, content):
+    path = tmp_path / "model"
+    if content:
+        path.mkdir()
+    with pytest.raises(UserError, match="is not a SavedModel"):
+        SavedModelDriver(path)
+
+
+def test_driver_refuses_the_saved_model_of_another_program(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
+    with pytest.raises(UserError, match="was not written by tfdet-export"):
+        SavedModelDriver(tmp_path / "other")
