@@ -2,13 +2,13 @@
 
 import json
 import sys
-import time
 import types
 
 from absl import flags
 
 from tfdet.cli import app
 from tfdet.cli.flags import DATA_HELP
+from tfdet.cli.progress import ImageCounter
 
 COMMAND = app.Command(
     name="tfdet-data",
@@ -58,7 +58,7 @@ def _make(options, words: list[str]) -> None:
     from tfdet.data.shapes_export import write_shapes
 
     print(f"Drawing the shapes set into {options.output}")
-    for spec in write_shapes(options.output, progress=_Progress()):
+    for spec in write_shapes(options.output, progress=ImageCounter()):
         print(f"--data={spec}")
 
 
@@ -71,7 +71,7 @@ def _convert(options, words: list[str]) -> None:
     print(f"Reading {source}")
     dataset = open_dataset(source)
     print(f"Writing {len(dataset)} images to {options.output}-*")
-    shards = convert(dataset, options.output, options.num_shards, _Progress())
+    shards = convert(dataset, options.output, options.num_shards, ImageCounter())
     print(f"Wrote {len(shards)} record files and read them again: they hold the same.")
     print(f"--data=tfrecord:{options.output}-*-of-{len(shards):05d}.tfrecord")
 
@@ -80,7 +80,7 @@ def _check(options, words: list[str]) -> None:
     source = _source(options, words)
     from tfdet.data.check import check, report_text
 
-    report = check(source, _Progress())
+    report = check(source, ImageCounter())
     print(json.dumps(report, indent=1) if options.json else report_text(report))
 
 
@@ -95,23 +95,6 @@ def _source(options, words: list[str]) -> str:
 def _require_output(options) -> None:
     if not options.output:
         raise app.UsageError("--output must be given")
-
-
-class _Progress:
-    """A line with the share done and the time left, on a terminal only."""
-
-    def __init__(self):
-        self._start = time.monotonic()
-        self._shown = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not sys.stderr.isatty() or (now - self._shown < 0.5 and done < total):
-            return
-        self._shown = now
-        left = (now - self._start) / done * (total - done)
-        end = "\n" if done == total else ""
-        print(f"\r{done}/{total} images, {left:.0f} s left   ", end=end, file=sys.stderr)
 
 
 def run() -> None:
