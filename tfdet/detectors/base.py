@@ -120,6 +120,19 @@ class Detector(keras.Model):
         size = ops.shape(images)[1:3]
         return to_original(self.decode(raw, self.image_size), scale, size)
 
+    def train_step(self, *args: Any) -> Any:
+        return replicas.as_reducible(super().train_step(*args))
+
+    def test_step(self, *args: Any) -> Any:
+        return replicas.as_reducible(super().test_step(*args))
+
+    def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
+        # Under a strategy Keras averages a batch over the replicas to learn its shape; that fails
+        # on booleans and on several workers. A detector is built already; its optimizer may not be.
+        if self.optimizer is not None and not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+
     def predict_step(self, data: Any) -> dict[str, Any]:
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         return self.detect(images)

@@ -36,3 +36,17 @@ def total_to_share(value: Any) -> Any:
 def share_to_total(value: Any) -> Any:
     """Scales a share so that the mean over replicas, which metrics report, is the total."""
     return value * count() if count() > 1 else value
+
+
+def as_reducible(logs: Any) -> Any:
+    """Logs of a step, with an axis for Keras to average them over where several workers train.
+
+    Keras 3.15 averages the logs of workers along axis 0, which a scalar does not have.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return logs
+    import tensorflow as tf
+
+    if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
+        return logs
+    return {name: tf.reshape(value, [1]) for name, value in logs.items()}

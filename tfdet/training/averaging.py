@@ -31,7 +31,7 @@ class MovingAverages:
         decay = min(self.decay, (1.0 + step) / (10.0 + step))
         self._move(tf.constant(1.0 - decay, "float32"))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False)
     def _move(self, share: tf.Tensor) -> None:
         for average, weight in zip(self.averages, self.weights, strict=True):
             value = tf.convert_to_tensor(weight.value)

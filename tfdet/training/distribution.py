@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -45,12 +46,27 @@ def check_batch_size(strategy: tf.distribute.Strategy | None, batch_size: int) -
         )
 
 
-def worker_shard(strategy: tf.distribute.Strategy | None) -> tuple[int, int]:
-    """(index of this process, number of processes) that share each global batch."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return 0, 1
-    resolver = strategy.cluster_resolver
-    return resolver.task_id, len(resolver.cluster_spec().as_dict()["worker"])
+def share_batches(
+    strategy: tf.distribute.Strategy | None,
+    batch_size: int,
+    worker_batches: Callable[[int, int], tf.data.Dataset],
+) -> Any:
+    """Batches for `fit`: the replicas' parts add up to the batch that one device would see.
+
+    Args:
+        strategy: as `make_strategy` gives it.
+        batch_size: images per step over all replicas.
+        worker_batches: (index, count) -> this process's part of every batch, so that no worker
+            decodes the images of another.
+    """
+    if strategy is None:
+        return worker_batches(0, 1)
+
+    def replica_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = worker_batches(context.input_pipeline_id, context.num_input_pipelines)
+        return batches.rebatch(batch_size // strategy.num_replicas_in_sync)
+
+    return strategy.distribute_datasets_from_function(replica_batches)
 
 
 def _check_cluster(text: str) -> None:

@@ -265,17 +265,22 @@ def _fit_epochs(
 
 def _batches(run: Run) -> tf.data.Dataset:
     data, settings = run.recipe.data, run.recipe.train
-    return pipeline.train_batches(
-        run.train_data,
-        run.model.image_size,
-        settings.batch_size,
-        data.augment,
-        settings.seed,
-        run.model.pad_value,
-        max_boxes=data.max_boxes,
-        start_step=run.progress.step,
-        cache=data.cache,
-    )
+
+    def worker_batches(index: int, count: int) -> tf.data.Dataset:
+        return pipeline.train_batches(
+            run.train_data,
+            run.model.image_size,
+            settings.batch_size,
+            data.augment,
+            settings.seed,
+            run.model.pad_value,
+            max_boxes=data.max_boxes,
+            start_step=run.progress.step,
+            cache=data.cache,
+            shard=(index, count),
+        )
+
+    return distribution.share_batches(run.strategy, settings.batch_size, worker_batches)
 
 
 def _files_of_step(run: Run, step: int) -> list[str]:
