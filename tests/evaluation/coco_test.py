@@ -7,8 +7,11 @@ import types
 import numpy as np
 import pytest
 
+import tfdet
+from tfdet.data import decode, sources
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
+from tfdet.serving import compare
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,3 +222,83 @@ def test_table_shows_percent_and_a_dash_for_nothing_to_find():
     assert lines[0].split()[:2] == ["AP", "50.0"]
     assert lines[3].split()[:2] == ["APs", "-"]
     assert lines[-1].split() == ["cat", "12.3"]
+
+
+def test_ground_truth_of_real_coco_files_scores_one(coco_tiny):
+    dataset = sources.open_dataset(
+        f"coco:{coco_tiny}/annotations/instances_val2017.json:{coco_tiny}/val2017"
+    )
+    assert dataset.is_crowd.any()
+    evaluator = coco.CocoEvaluator(dataset)
+    for i in range(len(dataset)):
+        rows = dataset.rows(i)
+        one = {
+            "boxes": dataset.boxes[rows][None],
+            "scores": np.ones((1, rows.stop - rows.start)),
+            "labels": dataset.labels[rows][None],
+            "count": [rows.stop - rows.start],
+        }
+        evaluator.add([i], one)
+    metrics = evaluator.result()
+    for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"):
+        assert metrics[name] == pytest.approx(1.0, abs=1e-9), name
+    ids = {row["category_id"] for row in evaluator.detections()}
+    assert ids == set(np.asarray(dataset.class_ids)[np.unique(dataset.labels)])
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return tfdet.create(
+        "efficientdet-test",
+        num_classes=5,
+        class_names=("cross", "star", "circle", "square", "triangle"),
+    )
+
+
+def _of_image(rows, image_id, dataset, class_names):
+    """Rows of the COCO server as a batch of one, with the labels of a model."""
+    rows = [row for row in rows if row["image_id"] == image_id]
+    boxes = np.array([row["bbox"] for row in rows])
+    boxes[:, 2:] += boxes[:, :2]
+    names = [dataset.class_names[dataset.class_ids.index(r["category_id"])] for r in rows]
+    return {
+        "boxes": boxes[None].astype(np.float32),
+        "scores": np.array([[row["score"] for row in rows]], np.float32),
+        "labels": np.array([[class_names.index(name) for name in names]], np.int32),
+        "count": np.array([len(rows)], np.int32),
+    }
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10])
+def test_any_batch_size_measures_what_predict_gives(detector, batch_size):
+    dataset = sources.open_dataset("shapes:val").subset(10)
+    seen = []
+    evaluation = coco.Evaluation(detector, dataset, batch_size)
+    found = evaluation.run(lambda done, total: seen.append((done, total))).detections()
+    assert seen[-1] == (10, 10)
+    assert len(seen) == -(-10 // batch_size)
+    for i, image_id in enumerate(dataset.image_ids.tolist()):
+        image = decode.decode_image(dataset.encoded(i))
+        expected = detector.predict(image[None], verbose=0)
+        one = _of_image(found, image_id, dataset, detector.class_names)
+        assert compare.compare(expected, one, f"image {image_id}").mismatches == ()
+
+
+def test_evaluation_follows_the_weights(detector):
+    dataset = sources.open_dataset("shapes:val").subset(2)
+    evaluation = coco.Evaluation(detector, dataset, 2)
+    before = evaluation.run().detections()
+    weights = detector.get_weights()
+    detector.set_weights([w + 0.1 for w in weights])
+    after = evaluation.run().detections()
+    detector.set_weights(weights)
+    assert before != after
+    assert evaluation.run().detections() == before
+
+
+def test_evaluation_refuses_what_cannot_be_measured(detector):
+    dataset = sources.open_dataset("shapes:val")
+    with pytest.raises(UserError, match="batch size must be at least 1, got 0"):
+        coco.Evaluation(detector, dataset, 0)
+    with pytest.raises(UserError, match="has no images"):
+        coco.Evaluation(detector, dataset.subset(0))

@@ -141,15 +141,12 @@ def test_loading_prints_nothing_of_its_own(exported):
     assert "gradient" not in said
 
 
-def test_every_nms_method_survives_export(make_model, tmp_path):
-    for overrides in (
-        {"nms.method": "hard", "nms.mode": "global", "nms.max_candidates": 0},
-        {"nms.method": "gaussian", "nms.score_threshold": 0.2},
-    ):
-        model = make_model(seed=1, **overrides)
-        difference = export.export(model, tmp_path / "saved_model")
-        assert difference.mismatches == ()
-        assert difference.detections > 0
+def test_hard_global_suppression_survives_export(make_model, tmp_path):
+    overrides = {"nms.method": "hard", "nms.mode": "global", "nms.max_candidates": 0}
+    model = make_model(seed=1, **overrides, **{"nms.score_threshold": 0.1})
+    difference = export.export(model, tmp_path / "saved_model")
+    assert difference.mismatches == ()
+    assert 0 < difference.detections < 800
 
 
 def test_drivers_agree(model, exported):

@@ -58,15 +58,16 @@ def load_model(options: types.SimpleNamespace) -> Any:
     if "model_dir" in options.given:
         from tfdet.training import trained
 
+        model = trained.load_trained(options.model_dir)
         print(f"model: {trained.weights_file(options.model_dir)}", flush=True)
-        return trained.load_trained(options.model_dir)
+        return model
     from tfdet import registry
     from tfdet.training import pretrained
 
     model = registry.create(options.model_name)
     if options.weights:
-        print(f"model: {options.weights}", flush=True)
         pretrained.start_from(model, options.weights)
+        print(f"model: {options.weights}", flush=True)
     else:
         print(f"model: {options.model_name} with random weights, never trained", flush=True)
     return model

@@ -1,0 +1,108 @@
+"""Tests of `tfdet-eval`."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tfdet.cli import eval as command
+from tfdet.data import sources
+
+
+def _run(*argv):
+    return command.COMMAND.run(command.main, argv)
+
+
+def test_table_and_files_agree(model_dir, tmp_path, capsys):
+    numbers, found = tmp_path / "numbers.json", tmp_path / "found.json"
+    argv = (f"--model_dir={model_dir}", f"--json_out={numbers}", f"--detections_out={found}")
+    assert _run(*argv) == 0
+    output = capsys.readouterr()
+    facts = json.loads(numbers.read_text())
+    assert (facts["data"], facts["images"], facts["left_out"]) == ("shapes:val", 200, 0)
+    assert f"AP         {100 * facts['metrics']['AP']:4.1f}" in output.out
+    assert set(facts["metrics"]) >= {"AP", "AP50", "ARl", "AP/circle", "AP/cross"}
+    assert "200/200 images" in output.err
+    detections = json.loads(found.read_text())
+    dataset = sources.open_dataset("shapes:val")
+    assert {row["image_id"] for row in detections} <= set(dataset.image_ids.tolist())
+    assert {row["category_id"] for row in detections} <= set(dataset.class_ids)
+    assert np.array([row["bbox"] for row in detections]).min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ((), "give --model_dir or --model_name"),
+        (("--model_dir=a", "--model_name=b"), "give only one of --model_dir or --model_name"),
+        (("--model_dir=a", "--weights=b"), "--weights belongs to --model_name"),
+        (("--model_name=efficientdet-d0", "--data=shapes:val"), "--model_name needs --weights"),
+        (("--model_name=efficientdet-d0", "--weights=w"), "--model_name needs --data"),
+        (("--model_dir=a", "--batch_size=0"), "--batch_size must be above 0, got 0"),
+        (("--model_dir=a", "--json_out=/no/such/x.json"), "its folder does not exist"),
+        (("--model_dir=a", "--datta=x"), "there is no flag --datta; did you mean --data?"),
+    ],
+)
+def test_contradictory_flags_are_refused(argv, sentence, capsys):
+    assert _run(*argv) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (("--model_dir=/no/such/run",), "/no/such/run is not a training folder"),
+        (
+            ("--model_name=efficientdet-tset", "--weights=w", "--data=shapes:val"),
+            "efficientdet-test",
+        ),
+        (
+            ("--model_name=efficientdet-test", "--weights=/no/w", "--data=shapes:val"),
+            "/no/w do not exist",
+        ),
+    ],
+)
+def test_mistakes_end_with_one_sentence(argv, sentence, capsys):
+    assert _run(*argv) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("tfdet-eval: ")
+    assert sentence in error
+    assert error.count("\n") == 1
+
+
+def test_data_of_other_classes_are_refused(model_dir, tmp_path, capsys):
+    annotations = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "circle"}, {"id": 2, "name": "walrus"}],
+    }
+    (tmp_path / "a.png").write_bytes(sources.open_dataset("shapes:val").encoded(0))
+    annotations["images"].append({"id": 1, "file_name": "a.png", "height": 256, "width": 256})
+    (tmp_path / "a.json").write_text(json.dumps(annotations))
+    data = f"coco:{tmp_path / 'a.json'}:{tmp_path}"
+    assert _run(f"--model_dir={model_dir}", f"--data={data}") == 1
+    assert "'walrus'" in capsys.readouterr().err
+
+
+def test_help_of_module_and_console_script_are_the_same():
+    script = "import sys; from tfdet.cli.eval import run; sys.argv[1:] = ['--help']; run()"
+    calls = (["-m", "tfdet.cli.eval", "--help"], ["-c", script])
+    texts = [
+        subprocess.run([sys.executable, *call], capture_output=True, text=True, check=True).stdout
+        for call in calls
+    ]
+    assert texts[0] == texts[1]
+    assert "--model_dir" in texts[0]
+
+
+def test_help_does_not_import_tensorflow():
+    program = (
+        "import sys; from tfdet.cli import eval, export, infer\n"
+        "for c in (eval, export, infer): assert c.COMMAND.run(c.main, ['--help']) == 0\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.DEVNULL)
