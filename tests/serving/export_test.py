@@ -14,7 +14,6 @@ from PIL import Image
 
 from tfdet.errors import UserError
 from tfdet.serving import compare, export, verify
-from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +148,6 @@ def test_hard_global_suppression_survives_export(make_model, tmp_path):
     assert 0 < difference.detections < 800
 
 
-def test_drivers_agree(model, exported):
-    python, saved = ModelDriver(model), SavedModelDriver(exported[0])
-    for attribute in ("class_names", "class_ids", "image_size"):
-        assert getattr(python, attribute) == getattr(saved, attribute)
-    images = np.stack(_scenes((33, 77), (33, 77)))
-    found = compare.compare(python.detect(images), saved.detect(images), "drivers")
-    assert found.mismatches == ()
-    assert found.detections == 200
-
-
 def test_wrong_export_is_noticed_and_not_kept(model, tmp_path, monkeypatch):
     path = tmp_path / "saved_model"
     honest = export._freeze
@@ -199,18 +188,3 @@ def test_folder_of_something_else_is_never_replaced(model, tmp_path):
     with pytest.raises(UserError, match="exists and is not a SavedModel"):
         export.export(model, tmp_path)
     assert os.listdir(tmp_path) == ["thesis.txt"]
-
-
-@pytest.mark.parametrize("content", [None, "empty"])
-def test_driver_refuses_what_is_no_export(tmp_path, content):
-    path = tmp_path / "model"
-    if content:
-        path.mkdir()
-    with pytest.raises(UserError, match="is not a SavedModel"):
-        SavedModelDriver(path)
-
-
-def test_driver_refuses_the_saved_model_of_another_program(tmp_path):
-    tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
-    with pytest.raises(UserError, match="was not written by tfdet-export"):
-        SavedModelDriver(tmp_path / "other")
