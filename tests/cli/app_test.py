@@ -17,6 +17,7 @@ def _command(**kwargs):
     flags.DEFINE_string("data", None, "What to read.", flag_values=command.flags)
     flags.DEFINE_bool("quick", False, "Skips the slow part.", flag_values=command.flags)
     flags.DEFINE_enum("mode", "a", ["a", "b"], "How to do it.", flag_values=command.flags)
+    flags.DEFINE_multi_string("also", [], "What else to do.", flag_values=command.flags)
     return command
 
 
@@ -46,9 +47,11 @@ def test_help_shows_purpose_example_and_every_flag_with_its_default(capsys):
         "--size\n      How large it is. (default: 3)",
         "--data\n      What to read. (required)",
         "--[no]quick\n      Skips the slow part. (default: false)",
-        "(one of a, b; default: a)",
+        "--mode\n      How to do it. (one of a, b; default: a)",
+        "--also\n      What else to do.",
     ):
         assert piece in text
+    assert "repeat this option" not in text
 
 
 @pytest.mark.parametrize(
@@ -57,8 +60,11 @@ def test_help_shows_purpose_example_and_every_flag_with_its_default(capsys):
         (["--dta=x"], "there is no flag --dta; did you mean --data?"),
         (["--noquik"], "did you mean --quick?"),
         (["--zzzzzz"], "there is no flag --zzzzzz; see"),
-        (["--size=big"], "size"),
-        (["--mode=c"], "mode"),
+        (["--size=big"], "--size must be a whole number, got 'big'; see"),
+        (["--mode=c"], "--mode must be one of a, b, got 'c'"),
+        (["--quick=maybe"], "--quick must be true or false, got 'maybe'"),
+        (["--data="], "--data must be given"),
+        (["--flagfile=/no/such"], "/no/such"),
         (["stray"], "'stray' is not understood"),
         ([], "--data must be given"),
         (["--data"], "data"),

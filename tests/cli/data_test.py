@@ -28,12 +28,15 @@ def test_convert_says_how_to_use_what_it_wrote(capsys, tmp_path):
     assert len(open_dataset(spec)) == 4
 
 
-def test_make_writes_the_shapes(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("tfdet.data.shapes_export.SPLIT_SIZES", {"train": 2, "val": 1})
-    code, out, _ = _run(capsys, "make", "shapes", f"--output={tmp_path}")
+@pytest.mark.parametrize(
+    ("flags", "sizes"), [(["--count=2"], [2, 2]), (["--count=3", "--split=val"], [3])]
+)
+def test_make_writes_the_shapes(capsys, tmp_path, flags, sizes):
+    code, out, _ = _run(capsys, "make", "shapes", f"--output={tmp_path}", *flags)
     assert code == 0
     specs = [line.removeprefix("--data=") for line in out.splitlines() if line.startswith("--data")]
-    assert [len(open_dataset(spec)) for spec in specs] == [2, 1]
+    assert [len(open_dataset(spec)) for spec in specs] == sizes
+    assert len(list((tmp_path / "val").iterdir())) == sizes[-1]
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,8 @@ def test_make_writes_the_shapes(capsys, tmp_path, monkeypatch):
         (["convert", "shapes:val:4"], 2, "--output must be given"),
         (["convert", "--output=x"], 2, "expected one data set, got 0"),
         (["check", "shapes", "--data=shapes"], 2, "expected one data set, got 2"),
+        (["make", "shapes", "--output=x", "--count=0"], 2, "--count must be above 0, got 0"),
+        (["make", "shapes", "--output=x", "--split=test"], 2, "one of train, val"),
         (["check", "shapes", "--num_shards=3"], 2, "check takes no --num_shards"),
         (["check", "voc:/nowhere:train"], 1, "/nowhere"),
         (["check", "coco:/nowhere.json:/tmp"], 1, "/nowhere.json"),

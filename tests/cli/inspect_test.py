@@ -37,6 +37,11 @@ def test_without_a_model_all_names_are_listed(capsys):
     [
         (["--image_size=64"], "--image_size must be HEIGHT,WIDTH in pixels, got 64"),
         (["--image_size=64,-1"], "got 64,-1"),
+        (["--image_size=64,64"], "--image_size needs a model"),
+        (
+            ["--image_size=4,4", "--model_name=efficientdet-test"],
+            "at least 8 on each side, got 4x4",
+        ),
         (["--model_name=efficientdet-d9"], "did you mean 'efficientdet-d"),
         (["--hparams=model.fpn_widht=3"], "did you mean 'fpn_width'"),
         (["--hparams=model.image_size=[2,2]"], "image_size must be at least 8 on each side"),

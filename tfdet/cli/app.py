@@ -41,6 +41,8 @@ from tfdet.version import __version__
 
 _HELP_FLAGS = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
 _WIDTH = 96
+# What absl calls the types of flags, in words for people.
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 
 class UsageError(UserError):
@@ -105,7 +107,8 @@ class Command:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141
         except UsageError as error:
-            return self._complain(f"{error}; see `{self.name} --help`", 2)
+            join = " See" if str(error).endswith("?") else "; see"
+            return self._complain(f"{error}{join} `{self.name} --help`", 2)
         except UserError as error:
             return self._complain(str(error), 1)
         except OSError as error:
@@ -120,13 +123,15 @@ class Command:
             words = self.flags([self.name, *argv])[1:]
         except absl_flags.UnrecognizedFlagError as error:
             raise UsageError(self._unknown(error.flagname)) from None
-        except absl_flags.Error as error:
-            raise UsageError(" ".join(str(error).split())) from None
+        except absl_flags.IllegalFlagValueError as error:
+            raise UsageError(self._illegal(str(error))) from None
+        except (absl_flags.Error, OSError) as error:
+            raise UsageError(" ".join(str(error).replace("ERROR:: ", "").split())) from None
         if words and not self.arguments:
             raise UsageError(f"{words[0]!r} is not understood: flags are written --name=value")
         values = {name: self.flags[name].value for name in self._own_flags()}
         given = {name for name in values if self.flags[name].present}
-        missing = [f"--{name}" for name in self.required if values[name] is None]
+        missing = [f"--{name}" for name in self.required if values[name] in (None, "")]
         if missing:
             raise UsageError(f"{' and '.join(missing)} must be given")
         return types.SimpleNamespace(**values, args=words, given=given)
@@ -144,13 +149,15 @@ class Command:
         flag = self.flags[name]
         notes = []
         if getattr(flag.parser, "enum_values", None):
-            notes.append("one of " + ", ".join(flag.parser.enum_values))
+            notes.append("one of " + ", ".join(v or '""' for v in flag.parser.enum_values))
         if name in self.required:
             notes.append("required")
         elif flag.default not in (None, "", []):
             default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
             notes.append(f"default: {str(default).lower() if flag.boolean else default}")
-        text = flag.help + (f" ({'; '.join(notes)})" if notes else "")
+        # absl writes the choices before the text of an enum, and how to repeat a flag behind it.
+        text = re.sub(r"^<[^>]*>: |;\s+repeat this option.*$", "", flag.help, flags=re.DOTALL)
+        text += f" ({'; '.join(notes)})" if notes else ""
         title = f"  --[no]{name}" if flag.boolean else f"  --{name}"
         indent = " " * 6
         return [
@@ -169,6 +176,16 @@ class Command:
         near = difflib.get_close_matches(name.removeprefix("no"), self._own_flags(), 1, 0.5)
         hint = f"; did you mean --{near[0]}?" if near else ""
         return f"there is no flag --{name}{hint}"
+
+    def _illegal(self, sentence: str) -> str:
+        """absl's `flag --size=big: invalid literal ...` as a sentence about what is expected."""
+        found = re.match(r"flag --(\w+)=(.*?): ", sentence, re.DOTALL)
+        if not found or found.group(1) not in self.flags:
+            return " ".join(sentence.split())
+        flag = self.flags[found.group(1)]
+        choices = getattr(flag.parser, "enum_values", None) or ["valid"]
+        kind = _KINDS.get(flag.flag_type(), "one of " + ", ".join(v or '""' for v in choices))
+        return f"--{flag.name} must be {kind}, got {found.group(2)!r}"
 
     def _complain(self, sentence: str, code: int) -> int:
         print(f"{self.name}: {sentence}", file=sys.stderr)

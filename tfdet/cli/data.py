@@ -7,7 +7,7 @@ import types
 from absl import flags
 
 from tfdet.cli import app
-from tfdet.cli.flags import DATA_HELP
+from tfdet.cli.flags import DATA_HELP, check_positive
 from tfdet.cli.progress import ImageCounter
 
 COMMAND = app.Command(
@@ -18,6 +18,7 @@ COMMAND = app.Command(
         tfdet-data check --data=voc:data/VOC2012:trainval
         tfdet-data convert coco:instances_train.json:train --output=records/train --num_shards=32
         tfdet-data make shapes --output=data/shapes
+        tfdet-data make shapes --split=val --count=12 --output=demo/images
     """,
 )
 flags.DEFINE_string(
@@ -29,12 +30,22 @@ flags.DEFINE_string(
     "make: directory to write to. convert: start of the record files' names.",
     flag_values=COMMAND.flags,
 )
+flags.DEFINE_enum(
+    "split",
+    None,
+    ["train", "val"],
+    "make: the split to draw; both where it is not given.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_integer(
+    "count", None, "make: images per split; all if left out.", flag_values=COMMAND.flags
+)
 flags.DEFINE_integer("num_shards", 1, "convert: number of record files.", flag_values=COMMAND.flags)
 flags.DEFINE_boolean("json", False, "check: print one JSON object.", flag_values=COMMAND.flags)
 
 # Flags that a subcommand understands, besides those that all do.
 _FLAGS = {
-    "make": {"output"},
+    "make": {"output", "split", "count"},
     "convert": {"data", "output", "num_shards"},
     "check": {"data", "json"},
 }
@@ -48,6 +59,7 @@ def main(options: types.SimpleNamespace) -> None:
     strange = sorted(options.given - _FLAGS[word])
     if strange:
         raise app.UsageError(f"{word} takes no --{strange[0]}")
+    check_positive(options, "count", "num_shards")
     {"make": _make, "convert": _convert, "check": _check}[word](options, rest)
 
 
@@ -55,10 +67,13 @@ def _make(options, words: list[str]) -> None:
     if words != ["shapes"]:
         raise app.UsageError(f"expected `make shapes`, got make {' '.join(words)!r}")
     _require_output(options)
+    from tfdet.data.shapes import SPLIT_SIZES
     from tfdet.data.shapes_export import write_shapes
 
+    splits = [options.split] if options.split else list(SPLIT_SIZES)
+    counts = {split: options.count or SPLIT_SIZES[split] for split in splits}
     print(f"Drawing the shapes set into {options.output}")
-    for spec in write_shapes(options.output, progress=ImageCounter()):
+    for spec in write_shapes(options.output, counts, ImageCounter()):
         print(f"--data={spec}")
 
 

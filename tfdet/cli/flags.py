@@ -36,7 +36,7 @@ def define_data(flags: absl_flags.FlagValues, purpose: str) -> None:
 
 def check_one_of(options: types.SimpleNamespace, *names: str) -> str:
     """Returns the only one of these flags that was given; none or several are a usage error."""
-    given = [name for name in names if name in options.given]
+    given = [name for name in names if getattr(options, name)]
     listed = " or ".join(f"--{name}" for name in names)
     if not given:
         raise app.UsageError(f"give {listed}")
@@ -76,6 +76,6 @@ def load_model(options: types.SimpleNamespace) -> Any:
 def check_model(options: types.SimpleNamespace, *others: str) -> str:
     """Refuses contradictory model flags; returns the one of `--model_dir` ... that was given."""
     given = check_one_of(options, "model_dir", "model_name", *others)
-    if options.weights is not None and given != "model_name":
+    if options.weights and given != "model_name":
         raise app.UsageError(f"--weights belongs to --model_name; --{given} has its own")
     return given

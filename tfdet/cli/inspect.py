@@ -47,13 +47,17 @@ def main(options: types.SimpleNamespace) -> None:
     from tfdet import config, profiling, registry
 
     if not options.model_name and not options.hparams:
+        if size:
+            raise app.UsageError("--image_size needs a model: give --model_name or --hparams")
         names = registry.list_models()
         print(json.dumps(names) if options.format == "json" else "\n".join(names))
         return
     changes: dict[str, Any] = {"model.name": options.model_name} if options.model_name else {}
+    if size:
+        changes["model.image_size"] = size
     recipe = config.make_recipe(options.hparams, changes)
     name = recipe.model.get("name", config.DEFAULT_MODEL)
-    profile = profiling.profile_config(name, recipe.model_config(), size)
+    profile = profiling.profile_config(name, recipe.model_config())
     as_json = options.format == "json"
     print(json.dumps(profile.to_dict(), indent=2) if as_json else profile.to_text())
 

@@ -13,18 +13,18 @@ def write_shapes(
     counts: dict[str, int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
-    """Writes `annotations/instances_<split>.json` and `<split>/*.png` of both splits.
+    """Writes `annotations/instances_<split>.json` and `<split>/*.png`.
 
     Args:
         output_dir: created where it does not exist.
-        counts: split -> number of images; those left out keep their own number.
+        counts: split -> number of images; None takes both splits as they are.
         progress: called with (images done, images in all) of each split.
 
     Returns:
         The data sets' strings for `--data`.
     """
     specs = []
-    for split, count in (SPLIT_SIZES | (counts or {})).items():
+    for split, count in (counts or SPLIT_SIZES).items():
         dataset = open_shapes(split, count)
         image_dir = os.path.join(output_dir, split)
         os.makedirs(image_dir, exist_ok=True)

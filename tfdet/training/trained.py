@@ -30,6 +30,8 @@ def load_trained(model_dir: str | pathlib.Path, which: Literal["best", "last"] =
 def trained_recipe(model_dir: str | pathlib.Path) -> config.Recipe:
     """The whole recipe that a training folder was made with."""
     path = pathlib.Path(model_dir) / RECIPE_FILE
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {model_dir}; give one that tfdet-train wrote")
     if not path.is_file():
         raise UserError(f"{model_dir} is not a training folder: it has no {RECIPE_FILE}")
     return config.load_recipe(path)
