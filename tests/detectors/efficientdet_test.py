@@ -214,12 +214,17 @@ def test_names_of_variables_mirror_the_paper():
         ({"fpn": "bifnp"}, "unknown feature network 'bifnp'"),
         ({"fpn_fusion": "fats"}, "fpn_fusion must be one of"),
         ({"batch_norm": "sync"}, "batch_norm must be one of"),
-        ({"fpn": [{"level": 3, "input": [1]}]}, "input"),
+        ({"fpn": [{"level": 3, "inputs": [1]}]}, "makes no map for level 4"),
+        ({"activation": "swich"}, "unknown activation 'swich'"),
+        ({"backbone": "b9"}, "unknown EfficientNet 'b9'"),
+        ({"anchor_scale": [3.0, 4.0]}, "one anchor_scale or one for each of 5 levels"),
+        ({"drop_connect": 1.0}, r"drop_connect must be in \[0, 1\), got 1"),
+        ({"fpn_width": 0}, "fpn_width must be at least 1, got 0"),
     ],
 )
 def test_mistakes_in_a_configuration_are_named(overrides, message):
     with pytest.raises(UserError, match=message):
-        registry.create("efficientdet-test", **overrides)
+        registry.config("efficientdet-test", **overrides)
 
 
 _ON_JAX = """

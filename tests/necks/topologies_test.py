@@ -44,7 +44,7 @@ def test_every_network_is_a_valid_list_of_nodes_on_any_levels(name, levels):
 
 
 # Cells, and parameters and multiply-adds relative to six cells of PANet: what the ratios of the
-# paper's table 5 count (docs/efficientdet_ablations.md).
+# paper's table 5 count (docs/efficientdet_counts.md).
 RATIOS = {
     "fpn": (12, 1.00, 1.00),
     "nas_fpn": (6, 0.73, 0.71),

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from tfdet.errors import UserError
 from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite
@@ -84,8 +85,7 @@ class EfficientNet(Composite):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if scale not in SCALES:
-            raise ValueError(f"unknown EfficientNet {scale!r}; use one of {', '.join(SCALES)}")
+        check_scale(scale)
         self.scale = scale
         self.levels = tuple(levels)
         self.drop_connect = drop_connect
@@ -147,6 +147,12 @@ class EfficientNet(Composite):
             "batch_norm": self.batch_norm,
             "gradient_checkpointing": self.gradient_checkpointing,
         }
+
+
+def check_scale(scale: str) -> None:
+    """Refuses a name that is not in `SCALES`."""
+    if scale not in SCALES:
+        raise UserError(f"unknown EfficientNet {scale!r}; use one of {', '.join(SCALES)}")
 
 
 def stages(scale: str) -> tuple[Stage, ...]:

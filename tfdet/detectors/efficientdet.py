@@ -6,17 +6,18 @@ from typing import Any, Literal
 import keras
 
 from tfdet import registry
-from tfdet.backbones.efficientnet import EfficientNet
+from tfdet.backbones.efficientnet import EfficientNet, check_scale
 from tfdet.detectors.base import Detector
 from tfdet.detectors.postprocess import postprocess
 from tfdet.errors import UserError
 from tfdet.heads.retina import RetinaTower
+from tfdet.layers.activation import activation
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.fusion import Method
 from tfdet.layers.image_normalization import IMAGENET_MEAN, IMAGENET_STD, ImageNormalization
 from tfdet.losses.detection import LossConfig, dense_loss_terms
 from tfdet.necks.feature_network import FeatureNetwork, NodeStyle
-from tfdet.necks.topologies import FPNNode
+from tfdet.necks.topologies import FPNNode, topology
 from tfdet.ops.anchors import AnchorConfig, anchors
 from tfdet.ops.nms import NMSConfig
 
@@ -90,6 +91,9 @@ class EfficientDetConfig:
     nms: NMSConfig = dataclasses.field(default_factory=NMSConfig)
 
     def __post_init__(self) -> None:
+        for name in ("fpn_width", "fpn_cells", "head_repeats", "num_scales"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
         if min(self.image_size) < 2**self.min_level:
             raise UserError(
                 f"image_size must be at least {2**self.min_level} on each side, got "
@@ -100,6 +104,13 @@ class EfficientDetConfig:
                 "min_level must be 1 to 5 and max_level at least 5, got "
                 f"{self.min_level} and {self.max_level}"
             )
+        for name in ("drop_connect", "head_drop_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        check_scale(self.backbone)
+        activation(self.activation)
+        topology(self.fpn, self.min_level, self.max_level)
+        _ = self.anchors  # checks its own values
 
     @property
     def anchors(self) -> AnchorConfig:

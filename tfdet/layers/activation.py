@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from tfdet.errors import UserError
+
 _ACTIVATIONS = {
     "swish": keras.activations.silu,
     "silu": keras.activations.silu,
@@ -20,5 +22,5 @@ def activation(name: str) -> Callable[[Any], Any]:
     """The activation function called `name`."""
     if name not in _ACTIVATIONS:
         known = ", ".join(_ACTIVATIONS)
-        raise ValueError(f"unknown activation {name!r}; use one of {known}")
+        raise UserError(f"unknown activation {name!r}; use one of {known}")
     return _ACTIVATIONS[name]
