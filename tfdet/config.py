@@ -10,6 +10,7 @@ the name of a registered model and changes to its own configuration.
 """
 
 import dataclasses
+import math
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -159,7 +160,8 @@ class Recipe:
         from tfdet import registry
 
         changes = {key: value for key, value in self.model.items() if key != "name"}
-        return registry.config(self.model.get("name", DEFAULT_MODEL), **changes)
+        base = registry.config(self.model.get("name", DEFAULT_MODEL))
+        return records.replace(base, changes, "model")
 
 
 def load_recipe(path: str | pathlib.Path) -> Recipe:
@@ -228,17 +230,34 @@ def _read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
         text = pathlib.Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"recipe {path} is not a text file in UTF-8") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _RecipeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"recipe {path} is not YAML{line}") from None
+        problem = getattr(error, "problem", None)
+        raise UserError(f"recipe {path} is not YAML{line}: {problem or error}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise UserError(f"recipe {path} must have the sections model, data, train and eval")
-    return data
+    # A section whose keys are all commented out is read as None.
+    return {key: value for key, value in data.items() if value is not None}
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """YAML in which no key stands twice: of two values the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                problem = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _split_at_commas(text: str) -> list[str]:
@@ -269,7 +288,7 @@ def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 
 def _check_at_least(record: Any, where: str, **minima: float) -> None:
     for name, minimum in minima.items():
-        if getattr(record, name) < minimum:
+        if not minimum <= getattr(record, name) < math.inf:  # NaN compares as false
             raise UserError(
                 f"{where}.{name} must be at least {minimum}, got {getattr(record, name)}"
             )

@@ -64,6 +64,8 @@ def _models() -> dict[str, Entry]:
 
 def _entry(name: str) -> Entry:
     models = _models()
+    if not isinstance(name, str):
+        raise UserError(f"the name of a model must be text, got {name!r}")
     if name not in models:
         raise UserError(f"unknown model {name!r}; {records.nearest(name, models)}")
     return models[name]

@@ -55,7 +55,7 @@ def test_contradictory_flags_are_refused(argv, sentence, capsys):
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (("--model_dir=/no/such/run",), "/no/such/run is not a training folder"),
+        (("--model_dir=/no/such/run",), "there is no folder /no/such/run; give one"),
         (
             ("--model_name=efficientdet-tset", "--weights=w", "--data=shapes:val"),
             "efficientdet-test",
@@ -74,18 +74,30 @@ def test_mistakes_end_with_one_sentence(argv, sentence, capsys):
     assert error.count("\n") == 1
 
 
-def test_data_of_other_classes_are_refused(model_dir, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("others", "code", "sentence"),
+    [
+        (["circle", "walrus"], 0, "classes that the model does not know are left out: walrus"),
+        (["orca", "walrus"], 1, "class 'orca' of data set"),
+    ],
+)
+def test_classes_that_the_model_does_not_know(
+    model_dir, tmp_path, capsys, caplog, others, code, sentence
+):
     annotations = {
         "images": [],
-        "annotations": [],
-        "categories": [{"id": 1, "name": "circle"}, {"id": 2, "name": "walrus"}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 7, "bbox": [9, 9, 50, 50]},
+            {"id": 2, "image_id": 1, "category_id": 9, "bbox": [9, 9, 50, 50]},
+        ],
+        "categories": [{"id": 7 + 2 * i, "name": name} for i, name in enumerate(others)],
     }
     (tmp_path / "a.png").write_bytes(sources.open_dataset("shapes:val").encoded(0))
     annotations["images"].append({"id": 1, "file_name": "a.png", "height": 256, "width": 256})
     (tmp_path / "a.json").write_text(json.dumps(annotations))
     data = f"coco:{tmp_path / 'a.json'}:{tmp_path}"
-    assert _run(f"--model_dir={model_dir}", f"--data={data}") == 1
-    assert "'walrus'" in capsys.readouterr().err
+    assert _run(f"--model_dir={model_dir}", f"--data={data}") == code
+    assert sentence in capsys.readouterr().err + caplog.text
 
 
 def test_help_of_module_and_console_script_are_the_same():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.decode import ImageError, displayed_size
+from tfdet.data.decode import ImageError, displayed_size, has_pixels
 from tfdet.data.outlines import Outlines
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
@@ -30,6 +30,9 @@ class DatasetBuilder:
     ):
         self.name = name
         self.class_names = tuple(class_names)
+        if len(set(self.class_names)) < len(self.class_names):
+            twice = next(n for n in self.class_names if self.class_names.count(n) > 1)
+            raise UserError(f"{name} has two classes named {twice!r}; give each its own name")
         self.class_ids = tuple(class_ids or range(1, len(self.class_names) + 1))
         self.problems = problems or Problems()
         self._images: list[tuple] = []
@@ -71,7 +74,7 @@ class DatasetBuilder:
         if span is None and not os.path.isfile(file):
             self.problems.add("missing_image", file)
             return
-        if size is None or min(size) <= 0:
+        if size is None or not has_pixels(size):
             try:
                 size = displayed_size(file)
             except ImageError as error:

@@ -1,6 +1,7 @@
 """Reader of COCO's instances JSON."""
 
 import json
+import math
 
 import numpy as np
 
@@ -23,8 +24,8 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
     require_file(annotations, "COCO annotations")
     require_directory(image_dir, "COCO images")
     content = _read(annotations)
-    categories = sorted(content["categories"], key=lambda c: int(c["id"]))
-    ids = [int(category["id"]) for category in categories]
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    ids = [category["id"] for category in categories]
     if len(set(ids)) < len(ids):
         raise UserError(f"{annotations}: two categories have the same id; make them unique")
     names = [str(category.get("name", category["id"])) for category in categories]
@@ -43,7 +44,7 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
             file=file,
             size=_size(image),
             boxes=[_box(a.get("bbox")) for a in found],
-            labels=[label_of.get(a.get("category_id"), -1) for a in found],
+            labels=[label_of.get(_key(a.get("category_id")), -1) for a in found],
             is_crowd=[bool(a.get("iscrowd", 0)) for a in found],
             areas=[_number(a.get("area")) for a in found],
             segmentations=[a.get("segmentation") for a in found],
@@ -66,9 +67,19 @@ def _read(path: str) -> dict:
         if bad is not None:
             missing = " and ".join(sorted(required))
             raise UserError(f"{path}: an entry of {key!r} lacks {missing}: {str(bad)[:80]}")
+    _check_types(path, content["images"], "images", id=(int, str), file_name=(str,))
+    _check_types(path, content["categories"], "categories", id=(int,))
     if not content["categories"]:
         raise UserError(f"{path} has no categories; the classes are unknown without them")
     return content
+
+
+def _check_types(path: str, rows: list[dict], where: str, **types: tuple[type, ...]) -> None:
+    for row in rows:
+        for key, allowed in types.items():
+            if not isinstance(row[key], allowed):
+                expected = " or ".join({int: "a whole number", str: "text"}[t] for t in allowed)
+                raise UserError(f"{path}: {key} in {where!r} must be {expected}, got {row[key]!r}")
 
 
 def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
@@ -77,9 +88,9 @@ def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
     names = {image["id"]: str(image["file_name"]) for image in content["images"]}
     seen = set()
     for annotation in content["annotations"]:
-        image_id, annotation_id = annotation["image_id"], annotation.get("id")
+        image_id, annotation_id = _key(annotation["image_id"]), _key(annotation.get("id"))
         if image_id not in boxes_of:
-            builder.problems.add("unknown_image", f"image id {image_id}")
+            builder.problems.add("unknown_image", f"image id {annotation['image_id']}")
         elif annotation_id is not None and annotation_id in seen:
             builder.problems.add("duplicate_id", f"{names[image_id]} (box id {annotation_id})")
         else:
@@ -90,7 +101,8 @@ def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
 
 def _size(image: dict) -> tuple[int, int] | None:
     height, width = _number(image.get("height")), _number(image.get("width"))
-    return (int(height), int(width)) if height > 0 and width > 0 else None
+    is_size = 0 < height < math.inf and 0 < width < math.inf
+    return (int(height), int(width)) if is_size else None
 
 
 def _box(bbox) -> list[float]:
@@ -102,4 +114,12 @@ def _box(bbox) -> list[float]:
 
 
 def _number(value) -> float:
-    return float(value) if isinstance(value, (int, float)) else np.nan
+    try:
+        return float(value) if isinstance(value, (int, float)) else np.nan
+    except OverflowError:  # JSON has whole numbers of any length
+        return np.nan
+
+
+def _key(value) -> int | str | None:
+    """An id; None, which no image and no class has, where it cannot be one."""
+    return value if isinstance(value, (int, str)) else None

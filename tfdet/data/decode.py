@@ -49,6 +49,11 @@ def header(source: bytes | str) -> tuple[tuple[int, int], int]:
     return (height, width), orientation if orientation in range(1, 9) else 1
 
 
+def has_pixels(size: tuple[int, int]) -> bool:
+    """Whether an annotated (height, width) can be that of an image."""
+    return min(size) > 0 and max(size) <= MAX_PIXELS
+
+
 def turns_upright(
     stored_size: tuple[int, int], orientation: int, annotated_size: tuple[int, int] | None
 ) -> bool:

@@ -25,3 +25,12 @@ def require_directory(path: str, what: str) -> str:
     if not os.path.isdir(path):
         raise UserError(f"{what}: there is no directory {path!r}")
     return path
+
+
+def read_text(path: str, what: str) -> str:
+    """The contents of a text file."""
+    try:
+        with open(require_file(path, what), encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError:
+        raise UserError(f"{what}: {path} is not a text file in UTF-8; save it as such") from None

@@ -30,13 +30,17 @@ def open_dataset(
         spec: one of the `FORMS`.
         class_names: classes to use in this order, e.g. those of a trained model; None takes those
             of the data set.
-        class_ids: ids that belong to class_names; None numbers them from 1.
+        class_ids: ids that belong to class_names; None takes those of the data set, or numbers the
+            classes from 1 where it lacks one.
 
     Returns:
         The data set. Damaged images and boxes are left out; `problems` counts them.
     """
     dataset = read_source(spec)
     if class_names:
+        own = dict(zip(dataset.class_names, dataset.class_ids, strict=True))
+        if not class_ids and set(class_names) <= own.keys():
+            class_ids = [own[name] for name in class_names]
         ids = class_ids or range(1, len(class_names) + 1)
         dataset = dataset.with_classes(class_names, ids)
     if dataset.problems.num_damaged:

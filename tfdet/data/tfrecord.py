@@ -13,8 +13,8 @@ from google.protobuf.message import DecodeError
 
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.decode import ImageError, displayed_size
-from tfdet.data.paths import require_file
+from tfdet.data.decode import ImageError, displayed_size, has_pixels
+from tfdet.data.paths import read_text
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 
@@ -70,8 +70,7 @@ def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
 
 def read_labels(path: str) -> dict[int, str]:
     """Class id -> name of a label file; see `open_tfrecord` for its forms."""
-    with open(require_file(path, "labels"), encoding="utf-8") as file:
-        text = file.read()
+    text = read_text(path, "labels")
     if path.endswith(".pbtxt"):
         items = re.findall(r"item\s*\{(.*?)\}", text, re.DOTALL)
         pairs = [
@@ -118,7 +117,7 @@ def _scan(path: str, problems: Problems) -> Iterator[tuple[str, int, int, dict]]
             continue
         encoded = features.pop("encoded")
         try:
-            if min(features["size"]) <= 0:
+            if not has_pixels(features["size"]):
                 features["size"] = displayed_size(encoded)
         except ImageError as error:
             problems.add(error.kind, f"{path} at byte {start}")
@@ -159,8 +158,8 @@ def _features(feature) -> dict:
         return np.array(getattr(field, kind).value if kind else [])
 
     def text(key):
-        values = numbers(key)
-        return bytes(values[0]).decode("utf-8", "replace") if len(values) else ""
+        values = feature["image/" + key].bytes_list.value
+        return values[0].decode("utf-8", "replace") if values else ""
 
     def scalar(key):
         values = numbers(key)

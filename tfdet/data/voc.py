@@ -9,7 +9,7 @@ import numpy as np
 
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.paths import join_inside, require_directory, require_file
+from tfdet.data.paths import join_inside, read_text, require_directory
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 
@@ -80,7 +80,10 @@ def _read_or_report(path: str, problems: Problems) -> ElementTree.Element | None
     try:
         with open(path, "rb") as file:
             return parse_xml(file.read())
-    except (OSError, ValueError, expat.ExpatError) as error:
+    except OSError as error:
+        problems.add("unreadable_annotation", f"{path}: {error.strerror}")
+        return None
+    except (ValueError, expat.ExpatError) as error:
         problems.add("unreadable_annotation", f"{path}: {error}")
         return None
 
@@ -97,9 +100,9 @@ def _split_stems(directory: str, split: str) -> list[str]:
         raise UserError(
             f"no split {split!r}: expected {path}; there is {', '.join(found) or 'none'}"
         )
-    with open(require_file(path, "VOC split"), encoding="utf-8") as file:
-        # Class-wise lists have a second column: 1, 0 or -1.
-        stems = [line.split()[0] for line in file if line.strip()]
+    lines = read_text(path, "VOC split").splitlines()
+    # Class-wise lists have a second column: 1, 0 or -1.
+    stems = [line.split()[0] for line in lines if line.strip()]
     if not stems:
         raise UserError(f"{path} lists no image")
     return stems
@@ -109,8 +112,10 @@ def _class_names(directory: str, annotations: str) -> list[str]:
     for name in _CLASS_FILES:
         path = os.path.join(directory, name)
         if os.path.isfile(path):
-            with open(path, encoding="utf-8") as file:
-                return [line.strip() for line in file if line.strip()]
+            lines = [line.strip() for line in read_text(path, "VOC classes").splitlines()]
+            if not any(lines):
+                raise UserError(f"{path} names no class; give one per line or remove the file")
+            return [line for line in lines if line]
     names: set[str] = set()
     ignored = Problems()  # files of other splits are not reported here
     for entry in os.scandir(annotations):

@@ -1,6 +1,5 @@
 """Reader of YOLO's text form: a data.yaml, a directory of images, one text file per image."""
 
-import math
 import os
 
 import yaml
@@ -8,7 +7,7 @@ import yaml
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, displayed_size
-from tfdet.data.paths import require_file
+from tfdet.data.paths import read_text
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 
@@ -28,7 +27,6 @@ def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
         data_yaml: path of the YAML file; relative paths in it start from its directory.
         split: "train", "val", ... as in the file.
     """
-    require_file(data_yaml, "YOLO data set")
     content = _read_yaml(data_yaml)
     names = _class_names(content, data_yaml)
     images = _image_files(content, data_yaml, split)
@@ -63,11 +61,10 @@ def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
 
 
 def _read_yaml(path: str) -> dict:
-    with open(path, encoding="utf-8") as file:
-        try:
-            content = yaml.safe_load(file)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a YAML file: {error}") from error
+    try:
+        content = yaml.safe_load(read_text(path, "YOLO data set"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} has no keys; expected `names` and the paths of the splits")
     return content
@@ -121,8 +118,8 @@ def _walked(directory: str) -> list[tuple[str, str]]:
 
 
 def _listed(list_file: str, root: str) -> list[tuple[str, str]]:
-    with open(list_file, encoding="utf-8") as file:
-        lines = [line.strip() for line in file if line.strip()]
+    lines = [line.strip() for line in read_text(list_file, "YOLO images").splitlines()]
+    lines = [line for line in lines if line]
     paths = [os.path.normpath(os.path.join(root, line)) for line in lines]
     return [(path.replace(os.sep, "/").rpartition("/images/")[2], path) for path in paths]
 
@@ -143,9 +140,9 @@ def _read_labels(path: str, problems: Problems) -> list[list[float]]:
             try:
                 row = [float(word) for word in line.split()]
             except ValueError:
-                row = [math.nan]
+                row = []
             is_row = len(row) == 5 or (len(row) >= 7 and len(row) % 2 == 1)
-            if is_row and math.isfinite(row[0]):
+            if is_row and row[0].is_integer():
                 rows.append(row)
             elif line.strip():
                 problems.add("unreadable_line", f"{path}:{number}")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from tfdet.errors import UserError
 
@@ -130,7 +131,8 @@ class Evaluation:
 
     Args:
         model: a `Detector`; its weights at the time of `run` are the ones measured.
-        dataset: `DetectionDataset`; its classes must be classes of the model.
+        dataset: `DetectionDataset`; boxes of classes that the model does not know are left out,
+            counted in `dataset.problems` and named in a warning.
         batch_size: images per step; a last, smaller batch is filled up with empty images.
     """
 
@@ -139,6 +141,7 @@ class Evaluation:
             raise UserError(f"the evaluation's batch size must be at least 1, got {batch_size}")
         if not len(dataset):
             raise UserError(f"data set {dataset.name} has no images to evaluate on")
+        dataset = _known_classes(model, dataset)
         self._label_map = label_map(model, dataset)
         self._model = model
         self._dataset = dataset
@@ -179,6 +182,22 @@ def evaluate(
     Something that measures again and again keeps an `Evaluation`, which compiles only once.
     """
     return Evaluation(model, dataset, batch_size).run(progress).result()
+
+
+def _known_classes(model: Any, dataset: Any) -> Any:
+    """The data set with its own order and ids of those classes that the model has."""
+    names = model.config.class_names
+    unknown = [name for name in dataset.class_names if names and name not in names]
+    pairs = zip(dataset.class_names, dataset.class_ids, strict=True)
+    known = [pair for pair in pairs if pair[0] not in unknown]
+    if not unknown or not known:  # none at all: `label_map` refuses it
+        return dataset
+    logging.warning(
+        "%s: boxes of classes that the model does not know are left out: %s",
+        dataset.name,
+        _shorten(unknown),
+    )
+    return dataset.with_classes(*zip(*known, strict=True))
 
 
 def label_map(model: Any, dataset: Any) -> np.ndarray:
