@@ -14,7 +14,7 @@ from tfdet.training import checkpoint
 
 STEPS_PER_EPOCH = 15
 HPARAMS = (
-    "model.name=efficientdet-test,model.drop_connect=0.2,train.batch_size=2,train.num_epochs=3,"
+    "model.name=efficientdet-test,model.max_level=5,model.drop_connect=0.2,train.batch_size=2,train.num_epochs=3,"
     "train.warmup_epochs=0.5,train.save_seconds=0,eval.interval=2,eval.batch_size=4,eval.pictures=2"
 )
 
@@ -38,7 +38,7 @@ def newest_step(model_dir):
     return int(files[-1].stem) if files else 0
 
 
-def kill_after(model_dir, steps, rng):
+def kill_after(model_dir, steps, moment, rng):
     """Runs until `steps` more have been saved, then kills at once, later, or within a write."""
     wanted = newest_step(model_dir) + steps
     process = subprocess.Popen(
@@ -46,7 +46,6 @@ def kill_after(model_dir, steps, rng):
     )
     while newest_step(model_dir) < wanted and process.poll() is None:
         time.sleep(0.002)
-    moment = rng.choice(["now", "later", "write"])
     if moment == "later":
         time.sleep(rng.uniform(0, 0.1))
     while moment == "write" and process.poll() is None:
@@ -103,7 +102,8 @@ def undisturbed(tmp_path_factory):
 )
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, undisturbed, kills):
     rng = np.random.default_rng(kills)
-    for steps in rng.integers(1, 3 * STEPS_PER_EPOCH // kills, size=kills):
-        kill_after(tmp_path, steps, rng)
+    kill_after(tmp_path, STEPS_PER_EPOCH, "now", rng)  # right between two epochs
+    for steps in rng.integers(1, 2 * STEPS_PER_EPOCH // kills, size=kills - 1):
+        kill_after(tmp_path, steps, rng.choice(["now", "later", "write"]), rng)
     run_to_the_end(tmp_path)
     assert_equal_runs(tmp_path, undisturbed)

@@ -156,6 +156,7 @@ class StateSaver(keras.callbacks.Callback):
             self._save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.model.reset_metrics()  # the next epoch must not begin with the means of this one
         self._save()
 
     def _save(self) -> None:

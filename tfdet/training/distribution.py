@@ -46,6 +46,25 @@ def check_batch_size(strategy: tf.distribute.Strategy | None, batch_size: int) -
         )
 
 
+def check_same_step(strategy: tf.distribute.Strategy | None, step: int) -> None:
+    """Refuses workers that would go on from different steps, as without a shared folder."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return
+
+    @tf.function(autograph=False)
+    def sum_of_steps() -> tf.Tensor:
+        # Made within `run`, where a device is set; the reduction needs one.
+        steps = strategy.run(lambda: tf.constant(step, tf.float32))
+        return strategy.reduce("SUM", steps, axis=None)
+
+    total = sum_of_steps()
+    if int(total) != step * strategy.num_replicas_in_sync:
+        raise UserError(
+            f"the workers found different states (this one step {step}); "
+            "--model_dir must be the same folder on all of them"
+        )
+
+
 def share_batches(
     strategy: tf.distribute.Strategy | None,
     batch_size: int,

@@ -12,7 +12,10 @@ def draw_validation(model: Any, dataset: DetectionDataset, count: int, path: pat
     """Draws the first `count` images of `dataset`, each with its truth and with its detections."""
     shown = dataset.subset(count)
     batches = pipeline.eval_batches(shown, model.image_size, len(shown), model.pad_value)
-    images, targets = next(iter(batches))
+    batch = next(iter(batches), None)
+    if batch is None:  # each of these images turned out damaged
+        return
+    images, targets = batch
     found = model.decode(model(images, training=False), model.image_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = model.class_names

@@ -29,11 +29,10 @@ def start_from(model: keras.Model, source: str) -> str:
             f"pretrained weights must be a training folder or a .weights.h5 file, got {source}"
         )
     try:
-        model.load_weights(path)
-    except (ValueError, OSError) as error:
+        trained.load_weights(model, path)
+    except UserError as error:
         raise UserError(
-            f"{source} does not hold the weights of this model ({str(error).splitlines()[0]}); "
-            "give the training folder instead, from which all weights that fit are taken"
+            f"{error}; of a training folder in its place, all weights that fit are taken"
         ) from None
     return f"starting from all weights of {source}"
 

@@ -1,6 +1,7 @@
 """Models that `tfdet-train` left in a folder."""
 
 import pathlib
+import warnings
 from typing import Any, Literal
 
 from tfdet import config
@@ -23,8 +24,21 @@ def load_trained(model_dir: str | pathlib.Path, which: Literal["best", "last"] =
     weights = weights_file(model_dir, which)
     changes = {key: value for key, value in recipe.model.items() if key != "name"}
     model = registry.create(recipe.model["name"], **changes)
-    model.load_weights(weights)
+    load_weights(model, weights)
     return model
+
+
+def load_weights(model: Any, path: str | pathlib.Path) -> None:
+    """Reads a .weights.h5 file into a model; a file that is damaged or of another model is told."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about each layer that is missing, ahead of the error
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"{path} is damaged or does not hold the weights of this model "
+            f"({str(error).splitlines()[0]})"
+        ) from None
 
 
 def trained_recipe(model_dir: str | pathlib.Path) -> config.Recipe:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from tfdet import config, registry
-from tfdet.data import pipeline, sources
+from tfdet.data import loader, pipeline, sources
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
@@ -76,16 +77,18 @@ def train(
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(recipe.train.seed)
     run = _open(recipe, pathlib.Path(model_dir), strategy, measure)
-    _claim_folder(run, command)
+    _check_folder(run)
     with _precision(recipe.train.mixed_precision), distribution.scope(strategy):
         _build(run)
+    _claim_folder(run, command)  # not before: a recipe that cannot be built leaves no folder
     state = checkpoint.TrainingState(run.model, run.averages, run.progress)
     folder = checkpoint.StateFolder(run.model_dir / STATE_FOLDER)
     saved = folder.read()
     if saved:
         state.restore(*saved)
         _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
-    _fit(run, _callbacks(run, state, folder, measure))
+    distribution.check_same_step(strategy, run.progress.step)
+    _fit(run, _callbacks(run, state, folder))
     return run.progress.history
 
 
@@ -101,8 +104,16 @@ def _open(
     if not recipe.data.train:
         raise UserError("no training data: give --data or data.train in the recipe")
     distribution.check_batch_size(strategy, recipe.train.batch_size)
-    train_data = sources.open_dataset(recipe.data.train)
-    val_data = sources.open_dataset(recipe.data.val) if recipe.data.val and measure else None
+    chosen = recipe.model.get("class_names"), recipe.model.get("class_ids")
+    train_data = sources.open_dataset(recipe.data.train, *chosen)
+    val_data = None
+    if recipe.data.val and measure:
+        val_data = sources.open_dataset(
+            recipe.data.val, train_data.class_names, train_data.class_ids
+        )
+    for dataset in (train_data, val_data):
+        if dataset:
+            loader.check_usable(dataset)
     recipe = _with_classes(recipe, train_data)
     run = Run(recipe, model_dir, strategy, train_data, val_data)
     if run.steps_per_epoch == 0:
@@ -129,7 +140,14 @@ def _with_classes(recipe: config.Recipe, dataset: DetectionDataset) -> config.Re
     return dataclasses.replace(recipe, model={**recipe.model, **classes})
 
 
-def _claim_folder(run: Run, command: str) -> None:
+def _check_folder(run: Run) -> None:
+    """Refuses a folder that cannot be written to or in which another recipe was begun."""
+    folder = run.model_dir.absolute()
+    above = next(path for path in (folder, *folder.parents) if path.exists())
+    if not above.is_dir():
+        raise UserError(f"--model_dir={run.model_dir}: {above} is a file; give a folder")
+    if run.is_chief and not os.access(above, os.W_OK):
+        raise UserError(f"--model_dir={run.model_dir}: {above} cannot be written to")
     path = run.model_dir / trained.RECIPE_FILE
     if path.is_file():
         different = config.differences(run.recipe, config.load_recipe(path))
@@ -138,10 +156,13 @@ def _claim_folder(run: Run, command: str) -> None:
                 f"{run.model_dir} was begun with another recipe ({'; '.join(different)}); "
                 "use the same recipe to go on, or another --model_dir to start anew"
             )
+
+
+def _claim_folder(run: Run, command: str) -> None:
     if not run.is_chief:
         return
     run.model_dir.mkdir(parents=True, exist_ok=True)
-    config.save_recipe(run.recipe, path)
+    config.save_recipe(run.recipe, run.model_dir / trained.RECIPE_FILE)
     if command:
         atomic.write_text(run.model_dir / "command.txt", command + "\n")
 
@@ -201,7 +222,7 @@ def freeze(model: keras.Model, expression: str) -> str:
 
 
 def _callbacks(
-    run: Run, state: checkpoint.TrainingState, folder: checkpoint.StateFolder, measure: bool
+    run: Run, state: checkpoint.TrainingState, folder: checkpoint.StateFolder
 ) -> list[keras.callbacks.Callback]:
     settings, progress = run.recipe.train, run.progress
     logs = run.model_dir / LOGS_FOLDER

@@ -1,0 +1,155 @@
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tfdet.errors import UserError
+from tfdet.training import distribution
+
+STEPS_PER_EPOCH = 6
+HPARAMS = (
+    "model.name=efficientdet-test,model.max_level=5,model.batch_norm=synchronized,"
+    "train.batch_size=4,train.num_epochs=2,train.warmup_epochs=0.5,"
+    "eval.interval=1,eval.batch_size=4,eval.pictures=2"
+)
+# Two CPU devices can only be asked for before TensorFlow starts, hence a program of its own.
+PROGRAM = """
+import sys
+import tensorflow as tf
+from tfdet.cli import train
+
+devices = int(sys.argv[1])
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+sys.exit(train.COMMAND.run(train.main, sys.argv[2:]))
+"""
+
+
+def start(model_dir, devices=1, strategy="", cluster=None):
+    flags = [
+        *(f"--hparams={HPARAMS}", f"--data=shapes:train:{4 * STEPS_PER_EPOCH}"),
+        *("--val_data=shapes:val:4", f"--model_dir={model_dir}", f"--strategy={strategy}"),
+    ]
+    environment = {**os.environ, **({"TF_CONFIG": json.dumps(cluster)} if cluster else {})}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(devices), *flags],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=500)
+    assert process.returncode == 0, out + err
+    return out
+
+
+def kill_after_first_epoch(model_dir, processes):
+    while not list((model_dir / "state").glob("[0-9]*.npz")):
+        for process in processes:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    for process in processes:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def history(model_dir):
+    with open(model_dir / "logs" / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_course(rows, expected):
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for row, wanted in zip(rows, expected, strict=True):
+        for key in ("loss", "class_loss", "box_loss", "l2_loss", "learning_rate"):
+            assert float(row[key]) == pytest.approx(float(wanted[key]), abs=1e-4), key
+        assert float(row["gradient_norm"]) == pytest.approx(
+            float(wanted["gradient_norm"]), rel=1e-3
+        )
+        assert row["AP"] != ""
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("one_process")
+    finish(start(model_dir))
+    return history(model_dir)
+
+
+def test_two_replicas_equal_one(tmp_path, one_process):
+    finish(start(tmp_path, devices=2, strategy="mirrored"))
+    assert_same_course(history(tmp_path), one_process)
+
+
+@pytest.mark.slow
+def test_two_replicas_equal_one_also_when_killed_between(tmp_path, one_process):
+    kill_after_first_epoch(tmp_path, [start(tmp_path, devices=2, strategy="mirrored")])
+    out = finish(start(tmp_path, devices=2, strategy="mirrored"))
+    assert "going on from step" in out
+    assert_same_course(history(tmp_path), one_process)
+
+
+def free_ports(count):
+    with_sockets = [socket.socket() for _ in range(count)]
+    for held in with_sockets:
+        held.bind(("127.0.0.1", 0))
+    ports = [held.getsockname()[1] for held in with_sockets]
+    for held in with_sockets:
+        held.close()
+    return ports
+
+
+def start_workers(model_dir):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    return [
+        start(
+            model_dir,
+            strategy="multi_worker",
+            cluster={"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}},
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_workers_equal_one_also_when_killed_between(tmp_path, one_process):
+    kill_after_first_epoch(tmp_path, start_workers(tmp_path))
+    chief, other = start_workers(tmp_path)
+    assert "going on from step" in finish(chief)
+    assert "epoch" not in finish(other)
+    assert_same_course(history(tmp_path), one_process)
+    names = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert names == ["epoch_0001.jpg", "epoch_0002.jpg"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not json",
+        '{"cluster": {"worker": ["a:1"]}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+    ],
+)
+def test_a_missing_or_wrong_cluster_is_explained(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(UserError, match="expected TF_CONFIG="):
+        distribution.make_strategy("multi_worker")
+
+
+def test_an_uneven_batch_is_refused():
+    class Three:
+        num_replicas_in_sync = 3
+
+    distribution.check_batch_size(Three(), 6)
+    with pytest.raises(UserError, match="batch size 4 cannot be shared by 3 replicas"):
+        distribution.check_batch_size(Three(), 4)
