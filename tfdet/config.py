@@ -102,6 +102,8 @@ class TrainConfig:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=1)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
         _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)
+        if self.seed >= 2**32:
+            raise UserError(f"train.seed must be below 2**32, got {self.seed}")
         for name in ("momentum", "ema_decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"train.{name} must be in [0, 1), got {getattr(self, name)}")

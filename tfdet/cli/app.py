@@ -26,6 +26,7 @@ Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-
 import contextlib
 import ctypes
 import difflib
+import logging
 import mmap
 import os
 import re
@@ -98,7 +99,8 @@ class Command:
                 return 0
             options = self.parse(argv)
             hush_tensorflow()
-            code = main(options) or 0
+            with _warnings_of(self.name):
+                code = main(options) or 0
             sys.stdout.flush()  # a closed pipe shows up here and not at interpreter exit
             return code
         except KeyboardInterrupt:
@@ -112,9 +114,10 @@ class Command:
         except UserError as error:
             return self._complain(str(error), 1)
         except OSError as error:
-            if error.filename is None:
+            if error.strerror is None:
                 raise
-            return self._complain(f"{error.strerror}: {error.filename}", 1)
+            where = f": {error.filename}" if error.filename else ""  # a full disk has no name
+            return self._complain(f"{error.strerror}{where}", 1)
 
     def parse(self, argv: Sequence[str]) -> types.SimpleNamespace:
         """Reads flags and words; raises `UsageError` for whatever is not declared."""
@@ -190,6 +193,22 @@ class Command:
     def _complain(self, sentence: str, code: int) -> int:
         print(f"{self.name}: {sentence}", file=sys.stderr)
         return code
+
+
+@contextlib.contextmanager
+def _warnings_of(name: str) -> Iterator[None]:
+    """Within the block warnings look like the command's own sentences on standard error."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print(f"{name}: {record.getMessage()}", file=sys.stderr)
+
+    handler = Handler(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def hush_tensorflow() -> None:

@@ -1,5 +1,6 @@
 """Flags that several commands share, so that they read and mean the same everywhere."""
 
+import os
 import types
 from typing import Any
 
@@ -76,6 +77,8 @@ def load_model(options: types.SimpleNamespace) -> Any:
 def check_model(options: types.SimpleNamespace, *others: str) -> str:
     """Refuses contradictory model flags; returns the one of `--model_dir` ... that was given."""
     given = check_one_of(options, "model_dir", "model_name", *others)
+    if options.weights and os.path.isdir(options.weights):
+        raise app.UsageError(f"--weights={options.weights} is a folder; give it as --model_dir")
     if options.weights and given != "model_name":
         raise app.UsageError(f"--weights belongs to --model_name; --{given} has its own")
     return given

@@ -48,7 +48,8 @@ def main(options: types.SimpleNamespace) -> int:
     if not 0 <= options.threshold <= 1:
         raise app.UsageError(f"--threshold must be between 0 and 1, got {options.threshold}")
     files = _find(options.input)
-    os.makedirs(options.output_dir, exist_ok=True)
+    pictures = _picture_names(files)
+    _check_output(options.output_dir, files, pictures)
     from tfdet.data import decode
     from tfdet.serving import driver as drivers
     from tfdet.training import atomic
@@ -57,14 +58,16 @@ def main(options: types.SimpleNamespace) -> int:
         driver = drivers.SavedModelDriver(options.saved_model)
     else:
         driver = drivers.ModelDriver(flags.load_model(options))
+    os.makedirs(options.output_dir, exist_ok=True)
     results, damaged, counter = [], [], progress.ImageCounter()
-    pictures = _picture_names(files)
     for number, file in enumerate(files, 1):
         try:
             with open(file, "rb") as stream:
                 image = decode.decode_image(stream.read())
         except decode.ImageError as error:
             damaged.append(f"{file}: {error.kind.replace('_', ' ')}")
+        except OSError as error:
+            damaged.append(f"{file}: {error.strerror}")
         else:
             path = os.path.join(options.output_dir, pictures[file])
             results.append(_detect(driver, image, file, path, options.threshold))
@@ -78,7 +81,8 @@ def main(options: types.SimpleNamespace) -> int:
 def _find(pattern: str) -> list[str]:
     if os.path.isdir(pattern):
         names = sorted(os.listdir(pattern))
-        files = [os.path.join(pattern, name) for name in names if name.lower().endswith(_ENDINGS)]
+        paths = [os.path.join(pattern, name) for name in names if name.lower().endswith(_ENDINGS)]
+        files = [path for path in paths if os.path.isfile(path)]
         if not files:
             raise UserError(f"folder {pattern} holds no image ({', '.join(_ENDINGS)})")
         return files
@@ -97,6 +101,19 @@ def _picture_names(files: list[str]) -> dict[str, str]:
         taken[stem] += 1
         names[file] = f"{stem}.jpg" if taken[stem] == 1 else f"{stem}~{taken[stem]}.jpg"
     return names
+
+
+def _check_output(folder: str, files: list[str], pictures: dict[str, str]) -> None:
+    """Refuses a folder in which a picture would take the place of an image."""
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise UserError(f"--output_dir={folder} is a file; give a folder")
+    images = {os.path.realpath(file) for file in files}
+    for picture in pictures.values():
+        if os.path.realpath(os.path.join(folder, picture)) in images:
+            raise UserError(
+                f"--output_dir={folder} holds {picture} of --input, which would be overwritten; "
+                "give another folder"
+            )
 
 
 def _detect(driver: Any, image: Any, file: str, picture: str, threshold: float) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def convert(
                         writer.write(_example(dataset, int(i), record_ids))
                         written.append(i)
                     progress(int(i) + 1, len(dataset))
+        if not written:
+            raise UserError(f"{dataset.name} has no readable image; nothing is written")
         _write_labels(temporary[-1], dataset, record_ids)
     _verify(dataset.select(written), f"{output_prefix}-*-of-{num_shards:05d}.tfrecord")
     return shards

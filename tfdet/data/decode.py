@@ -1,6 +1,7 @@
 """Encoded bytes -> upright RGB pixels, with the header checked before anything is decoded."""
 
 import io
+import re
 import struct
 
 import numpy as np
@@ -96,7 +97,8 @@ def decode_image(encoded: bytes, annotated_size: tuple[int, int] | None = None) 
         with tf.device("CPU:0"):
             pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.OpError as error:
-        raise ImageError("truncated_image", error.message.split("\n")[0]) from error
+        detail = re.sub(r"^\{\{.*?\}\} | \[Op:\w+\]$", "", error.message.split("\n")[0])
+        raise ImageError("truncated_image", detail) from error
     if turns_upright(stored_size, orientation, annotated_size):
         pixels = np.ascontiguousarray(_turn(pixels, orientation))
     return pixels

@@ -10,10 +10,18 @@ from tfdet.errors import UserError
 MAX_CACHE_BYTES = 8 * 2**30
 
 
+def check_usable(dataset: DetectionDataset) -> None:
+    """Refuses a data set from which nothing can be learned or measured: no image, or no box."""
+    if not len(dataset.boxes):
+        raise UserError(f"{dataset.name} has no boxes at all; see tfdet-data check")
+    ImageLoader(dataset).load_or_next(0)
+
+
 class ImageLoader:
     """Decoded images by position; thread-safe, since it is called from tf.data's threads.
 
-    A damaged image is counted once in `dataset.problems`, named in a warning, and never raises.
+    A damaged image is counted once in `dataset.problems` and named in a warning, however many
+    loaders meet it, and never raises.
 
     Args:
         dataset: the data set.
@@ -62,5 +70,5 @@ class ImageLoader:
         self._damaged.add(i)
         kind = error.kind if isinstance(error, ImageError) else "missing_image"
         name = str(self.dataset.names[i])
-        self.dataset.problems.add(kind, name)
-        logging.warning("%s: %s (%s); left out", name, kind.replace("_", " "), error)
+        if self.dataset.problems.add_damaged(kind, name):
+            logging.warning("%s: %s (%s); left out", name, kind.replace("_", " "), error)

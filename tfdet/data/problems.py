@@ -59,6 +59,7 @@ class Problems:
         self.max_examples = max_examples
         self.counts: dict[str, int] = {}
         self.examples: dict[str, list[str]] = {}
+        self._damaged: set[str] = set()
 
     def add(self, kind: str, name: str, count: int = 1) -> None:
         """Counts `count` problems of a kind in the file `name`."""
@@ -70,6 +71,14 @@ class Problems:
         examples = self.examples.setdefault(kind, [])
         if len(examples) < self.max_examples and name not in examples:
             examples.append(name)
+
+    def add_damaged(self, kind: str, name: str) -> bool:
+        """Counts an image that turned out damaged, once; False where it is counted already."""
+        if name in self._damaged:
+            return False
+        self._damaged.add(name)
+        self.add(kind, name)
+        return True
 
     @property
     def num_damaged(self) -> int:

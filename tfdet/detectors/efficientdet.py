@@ -94,6 +94,8 @@ class EfficientDetConfig:
         for name in ("fpn_width", "fpn_cells", "head_repeats", "num_scales"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if min(self.image_size) < 2**self.min_level:
             raise UserError(
                 f"image_size must be at least {2**self.min_level} on each side, got "

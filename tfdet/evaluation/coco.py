@@ -141,7 +141,10 @@ class Evaluation:
             raise UserError(f"the evaluation's batch size must be at least 1, got {batch_size}")
         if not len(dataset):
             raise UserError(f"data set {dataset.name} has no images to evaluate on")
+        from tfdet.data import loader
+
         dataset = _known_classes(model, dataset)
+        loader.check_usable(dataset)
         self._label_map = label_map(model, dataset)
         self._model = model
         self._dataset = dataset

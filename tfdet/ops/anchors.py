@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -35,6 +36,14 @@ class AnchorConfig:
             raise UserError(
                 "expected at least one scale and one aspect ratio, got "
                 f"num_scales={self.num_scales}, aspect_ratios={self.aspect_ratios}"
+            )
+        scales = self.anchor_scale if isinstance(self.anchor_scale, list | tuple) else ()
+        numbers = (*self.aspect_ratios, *(scales or [self.anchor_scale]))
+        sides = [side for n in numbers for side in (n if isinstance(n, list | tuple) else [n])]
+        if not all(0 < side < math.inf for side in sides):
+            raise UserError(
+                "expected aspect ratios and scales above 0, got "
+                f"aspect_ratios={self.aspect_ratios}, anchor_scale={self.anchor_scale}"
             )
         # Lists (from YAML or JSON) become tuples, so that equal configs are equal and hashable.
         ratios = tuple(tuple(r) if isinstance(r, list | tuple) else r for r in self.aspect_ratios)

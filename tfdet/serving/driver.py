@@ -51,7 +51,11 @@ class SavedModelDriver:
     def __init__(self, path: str | pathlib.Path):
         if not (pathlib.Path(path) / "saved_model.pb").is_file():
             raise UserError(f"{path} is not a SavedModel: it has no saved_model.pb")
-        self._loaded = tf.saved_model.load(str(path))
+        try:
+            self._loaded = tf.saved_model.load(str(path))
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be loaded; export it again ({reason})") from None
         signatures = self._loaded.signatures
         if not {"serving_default", "metadata"} <= set(signatures):
             raise UserError(
