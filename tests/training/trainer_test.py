@@ -1,16 +1,22 @@
 import csv
+import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
-from tfdet.training import checkpoint
+from tfdet import config, registry
+from tfdet.data import order, sources
+from tfdet.errors import UserError
+from tfdet.training import callbacks, checkpoint, pretrained, trained, trainer
 
 STEPS_PER_EPOCH = 15
 HPARAMS = (
@@ -107,3 +113,118 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, undisturbed, kills):
         kill_after(tmp_path, steps, rng.choice(["now", "later", "write"]), rng)
     run_to_the_end(tmp_path)
     assert_equal_runs(tmp_path, undisturbed)
+
+
+def small_recipe(*hparams, **changes):
+    return config.make_recipe(
+        [
+            "model.name=efficientdet-test,model.max_level=5,train.batch_size=2,train.num_epochs=1,"
+            "train.warmup_epochs=0,eval.batch_size=2,data.train='shapes:train:8'",
+            *hparams,
+        ],
+        changes,
+    )
+
+
+def test_a_loss_that_explodes_names_step_part_and_files_and_spoils_nothing(tmp_path):
+    recipe = small_recipe(
+        "train.learning_rate=1e18,train.clip_gradients_norm=0,train.save_seconds=0,train.num_epochs=3"
+    )
+    with pytest.raises(callbacks.NonFiniteLoss) as caught:
+        trainer.train(recipe, tmp_path)
+    facts = json.loads((tmp_path / "non_finite.json").read_text())
+    assert f"in step {facts['step']}" in str(caught.value)
+    assert set(facts["parts"]) & {"class_loss", "box_loss", "l2_loss", "gradient_norm"}
+    indices = order.batch_indices(8, 2, recipe.train.seed, facts["step"])
+    ids = sources.open_dataset("shapes:train:8").image_ids[indices]
+    assert [name.split()[1] for name in facts["files"]] == [str(i) for i in ids]
+    arrays, saved = checkpoint.StateFolder(tmp_path / "state").read()
+    assert saved["step"] == facts["step"]
+    assert all(np.isfinite(value).all() for value in arrays.values())
+
+
+FINISHED = small_recipe("train.ema_decay=0.5")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("finished")
+    trainer.train(FINISHED, model_dir)
+    return model_dir
+
+
+def test_another_recipe_in_the_same_folder_is_refused_by_key(finished):
+    with pytest.raises(UserError, match=r"train.ema_decay: 0.9 here, 0.5 there"):
+        trainer.train(small_recipe("train.ema_decay=0.9"), finished)
+
+
+def test_a_finished_run_is_not_trained_again(finished):
+    before = weights(finished / "last.weights.h5")
+    rows = trainer.train(FINISHED, finished)
+    assert [row["epoch"] for row in rows] == [1]
+    after = weights(finished / "last.weights.h5")
+    for key, value in before.items():
+        np.testing.assert_array_equal(value, after[key])
+
+
+def test_the_kept_weights_are_the_averaged_ones(finished):
+    model = trained.load_trained(finished, "last")
+    kept = [keras.ops.convert_to_numpy(v) for v in model.weights]
+    arrays, _ = checkpoint.StateFolder(finished / "state").read()
+    for i, value in enumerate(kept):
+        np.testing.assert_array_equal(value, arrays[f"averages/{i}"])
+    assert any(not np.array_equal(arrays[f"model/{i}"], kept[i]) for i in range(len(kept)))
+
+
+def test_classes_of_the_data_travel_with_the_weights(finished):
+    model = trained.load_trained(finished)
+    assert model.class_names == ("circle", "square", "triangle", "star", "cross")
+    assert model.class_ids == (1, 2, 3, 4, 5)
+
+
+def test_weights_of_other_classes_start_a_model_but_for_its_predictor(finished):
+    model = registry.create("efficientdet-test", max_level=5, num_classes=2)
+    sentence = pretrained.start_from(model, str(finished))
+    arrays = weights(finished / "last.weights.h5")
+    stem = next(v for v in model.weights if v.path.endswith("stem_conv/kernel"))
+    assert any(np.array_equal(stem, value) for value in arrays.values())
+    assert "are new: class_net/" in sentence
+    new = int(re.search(r"; (\d+) are new", sentence).group(1))
+    predictor = [v for v in model.weights if "class-predict" in v.path]
+    assert 0 < new <= len(predictor)
+
+
+def test_frozen_variables_stay_and_others_move():
+    model = registry.create("efficientdet-test", max_level=5)
+    sentence = trainer.freeze(model, "backbone|neck")
+    left = {pretrained.path_in(model, v).partition("/")[0] for v in model.trainable_variables}
+    assert left == {"class_net", "box_net"}
+    assert "are frozen" in sentence
+    terms = float(model._l2_loss())
+    for variable in model.weights:
+        if pretrained.path_in(model, variable).startswith("backbone"):
+            variable.assign(variable * 2)
+    assert float(model._l2_loss()) == terms
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"), [("bakbone", "matches no variable"), (".*", "matches all variables")]
+)
+def test_freezing_nothing_or_everything_is_refused(expression, message):
+    model = registry.create("efficientdet-test", max_level=5)
+    with pytest.raises(UserError, match=message):
+        trainer.freeze(model, expression)
+
+
+@pytest.mark.parametrize(
+    ("hparams", "message"),
+    [
+        ("data.train=''", "no training data"),
+        ("train.batch_size=9", "has 8 images, fewer than one batch of 9"),
+        ("model.num_classes=4", "model.num_classes is 4, but .* has 5 classes"),
+    ],
+)
+def test_mistakes_end_before_anything_is_written(tmp_path, hparams, message):
+    with pytest.raises(UserError, match=message):
+        trainer.train(small_recipe(hparams), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from tfdet.errors import UserError
 from tfdet.training import atomic, averaging, checkpoint
 
 SCORE = "AP"
+_FILES_NAMED = 8  # in the error's sentence; the report names all
 
 
 class NonFiniteLoss(UserError):
@@ -92,17 +93,16 @@ class NonFiniteStop(keras.callbacks.Callback):
         parts = [name for name in broken if name != "loss"] or broken
         step = self._progress.step - 1
         files = self._files_of_step(step)
-        sentence = (
-            f"{' and '.join(parts)} stopped being a finite number in step {step} "
-            f"(epoch {step // self._steps_per_epoch + 1}); batch: {', '.join(files)}"
-        )
         if self._report:
             facts = {"step": step, "parts": parts, "logs": logs, "files": files}
             atomic.write_text(self._report, json.dumps(facts, indent=2, default=str) + "\n")
-            sentence += f" (also in {self._report})"
+        named = ", ".join(files[:_FILES_NAMED])
+        more = f" and {len(files) - _FILES_NAMED} more" if files[_FILES_NAMED:] else ""
         raise NonFiniteLoss(
-            f"{sentence}; the saved weights are untouched. Look at these files with "
-            "tfdet-data check, or lower train.learning_rate"
+            f"{' and '.join(parts)} stopped being a finite number in step {step} "
+            f"(epoch {step // self._steps_per_epoch + 1}) with {named}{more}; "
+            f"{self._report or 'the chief'} has the facts, and the saved weights are untouched. "
+            "Look at these files with tfdet-data check, or lower train.learning_rate"
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tfdet.errors import UserError
-from tfdet.training import trained
+from tfdet.training import averaging, trained
 
 
 def start_from(model: keras.Model, source: str) -> str:
@@ -45,7 +45,7 @@ def _copy(model: keras.Model, other: Any, source: str) -> str:
         path = path_in(model, variable)
         match = theirs.get(path)
         if match is not None and tuple(match.shape) == tuple(variable.shape):
-            variable.assign(match.numpy())
+            variable.assign(averaging.read(match))
             taken.append(path)
         else:
             left.append(path)

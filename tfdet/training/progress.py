@@ -34,15 +34,14 @@ class ProgressLine(keras.callbacks.Callback):
         self._num_epochs = num_epochs
         self._stream = stream or sys.stdout
         self._is_terminal = self._stream.isatty()
-        self._first_step = progress.step
-        self._started = time.monotonic()
-        self._shown = 0.0
+        self._first_step: int | None = None
+        self._started = self._shown = 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if self._progress.step == self._first_step + 1:
-            # The first step builds the graph, which says nothing about the others.
-            self._first_step, self._started = self._progress.step, time.monotonic()
         now = time.monotonic()
+        if self._first_step is None:
+            # The first step builds the graph, which says nothing about the others.
+            self._first_step, self._started = self._progress.step, now
         if self._is_terminal and now - self._shown >= _REFRESH_SECONDS:
             self._shown = now
             self._write(self._bar(logs or {}))
@@ -61,7 +60,7 @@ class ProgressLine(keras.callbacks.Callback):
         return f"{bar} {done:4.0%}  {place}  {_numbers(logs)}  {self._left()}"
 
     def _left(self) -> str:
-        done = self._progress.step - self._first_step
+        done = self._progress.step - (self._first_step or 0)
         left = self._steps_per_epoch * self._num_epochs - self._progress.step
         if left <= 0:
             return f"took {clock(self._progress.seconds)}"
@@ -85,11 +84,8 @@ def clock(seconds: float) -> str:
     return f"{seconds // 3600}:{seconds % 3600 // 60:02d} h"
 
 
-_SHOWN = {
+_FORMATS = {
     "loss": "loss {:.4g}",
-    "class_loss": "class {:.4g}",
-    "box_loss": "box {:.4g}",
-    "l2_loss": "l2 {:.3g}",
     "learning_rate": "rate {:.3g}",
     "gradient_norm": "gradient {:.3g}",
     "images_per_second": "{:.3g} images/s",
@@ -99,7 +95,6 @@ _SHOWN = {
 
 
 def _numbers(logs: dict[str, Any]) -> str:
-    others = {k: f"{k.removesuffix('_loss')} {{:.4g}}" for k in logs if k.endswith("_loss")}
-    return "  ".join(
-        form.format(logs[k]) for k, form in {**_SHOWN, **others, **_SHOWN}.items() if k in logs
-    )
+    parts = {k: f"{k.removesuffix('_loss')} {{:.4g}}" for k in logs if k.endswith("_loss")}
+    formats = {"loss": _FORMATS["loss"], **parts, **_FORMATS}
+    return "  ".join(form.format(logs[key]) for key, form in formats.items() if key in logs)

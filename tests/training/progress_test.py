@@ -1,0 +1,53 @@
+import io
+
+import pytest
+
+from tfdet.training import checkpoint, progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+LOGS = {"loss": 1.25, "class_loss": 0.5, "box_loss": 0.75, "learning_rate": 0.08}
+
+
+def run(stream, monkeypatch, steps_per_epoch=10, num_epochs=2):
+    """Two epochs of a second per step on a clock of our own; gives what was printed."""
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    state = checkpoint.Progress()
+    line = progress.ProgressLine(state, steps_per_epoch, num_epochs, stream)
+    for epoch in range(num_epochs):
+        for step in range(steps_per_epoch):
+            clock[0] += 1.0
+            state.step += 1
+            state.seconds += 1.0
+            line.on_train_batch_end(step, LOGS)
+        line.on_epoch_end(epoch, {**LOGS, "AP": 0.3456, "AR": 0.1})
+    return stream.getvalue()
+
+
+def test_a_file_gets_one_line_per_epoch(monkeypatch):
+    lines = run(io.StringIO(), monkeypatch).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("epoch 1/2  loss 1.25  class 0.5  box 0.75  rate 0.08  AP 0.346")
+    assert lines[0].endswith("ETA 10 s")
+    assert lines[1].endswith("took 20 s")
+
+
+def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch):
+    shown = run(Terminal(), monkeypatch).split("\r\x1b[K")
+    assert "epoch 1/2 step 5/10" in shown[5]
+    assert shown[5].startswith("█████·")
+    assert " 25%" in shown[5]
+    assert shown[5].endswith("ETA 15 s")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (60, "1:00 min"), (200, "3:20 min"), (7500, "2:05 h")],
+)
+def test_durations_read_as_people_write_them(seconds, text):
+    assert progress.clock(seconds) == text
