@@ -1,6 +1,8 @@
-"""A folder as `tfdet-train` leaves it, without the training."""
+"""Ways to run commands, and a folder as `tfdet-train` leaves it, without the training."""
 
+import importlib
 import pathlib
+import re
 
 import pytest
 
@@ -26,3 +28,32 @@ def model_dir(tmp_path_factory) -> pathlib.Path:
     model = registry.create("efficientdet-test", **settings)
     model.save_weights(folder / "last.weights.h5")
     return folder
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command; gives its exit code, its output and the lines of its errors."""
+
+    def call(command: str, *argv: object):
+        module = importlib.import_module(f"tfdet.cli.{command}")
+        code = module.COMMAND.run(module.main, [str(word) for word in argv])
+        output, errors = capsys.readouterr()
+        for line in errors.splitlines():  # each is a sentence or says how far a loop is
+            assert line.startswith(f"tfdet-{command}: ") or re.match(r"\d+/\d+ images", line), line
+        return code, output, errors.splitlines()
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """Runs a command that must fail with one sentence, its last, that holds all given pieces."""
+
+    def call(command: str, argv, *pieces: str, code: int = 1):
+        found, _, errors = run(command, *argv)
+        assert found == code
+        assert errors, "a failure without a word"
+        for piece in pieces:
+            assert piece in errors[-1]
+
+    return call
