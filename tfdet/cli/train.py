@@ -88,8 +88,7 @@ def main(options: types.SimpleNamespace) -> None:
 
     recipe = config.make_recipe(options.hparams, _changes(options))
     command = shlex.join(["tfdet-train", *sys.argv[1:]])
-    history = trainer.train(recipe, options.model_dir, options.mode == "traineval", command)
-    print(f"trained {len(history)} epochs; weights, logs and pictures are in {options.model_dir}")
+    trainer.train(recipe, options.model_dir, options.mode == "traineval", command)
 
 
 def _changes(options: types.SimpleNamespace) -> dict[str, Any]:

@@ -89,6 +89,10 @@ def train(
         _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
     distribution.check_same_step(strategy, run.progress.step)
     _fit(run, _callbacks(run, state, folder))
+    _say(
+        run,
+        f"trained {recipe.train.num_epochs} epochs; weights, logs and pictures are in {model_dir}",
+    )
     return run.progress.history
 
 
