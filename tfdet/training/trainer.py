@@ -1,4 +1,15 @@
-"""A recipe and a folder to a trained model: compile, `fit`, and going on where a run was killed."""
+"""A recipe and a folder to a trained model: compile, `fit`, and going on where a run was killed.
+
+The folder holds
+
+    recipe.yaml                      the whole recipe, with the classes of the data set
+    command.txt                      what was typed
+    best.weights.h5 last.weights.h5  averaged weights, of the best AP and of the last measurement
+    logs/history.csv history.jsonl   one row per epoch
+    pictures/ curve.png              validation detections at each measurement; losses and scores
+    state/                           the newest states from which a killed run goes on
+    non_finite.json                  written when a loss is no longer a number
+"""
 
 import contextlib
 import dataclasses
@@ -22,6 +33,7 @@ from tfdet.training import (
     callbacks,
     checkpoint,
     distribution,
+    lock,
     pictures,
     pretrained,
     trained,
@@ -65,7 +77,7 @@ def train(
 
     Args:
         recipe: must equal the one that `model_dir` was begun with.
-        model_dir: see the package's documentation for what is in it afterwards.
+        model_dir: made if need be; what is in it stands at the top of this file.
         measure: False measures no validation AP and keeps the last weights only.
         command: what the user typed, kept in the folder.
 
@@ -81,19 +93,23 @@ def train(
     with _precision(recipe.train.mixed_precision), distribution.scope(strategy):
         _build(run)
     _claim_folder(run, command)  # not before: a recipe that cannot be built leaves no folder
+    with lock.holding(run.model_dir) if run.is_chief else contextlib.nullcontext():
+        _go_on(run)
+    return run.progress.history
+
+
+def _go_on(run: Run) -> None:
+    """Trains from the saved state, or from the start, to the end."""
     state = checkpoint.TrainingState(run.model, run.averages, run.progress)
     folder = checkpoint.StateFolder(run.model_dir / STATE_FOLDER)
     saved = folder.read()
     if saved:
         state.restore(*saved)
         _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
-    distribution.check_same_step(strategy, run.progress.step)
+    distribution.check_same_step(run.strategy, run.progress.step)
     _fit(run, _callbacks(run, state, folder))
-    _say(
-        run,
-        f"trained {recipe.train.num_epochs} epochs; weights, logs and pictures are in {model_dir}",
-    )
-    return run.progress.history
+    epochs = run.recipe.train.num_epochs
+    _say(run, f"trained {epochs} epochs; weights, logs and pictures are in {run.model_dir}")
 
 
 # Opening
