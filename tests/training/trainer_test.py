@@ -143,28 +143,34 @@ def test_a_loss_that_explodes_names_step_part_and_files_and_spoils_nothing(tmp_p
     assert all(np.isfinite(value).all() for value in arrays.values())
 
 
-FINISHED = small_recipe("train.ema_decay=0.5")
+FINISHED = small_recipe("train.ema_decay=0.5,data.val='shapes:val:4'")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("finished")
-    trainer.train(FINISHED, model_dir)
+    trainer.train(FINISHED, model_dir, measure=False)
     return model_dir
 
 
 def test_another_recipe_in_the_same_folder_is_refused_by_key(finished):
     with pytest.raises(UserError, match=r"train.ema_decay: 0.9 here, 0.5 there"):
-        trainer.train(small_recipe("train.ema_decay=0.9"), finished)
+        trainer.train(small_recipe("train.ema_decay=0.9,data.val='shapes:val:4'"), finished)
 
 
 def test_a_finished_run_is_not_trained_again(finished):
     before = weights(finished / "last.weights.h5")
-    rows = trainer.train(FINISHED, finished)
+    rows = trainer.train(FINISHED, finished, measure=False)
     assert [row["epoch"] for row in rows] == [1]
     after = weights(finished / "last.weights.h5")
     for key, value in before.items():
         np.testing.assert_array_equal(value, after[key])
+
+
+def test_training_alone_measures_nothing(finished):
+    assert (finished / "last.weights.h5").is_file()
+    assert not (finished / "best.weights.h5").exists()
+    assert "AP" not in history(finished)[0]
 
 
 def test_the_kept_weights_are_the_averaged_ones(finished):
