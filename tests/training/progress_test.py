@@ -37,12 +37,19 @@ def test_a_file_gets_one_line_per_epoch(monkeypatch):
     assert lines[1].endswith("took 20 s")
 
 
-def test_a_terminal_gets_a_bar_with_the_time_left(monkeypatch):
+def test_a_terminal_gets_a_bar_that_fits_it(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
     shown = run(Terminal(), monkeypatch).split("\r\x1b[K")
-    assert "epoch 1/2 step 5/10" in shown[5]
-    assert shown[5].startswith("█████·")
-    assert " 25%" in shown[5]
-    assert shown[5].endswith("ETA 15 s")
+    bar = "█████··············· " + " 25%  ETA 15 s  epoch 1/2 step 5/10  loss 1.25"
+    assert shown[5].startswith(bar)
+    assert max(len(line) for line in shown if line.startswith("█")) == 69
+
+
+def test_a_measurement_is_shown_on_a_terminal_only():
+    stream = Terminal()
+    progress.measuring(stream)(16, 200)
+    assert stream.getvalue().endswith("measuring 16/200 images")
+    assert progress.measuring(io.StringIO()) is None
 
 
 @pytest.mark.parametrize(

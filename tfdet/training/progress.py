@@ -1,7 +1,9 @@
 """What a user sees while a model trains: a bar on a terminal, one line per epoch elsewhere."""
 
+import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 import keras
@@ -57,7 +59,9 @@ class ProgressLine(keras.callbacks.Callback):
         filled = int(done * _BAR_WIDTH)
         bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
         place = f"epoch {epoch + 1}/{self._num_epochs} step {within}/{self._steps_per_epoch}"
-        return f"{bar} {done:4.0%}  {place}  {_numbers(logs)}  {self._left()}"
+        line = f"{bar} {done:4.0%}  {self._left()}  {place}  {_numbers(logs)}"
+        # A line that wraps could not be overwritten.
+        return line[: shutil.get_terminal_size().columns - 1]
 
     def _left(self) -> str:
         done = self._progress.step - (self._first_step or 0)
@@ -72,6 +76,18 @@ class ProgressLine(keras.callbacks.Callback):
         # \x1b[K removes what a longer line left behind.
         head = "\r\x1b[K" if self._is_terminal else ""
         print(f"{head}{text}", end=end, file=self._stream, flush=True)
+
+
+def measuring(stream: TextIO | None = None) -> Callable[[int, int], None] | None:
+    """Shows (done, total) images of a measurement in the bar's place; None off a terminal."""
+    stream = stream or sys.stdout
+    if not stream.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\r\x1b[Kmeasuring {done}/{total} images", end="", file=stream, flush=True)
+
+    return show
 
 
 def clock(seconds: float) -> str:

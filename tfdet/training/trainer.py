@@ -107,6 +107,8 @@ def _go_on(run: Run) -> None:
         state.restore(*saved)
         _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
     distribution.check_same_step(run.strategy, run.progress.step)
+    if run.progress.step < _total_steps(run):
+        _say(run, _plan(run))
     _fit(run, _callbacks(run, state, folder))
     epochs = run.recipe.train.num_epochs
     _say(run, f"trained {epochs} epochs; weights, logs and pictures are in {run.model_dir}")
@@ -344,7 +346,7 @@ def _measure_function(run: Run) -> Callable[[int], dict[str, float]]:
     evaluation = coco.Evaluation(run.model, run.val_data, settings.batch_size)
 
     def measure(epoch: int) -> dict[str, float]:
-        scores = evaluation.run().result()
+        scores = evaluation.run(progress_lib.measuring()).result()
         if settings.pictures:
             path = run.model_dir / "pictures" / f"epoch_{epoch:04d}.jpg"
             pictures.draw_validation(run.model, run.val_data, settings.pictures, path)
@@ -355,6 +357,17 @@ def _measure_function(run: Run) -> Callable[[int], dict[str, float]]:
 
 def _draw_curve(model_dir: pathlib.Path, history: list[dict[str, float]]) -> None:
     pictures.draw_curve(model_dir / "curve.png", history)
+
+
+def _plan(run: Run) -> str:
+    settings, name = run.recipe.train, run.recipe.model["name"]
+    measured = f"AP on {run.val_data.name}" if run.val_data else "nothing"
+    return (
+        f"training {name} on {run.train_data.name}: {len(run.train_data)} images, "
+        f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
+        f"measuring {measured}; results go to {run.model_dir}\n"
+        "the first step builds the graph, which takes a while"
+    )
 
 
 def _total_steps(run: Run) -> int:
