@@ -1,12 +1,15 @@
 """PackOp: all maps of a pyramid in one map, so that one long head runs once.
 
 `pack` and `unpack` have two implementations that are equal bit for bit. The portable one in
-keras.ops defines the meaning and runs on every backend.
+keras.ops defines the meaning and runs on every backend; the native one (`pack_native.py`) is taken
+where TensorFlow can load it.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import keras
 from keras import ops
 
 from tfdet.ops.pack_layout import (
@@ -25,6 +28,8 @@ __all__ = [
     "layout",
     "layout_of_maps",
     "map_levels",
+    "native_is_available",
+    "only_portable",
     "pack",
     "pack_portable",
     "pattern_number",
@@ -45,7 +50,12 @@ def pack(maps: Sequence[Any], pattern: int | str | Layout) -> Any:
     Returns:
         [B, H, W, C] in the maps' dtype.
     """
-    return pack_portable(maps, _layout_for(maps, pattern))
+    found = _layout_for(maps, pattern)
+    if _takes_native(maps[0]):
+        from tfdet.ops import pack_native
+
+        return pack_native.pack(maps, found)
+    return pack_portable(maps, found)
 
 
 def unpack(packed: Any, layout: Layout) -> list[Any]:
@@ -55,7 +65,40 @@ def unpack(packed: Any, layout: Layout) -> list[Any]:
             f"the layout is {layout.height}x{layout.width} cells, "
             f"got a packed map of shape {tuple(packed.shape)}"
         )
+    if _takes_native(packed):
+        from tfdet.ops import pack_native
+
+        return pack_native.unpack(packed, layout)
     return unpack_portable(packed, layout)
+
+
+def native_is_available() -> bool:
+    """True where `pack` runs the native op. A layer that packs cannot be compiled by XLA then."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    from tfdet.ops import pack_native
+
+    return pack_native.is_available()
+
+
+@contextlib.contextmanager
+def only_portable() -> Iterator[None]:
+    """Inside the block `pack` and `unpack` are portable: for graphs that any TensorFlow can run."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    from tfdet.ops import pack_native
+
+    with pack_native.allowed(False):
+        yield
+
+
+def _takes_native(x: Any) -> bool:
+    if keras.utils.is_keras_tensor(x) or not native_is_available():
+        return False
+    from tfdet.ops import pack_native
+
+    return keras.backend.standardize_dtype(x.dtype) in pack_native.DTYPES
 
 
 def _layout_for(maps: Sequence[Any], pattern: int | str | Layout) -> Layout:
@@ -67,6 +110,8 @@ def _layout_for(maps: Sequence[Any], pattern: int | str | Layout) -> Layout:
                 f"map {index} must be [batch, height, width, channels] with static height and "
                 f"width, got {tuple(x.shape)}"
             )
+        if x.dtype != maps[0].dtype:
+            raise ValueError(f"map {index} is {x.dtype}, but map 0 is {maps[0].dtype}")
         sizes.append(tuple(x.shape[1:3]))
     if not isinstance(pattern, Layout):
         return layout_of_maps(sizes, pattern)
