@@ -11,7 +11,7 @@ DEMO ?= demo
 .PHONY: demo test slow lint bench clean
 
 # The stamp is newer than the metadata exactly when the environment is up to date.
-$(VENV)/.installed: pyproject.toml setup.py
+$(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
 	@echo "Making an environment in $(VENV) and installing tfdet (a few minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"

@@ -167,7 +167,7 @@ def test_wrong_maps_are_named():
     sizes = _sizes(128, 128)
     with pytest.raises(ValueError, match="takes 8 maps for five levels, got 5 maps"):
         pack_layout.layout_of_maps(sizes, 4)
-    with pytest.raises(ValueError, match="map 5 belongs to level 2.*4x4, got 5x5"):
+    with pytest.raises(ValueError, match=r"map 5 belongs to level 2.*4x4, got 5x5"):
         pack_layout.layout_of_maps([*sizes, (5, 5), *sizes[3:]], 4)
     with pytest.raises(ValueError, match="at least 3"):
         pack_layout.layout(sizes[:2], 1)

@@ -69,7 +69,7 @@ class Layout:
         return cells
 
     def level_map(self) -> np.ndarray:
-        """Level of each cell, int32 [H, W]; 0 in gaps, as if they were level 0 (see `map_index`)."""
+        """Level of each cell, int32 [H, W]; gaps count as level 0."""
         return np.array([*self.levels, 0], np.int32)[self.map_index()]
 
     def locations(self, strides: Sequence[int]) -> np.ndarray:

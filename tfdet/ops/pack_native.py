@@ -86,6 +86,11 @@ def _load() -> Any:
             f"{path} cannot be loaded: {error.message}. Type `pip install --force-reinstall "
             "--no-deps .` in tfdet's source folder to build it for this machine"
         ) from error
+    if not hasattr(library, "tfdet_pack"):
+        raise ImportError(
+            f"{path} brings nothing new: another copy of the op was loaded before. Import tfdet "
+            "and pack something before `tf.load_op_library`"
+        )
     if tf.config.list_physical_devices("GPU"):
         _load_cuda()
     return library
@@ -94,7 +99,9 @@ def _load() -> Any:
 def _load_cuda() -> None:
     """Adds the GPU kernels; without them every map would travel to the CPU and back."""
     path = library_path().with_name(_CUDA)
-    how = "type `TFDET_CUDA=1 pip install --no-build-isolation --no-deps .` in tfdet's source folder"
+    how = (
+        "type `TFDET_CUDA=1 pip install --no-build-isolation --no-deps .` in tfdet's source folder"
+    )
     if not path.is_file():
         raise ImportError(f"{path} is not there, and this machine has a GPU: {how}")
     try:
