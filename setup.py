@@ -1,9 +1,9 @@
 """Builds the native pack op where there is a compiler; all metadata stands in pyproject.toml.
 
 The CPU library needs a C++17 compiler ($CXX or c++) and no TensorFlow: it uses TensorFlow's C API
-through declarations of its own (`custom_ops/tensorflow_c_api.h`) and finds the functions in whatever
-TensorFlow loads it. It therefore builds in pip's isolated environment, where no TensorFlow is, and
-one library serves every TensorFlow from 2.18 on.
+through declarations of its own (`custom_ops/tensorflow_c_api.h`) and finds the functions in the
+TensorFlow that loads it. It therefore builds in pip's isolated environment, where no TensorFlow is,
+and one library serves every TensorFlow from 2.18 on.
 
     pip install .                                          the CPU library
     TFDET_CUDA=1 pip install --no-build-isolation .        the GPU kernels too

@@ -77,7 +77,7 @@ def test_wrong_maps_are_refused(form):
         pack_ops.pack(maps[:5], layout)
     with pytest.raises(ValueError, match=r"map 1 must be \[batch"):
         pack_ops.pack([maps[0], maps[1][0], *maps[2:]], layout)
-    with pytest.raises(ValueError, match="map 2 is .*float16"):
+    with pytest.raises(ValueError, match=r"map 2 is .*float16"):
         pack_ops.pack([*maps[:2], tf.cast(maps[2], "float16"), *maps[3:]], layout)
     with pytest.raises(ValueError, match="12x8 cells"):
         pack_ops.unpack(maps[0], layout)

@@ -43,7 +43,7 @@ class Unpack(keras.layers.Layer):
     """The maps that lie in a packed map: the inverse of `Pack`.
 
     Call it with a packed map [B, H, W, C] and `sizes=[(height, width), ...]`, the size of each
-    level. It returns one map per entry of `tfdet.ops.pack.map_levels(pattern)`, extra maps included.
+    level. It returns one map per entry of `tfdet.ops.pack.map_levels(pattern)`, with extra maps.
 
     Args:
         pattern: the pattern of `Pack`.

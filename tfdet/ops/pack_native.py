@@ -108,7 +108,7 @@ def _load_cuda() -> None:
         tf.load_op_library(str(path))
     except tf.errors.OpError as error:
         raise ImportError(
-            f"{path} cannot be loaded, it serves one TensorFlow version only: {error.message}; {how}"
+            f"{path} serves one TensorFlow version and cannot be loaded: {error.message}; {how}"
         ) from error
 
 
