@@ -31,7 +31,7 @@ def random_maps(layout, batch=2, channels=3, dtype="float32", seed=0):
     return [tf.cast(random.normal(size=shape), dtype) for shape in shapes]
 
 
-def random_layout(random):
+def random_layout(random, most=20):
     """Boxes left over from cutting a canvas at random and dropping some of the parts."""
     height, width = random.integers(1, 30, size=2)
     parts, done = [(0, 0, int(width), int(height))], []
@@ -47,7 +47,7 @@ def random_layout(random):
             at = int(random.integers(y0 + 1, y1))
             parts += [(x0, y0, x1, at), (x0, at, x1, y1)]
     random.shuffle(done)
-    kept = done[: int(random.integers(1, min(len(done), 20) + 1))]
+    kept = done[: int(random.integers(1, min(len(done), most) + 1))]
     return pack_ops.Layout(int(height), int(width), tuple(kept), tuple(range(len(kept))))
 
 

@@ -19,7 +19,7 @@ HUGE = (-(2**63), -(2**31), -2, -1, 2**31 - 1, 2**31, 2**32, 2**62, 2**63 - 1)
 
 
 def _valid_call(random):
-    layout = pack_cases.random_layout(random)
+    layout = pack_cases.random_layout(random, most=8)
     batch, channels = int(random.integers(0, 3)), int(random.integers(0, 5))
     return {
         "corners": [int(side) for box in layout.boxes for side in box[:2]],
@@ -61,7 +61,7 @@ def _damage(random, call):
         if random.random() < 0.5 and len(call["sizes"]) > 1:
             call["sizes"].pop(at)
         else:
-            call["sizes"] *= int(random.choice([2, 70]))
+            call["sizes"] *= int(random.choice([2, 9]))
 
 
 def _is_fit(call, shapes):
@@ -78,7 +78,7 @@ def _is_fit(call, shapes):
 
 
 def _filled(random, shape, dtype):
-    return tf.cast(random.integers(-99, 99, shape), dtype)
+    return random.integers(-99, 99, shape).astype(tf.as_dtype(dtype).as_numpy_dtype)
 
 
 def _try_pack(random, call):
@@ -88,7 +88,7 @@ def _try_pack(random, call):
     ends = {(shape[0], shape[-1]) for shape in call["sizes"] if shape}
     is_fit = ranks and len(ends) == 1 and _is_fit(call, [s[1:3] for s in call["sizes"]])
     try:
-        size = tf.zeros(call["canvas"], tf.int8)
+        size = np.zeros(call["canvas"], np.int8)
         packed = library.tfdet_pack(maps=maps, size=size, corners=call["corners"])
     except (tf.errors.OpError, ValueError):
         assert not is_fit, call
@@ -109,7 +109,7 @@ def _try_unpack(random, call):
     call = {**call, "canvas": call["packed"][1:3]}
     is_fit = is_fit and _is_fit(call, [size[:2] for size in sizes])
     try:
-        tensors = [tf.zeros(size, tf.int8) for size in sizes]
+        tensors = [np.zeros(size, np.int8) for size in sizes]
         maps = library.tfdet_unpack(packed=packed, sizes=tensors, corners=call["corners"])
     except (tf.errors.OpError, ValueError):
         assert not is_fit, call
