@@ -37,7 +37,7 @@ def assign(anchors, boxes, labels, is_crowd=None, positive_iou: float = 0.5) -> 
 
     Boxes that are empty, not finite, or away from every anchor are never assigned.
     """
-    is_object = _is_object(boxes, labels, is_crowd)
+    is_object = is_learnable(boxes, labels, is_crowd)
     boxes = ops.where(is_object[..., None], boxes, 0.0)
     best_iou, match, best_anchor = _match(anchors, boxes, is_object)
     match = ops.where(best_iou >= positive_iou, match, 0)
@@ -49,7 +49,7 @@ def assign(anchors, boxes, labels, is_crowd=None, positive_iou: float = 0.5) -> 
     return Assignment(gather_rows(label_table, match), gather_rows(table, match))
 
 
-def _is_object(boxes, labels, is_crowd):
+def is_learnable(boxes, labels, is_crowd):
     """[B, M] bool: True for boxes that can be learnt."""
     is_object = (labels >= 0) & ops.all(ops.isfinite(boxes), axis=-1)
     is_object &= (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
