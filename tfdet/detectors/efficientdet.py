@@ -14,18 +14,12 @@ from tfdet.heads.retina import RetinaTower
 from tfdet.layers.activation import activation
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.fusion import Method
-from tfdet.layers.image_normalization import IMAGENET_MEAN, IMAGENET_STD, ImageNormalization
+from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.losses.detection import LossConfig, dense_loss_terms
 from tfdet.necks.feature_network import FeatureNetwork, NodeStyle
 from tfdet.necks.topologies import FPNNode, topology
 from tfdet.ops.anchors import AnchorConfig, anchors
 from tfdet.ops.nms import NMSConfig
-
-# Mean and standard deviation of the pixels 0-255, by name.
-_PIXELS = {
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "lite": ((127.0,) * 3, (128.0,) * 3),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +148,7 @@ class EfficientDet(Detector):
     def __init__(self, config: EfficientDetConfig, **kwargs: Any):
         names = ("class_loss", "box_loss") + (("iou_loss",) if config.loss.iou_loss else ())
         super().__init__(config, names, **kwargs)
-        self.normalization = ImageNormalization(*_PIXELS[config.pixels], name="normalization")
+        self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
         self.backbone = EfficientNet(
             config.backbone,
             levels=tuple(range(config.min_level, 6)),

@@ -9,6 +9,7 @@ from tfdet import records
 from tfdet.heads import packed
 from tfdet.heads.predictor import Predictor, Tower
 from tfdet.layers.composite import Composite
+from tfdet.ops import pack as pack_ops
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -103,6 +104,7 @@ def head_levels(
     packing: packed.PackingConfig | None, min_level: int, max_level: int
 ) -> tuple[int, ...]:
     """The level of each map of a dense head, in the order of its rows."""
+    levels = range(min_level, max_level + 1)
     if packing is None:
-        return tuple(range(min_level, max_level + 1))
-    return packed.map_levels(packing.pattern, min_level)
+        return tuple(levels)
+    return tuple(levels[i] for i in pack_ops.map_levels(packing.pattern, len(levels)))

@@ -21,7 +21,7 @@ class PackingConfig:
     """A packed head; the defaults are PackDet's "fe-128-12-2, m4".
 
     Attributes:
-        pattern: how maps lie in the packed map, see `ops.pack.layout`.
+        pattern: 1 to 5, how maps lie in the packed map, see `ops.pack_layout`.
         filters: width of the stack and the towers.
         blocks: convolutions of the stack.
         tower_repeats: convolutions of each tower.
@@ -31,7 +31,7 @@ class PackingConfig:
             maps together, as packing does.
     """
 
-    pattern: pack_ops.Pattern = "type-4"
+    pattern: int = 4
     filters: int = 128
     blocks: int = 12
     tower_repeats: int = 2
@@ -41,6 +41,8 @@ class PackingConfig:
     unpacked_norm: Literal["separate", "joint"] = "separate"
 
     def __post_init__(self) -> None:
+        if self.pattern not in pack_ops.PATTERNS:
+            raise UserError(f"packed head: pattern must be 1 to 5, got {self.pattern}")
         if self.groups < 1 or self.filters % self.groups:
             raise UserError(
                 f"packed head: filters={self.filters} cannot be split into groups={self.groups}"
@@ -51,8 +53,8 @@ class PackingConfig:
 class PackedStack(Composite):
     """Maps {"P3": ..., "P7": ...} to one packed map in a list, or to a list of maps.
 
-    Levels that the pattern lists twice have an extra map each, made by a convolution of its own.
-    All maps go into one, then through a 1x1 convolution and a stack of 3x3 convolutions, after each
+    The pattern lists some levels several times: each further map of a level is made from the level's
+    own by a convolution block. All maps go into one, then through a 1x1 convolution and a stack of 3x3 convolutions, after each
     of which the output of the 1x1 is added. Nothing masks the gaps between the maps: after the
     first norm they are not zero, and neighbours see each other, as published.
 
@@ -71,11 +73,14 @@ class PackedStack(Composite):
 
     def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
         names, shapes = list(input_shape), list(input_shape.values())
-        self.sources = [names[i] for i in pack_ops.level_list(self.config.pattern)]
-        self.extras = [
-            ConvBlock(shapes[0][-1], 3, self.config.groups, name=f"extra_{i}_{name.lower()}")
-            for i, name in enumerate(self.sources[len(names) :])
-        ]
+        levels = pack_ops.map_levels(self.config.pattern, len(names))
+        # The first map of a level is the level's own.
+        self.sources = [(names[level], i != levels.index(level)) for i, level in enumerate(levels)]
+        self.extras = {
+            str(i): ConvBlock(shapes[0][-1], 3, self.config.groups, name=f"extra_{i}_{name.lower()}")
+            for i, (name, is_extra) in enumerate(self.sources)
+            if is_extra
+        }
         super().build(input_shape)
 
     def is_packed(self, training: bool | None) -> bool:
@@ -86,9 +91,10 @@ class PackedStack(Composite):
         return not self.is_packed(training) and self.config.unpacked_norm == "joint"
 
     def call(self, features: dict[str, Any], training: bool | None = None) -> list[Any]:
-        maps = list(features.values())
-        for name, extra in zip(self.sources[len(maps) :], self.extras, strict=True):
-            maps += extra([features[name]])
+        maps = [
+            self.extras[str(i)]([features[name]])[0] if is_extra else features[name]
+            for i, (name, is_extra) in enumerate(self.sources)
+        ]
         if self.is_packed(training):
             maps = [pack_ops.pack(maps, self.config.pattern)]
         joint = self.is_joint(training)
@@ -105,13 +111,8 @@ class PackedStack(Composite):
         return cls(**{**config, "config": records.from_dict(PackingConfig, config["config"])})
 
 
-def map_levels(pattern: str, min_level: int) -> tuple[int, ...]:
-    """The level of each map of a pattern, in its order."""
-    return tuple(min_level + i for i in pack_ops.level_list(pattern))
-
-
 @functools.lru_cache(maxsize=32)
-def cell_order(pattern: str, sizes: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, int]:
+def cell_order(pattern: int, sizes: tuple[tuple[int, int], ...]) -> tuple[np.ndarray, int]:
     """Where the cells of a packed map are, and how many belong to no map.
 
     Returns:
@@ -128,12 +129,12 @@ def cell_order(pattern: str, sizes: tuple[tuple[int, int], ...]) -> tuple[np.nda
     return np.concatenate([maps, gaps]), len(gaps)
 
 
-def gap_count(pattern: str, image_size: tuple[int, int], min_level: int, max_level: int) -> int:
+def gap_count(pattern: int, image_size: tuple[int, int], min_level: int, max_level: int) -> int:
     """Cells of the packed map of an image that belong to no map."""
     return cell_order(pattern, level_sizes(image_size, min_level, max_level))[1]
 
 
-def packed_rows(packed: Any, pattern: str, sizes: tuple[tuple[int, int], ...], gaps: bool) -> Any:
+def packed_rows(packed: Any, pattern: int, sizes: tuple[tuple[int, int], ...], gaps: bool) -> Any:
     """A packed map [B, H, W, C] as rows [B, K, C] in the order of `cell_order`.
 
     With `gaps=False` the rows of the gaps are left out, which unpacks the maps.

@@ -80,7 +80,7 @@ class DeformableConv2D(Composite):
         predicted = ops.reshape(predicted, (-1, height * width, 3 * taps))
         offsets = ops.reshape(predicted[..., : 2 * taps], (-1, height * width * taps, 2))
         masks = ops.reshape(ops.sigmoid(predicted[..., 2 * taps :]), (-1, height * width * taps, 1))
-        places = self._tap_places(height, width) + offsets  # [B, H'W'9, 2] y, x
+        places = offsets + self._tap_places(height, width)  # [B, H'W'9, 2] y, x
         sampled = bilinear_sample(inputs, places, masks)  # [B, H'W'9, C]
         y = self._combine(ops.reshape(sampled, (-1, height, width, taps, inputs.shape[-1])))
         return y if self.bias is None else y + ops.cast(self.bias, y.dtype)
