@@ -127,7 +127,7 @@ TEST = dataclasses.replace(
     NANO,
     image_size=(64, 64),
     backbone="test",
-    fpn_width=16,
+    fpn_width=12,
     head_filters=16,
     head_repeats=1,
     head_groups=4,

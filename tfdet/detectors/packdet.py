@@ -20,7 +20,7 @@ _TABLE = {
     "x101-dcn": dataclasses.replace(_IMPROVED, backbone="x101-dcn", head_deformable=True),
     # Ours.
     "nano": dataclasses.replace(
-        NANO, head="packed", packed=PackingConfig(filters=32, blocks=10, tower_repeats=2, groups=8)
+        NANO, head="packed", packed=PackingConfig(filters=32, blocks=12, tower_repeats=2, groups=8)
     ),
     "test": dataclasses.replace(
         TEST, head="packed", packed=PackingConfig(filters=8, blocks=2, tower_repeats=1, groups=2)

@@ -65,8 +65,8 @@ class ConvBlock(Composite):
     def _joint_norm(self, maps: list[Any]) -> list[Any]:
         shapes = [x.shape[1:] for x in maps]
         cells = [height * width for height, width, _ in shapes]
-        rows = [ops.reshape(x, (-1, n, x.shape[-1])) for x, n in zip(maps, cells, strict=True)]
-        rows = self.norm(ops.concatenate(rows, axis=1))  # [B, all cells, C]
+        rows = [ops.reshape(x, (-1, n, 1, x.shape[-1])) for x, n in zip(maps, cells, strict=True)]
+        rows = self.norm(ops.concatenate(rows, axis=1))  # [B, all cells, 1, C]
         ends = [sum(cells[: i + 1]) for i in range(len(cells) - 1)]
         parts = ops.split(rows, ends, axis=1)
         return [ops.reshape(x, (-1, *shape)) for x, shape in zip(parts, shapes, strict=True)]
