@@ -12,6 +12,7 @@ _FAMILIES = (
     "tfdet.detectors.efficientdet",
     "tfdet.detectors.fcos",
     "tfdet.detectors.packdet",
+    "tfdet.detectors.retinanet",
 )
 
 _MODELS: dict[str, "Entry"] = {}

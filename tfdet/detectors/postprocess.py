@@ -19,6 +19,7 @@ def postprocess(
     image_size: tuple[int, int],
     levels: np.ndarray | None = None,
     max_log_size: float | None = None,
+    code_scale: np.ndarray | None = None,
 ):
     """Detections of a batch from the predictions of all anchors.
 
@@ -28,6 +29,7 @@ def postprocess(
         anchors: [K, 4] float32 xyxy pixels.
         nms, image_size, levels: see `detections`, which also says what is returned.
         max_log_size: see `ops.boxes.decode`.
+        code_scale: [4], what the predicted codes are multiplied by.
 
     Only the candidates are decoded and go through the sigmoid.
     """
@@ -35,6 +37,8 @@ def postprocess(
 
     def decode(rows):
         codes = ops.cast(gather_rows(box_codes, rows), "float32")
+        if code_scale is not None:
+            codes *= code_scale
         return box_ops.decode(codes, ops.take(anchors, rows, axis=0), max_log_size)
 
     return detections(class_logits, decode, nms, image_size, levels)

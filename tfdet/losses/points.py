@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 from keras import ops
 
 from tfdet.errors import UserError
@@ -119,12 +120,12 @@ def _is_inside(distances, box, cells: point_ops.Cells, center_radius: float):
     return ops.min(distances, axis=-1) > 0
 
 
-def _ranges(cells: point_ops.Cells):
+def _ranges(cells: point_ops.Cells) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest size of the boxes of each cell, [K] each."""
-    levels, strides = cells.levels, cells.strides
-    low = ops.where(levels == levels.min(), -1.0, _REACH * strides / 2)
-    high = ops.where(levels == levels.max(), _NO_LIMIT, _REACH * strides)
-    return low, high
+    levels, reach = cells.levels, _REACH * cells.strides
+    low = np.where(levels == levels.min(), -1.0, reach / 2)
+    high = np.where(levels == levels.max(), _NO_LIMIT, reach)
+    return low.astype(np.float32), high.astype(np.float32)
 
 
 def centerness(distances):

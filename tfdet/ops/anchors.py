@@ -112,6 +112,16 @@ def anchors(
     return _anchors(config, (int(image_size[0]), int(image_size[1])), map_levels)
 
 
+def anchor_levels(
+    config: AnchorConfig, image_size: tuple[int, int], map_levels: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """The level of each row of `anchors`, [K] int32."""
+    levels = tuple(range(config.min_level, config.max_level + 1))
+    counts = dict(zip(levels, anchor_counts(config, image_size), strict=True))
+    map_levels = map_levels or levels
+    return np.repeat(np.array(map_levels, np.int32), [counts[level] for level in map_levels])
+
+
 @functools.lru_cache(maxsize=32)
 def _anchors(config, image_size, map_levels) -> np.ndarray:
     levels = range(config.min_level, config.max_level + 1)

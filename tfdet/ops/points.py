@@ -45,7 +45,8 @@ def cells(map_levels: tuple[int, ...], image_size: tuple[int, int], gaps: int = 
     points.append(np.tile(_NOWHERE, (gaps, 1)))
     levels.append(np.full(gaps, min(map_levels)))
     level_of = np.concatenate(levels).astype(np.int32)
-    arrays = (np.concatenate(points).astype(np.float32), level_of, np.float32(2.0) ** level_of)
+    strides = (2.0**level_of).astype(np.float32)
+    arrays = (np.concatenate(points).astype(np.float32), level_of, strides)
     for array in arrays:
         array.setflags(write=False)
     return Cells(*arrays)
