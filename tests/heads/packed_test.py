@@ -81,7 +81,9 @@ def test_packed_predictions_are_the_published_ones(head):
     order, gaps = cell_order(4, SIZES)
     assert len(order) == 48 * 40 and gaps == gap_count(4, (256, 320), 3, 7)
     row_of = np.argsort(order)
-    strides = np.repeat(2.0 ** np.array([3, 4, 5, 6, 7, 5, 6, 7, 3]), [*map(np.prod, MAPS.sizes), gaps])
+    strides = np.repeat(
+        2.0 ** np.array([3, 4, 5, 6, 7, 5, 6, 7, 3]), [*map(np.prod, MAPS.sizes), gaps]
+    )
     boxes = raw["box_distances"] * strides[:, None]
     logits, center = raw["class_logits"], raw["centerness_logits"]
     assert np.mean(logits) == pytest.approx(0.004605, abs=2e-6)
@@ -120,7 +122,13 @@ def test_stages_of_the_stack_have_the_published_magnitudes(head):
     ("norm", "fine", "fine_mean", "coarse", "coarse_mean"),
     [
         ("joint", (-0.01593, 0.10152, 0.15830), 0.199332, (0.38269, -0.10386, 0.34534), 0.160137),
-        ("separate", (0.45092, -0.11725, -0.59677), 0.446036, (0.48985, -0.24657, 0.77347), 0.368979),
+        (
+            "separate",
+            (0.45092, -0.11725, -0.59677),
+            0.446036,
+            (0.48985, -0.24657, 0.77347),
+            0.368979,
+        ),
     ],
 )
 def test_unpacked_predictions_are_the_published_ones(

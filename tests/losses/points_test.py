@@ -90,7 +90,9 @@ def test_losses_are_the_published_ones(config, is_normalized, predicted, expecte
 
 def test_focal_loss_is_the_published_one():
     logits = np.array([[1, -1, 1, 1], [0.5, 1, 2, -3]], np.float32)
-    assert float(focal_loss(logits, np.array([-1, 1]), gamma=2.0)) == pytest.approx(3.122561, abs=1e-6)
+    assert float(focal_loss(logits, np.array([-1, 1]), gamma=2.0)) == pytest.approx(
+        3.122561, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(

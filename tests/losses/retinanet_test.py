@@ -22,9 +22,7 @@ COUNTS = (11520, 2880, 720, 180, 54)
 
 
 def matched():
-    return assign(
-        ANCHORS, BOXES, LABELS, positive_iou=0.5, negative_iou=0.4, rescue="ties"
-    )
+    return assign(ANCHORS, BOXES, LABELS, positive_iou=0.5, negative_iou=0.4, rescue="ties")
 
 
 def test_matches_are_the_published_ones():

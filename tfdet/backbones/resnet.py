@@ -123,8 +123,9 @@ class ResNet(Composite):
 
     def _freeze(self) -> None:
         parts = [[self.stem_conv, self.stem_bn], *self.stages]
-        for layer in sum(parts[: self.frozen_stages], []):
-            layer.trainable = False
+        for part in parts[: self.frozen_stages]:
+            for layer in part:
+                layer.trainable = False
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         x = self.stem_bn(self.stem_conv(images), training=training)

@@ -21,14 +21,12 @@ class FCOSConfig(PyramidConfig):
     """All that makes an FCOS or a PackDet; the defaults are the improved FCOS on ResNet-50.
 
     Attributes:
-        head_groups: of the group norms of the plain head's towers.
         normalize_distances: predict distances in strides, after a ReLU; otherwise in pixels, after
             an exponential (the first FCOS).
         centerness_tower: the tower that predicts centerness.
         loss: see `losses.points.PointLossConfig`.
     """
 
-    head_groups: int = 32
     normalize_distances: bool = True
     centerness_tower: Literal["class", "box"] = "box"
     loss: PointLossConfig = dataclasses.field(default_factory=PointLossConfig)

@@ -136,7 +136,9 @@ def _level_candidates(logits, quality_logits, levels: np.ndarray, nms: NMSConfig
         _, rows = ops.top_k(ops.take(rank, index, axis=1), min(nms.max_candidates, len(index)))
         rows = ops.take(index, ops.sort(ops.cast(rows, "int32"), axis=1))
         parts.append(_best_pairs(logits, quality, rows, nms))
-    rows, labels, scores = (ops.concatenate(list(part), axis=1) for part in zip(*parts))
+    rows, labels, scores = (
+        ops.concatenate(list(part), axis=1) for part in zip(*parts, strict=True)
+    )
     return rows, labels, scores if quality is None else ops.sqrt(scores)
 
 

@@ -13,8 +13,6 @@ from tfdet.heads.packed import PackingConfig
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.necks.fpn import FPN, Source
-from tfdet.ops import pack as pack_ops
-from tfdet.ops.anchors import level_sizes
 from tfdet.ops.nms import NMSConfig
 
 MIN_LEVEL, MAX_LEVEL = 3, 7
@@ -37,6 +35,7 @@ class PyramidConfig:
         head: "plain": towers of `head_filters` x `head_repeats` on each level. "packed": all levels
             in one map, see `packed`.
         head_filters, head_repeats: of the plain head.
+        head_groups: of the group norms in the plain head; 0 for no norm.
         head_deformable: the last convolution of each tower is deformable.
         packed: of the packed head.
         gradient_checkpointing: compute the backbone's blocks again for their gradients.
@@ -57,6 +56,7 @@ class PyramidConfig:
     head: Literal["plain", "packed"] = "plain"
     head_filters: int = 256
     head_repeats: int = 4
+    head_groups: int = 32
     head_deformable: bool = False
     packed: PackingConfig = dataclasses.field(default_factory=PackingConfig)
     gradient_checkpointing: bool = False
@@ -73,12 +73,23 @@ class PyramidConfig:
     )
 
     def __post_init__(self) -> None:
+        for name in ("fpn_width", "head_filters", "head_repeats"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if self.head_groups and self.head_filters % self.head_groups:
+            raise UserError(
+                f"head_filters={self.head_filters} cannot be split into "
+                f"head_groups={self.head_groups}"
+            )
         if min(self.image_size) < 2**MIN_LEVEL:
             raise UserError(
                 f"image_size must be at least {2**MIN_LEVEL} on each side, got "
                 f"{self.image_size[0]}x{self.image_size[1]}"
             )
-        check_packing(self.packing, self.image_size)
+        if self.packing is not None:
+            self.packing.check(self.image_size, MIN_LEVEL, MAX_LEVEL, self.fpn_width)
 
     @property
     def packing(self) -> PackingConfig | None:
@@ -136,14 +147,3 @@ class PyramidDetector(Detector):
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)
-
-
-def check_packing(packing: PackingConfig | None, image_size: tuple[int, int]) -> None:
-    """Raises `UserError` where the maps of an image cannot be packed."""
-    if packing is None:
-        return
-    try:
-        pack_ops.layout(level_sizes(image_size, MIN_LEVEL, MAX_LEVEL), packing.pattern)
-    except ValueError as error:
-        height, width = image_size
-        raise UserError(f"a packed head cannot take image_size {height}x{width}: {error}") from None

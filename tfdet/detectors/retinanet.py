@@ -28,7 +28,7 @@ class RetinaNetConfig(PyramidConfig):
     Attributes:
         num_scales, aspect_ratios, anchor_scale: the anchors, see `ops.anchors.AnchorConfig`. The
             ratios are width / height.
-        head_groups: of group norms in the towers; 0 for no norm.
+        head_groups: of group norms in the towers, packed or not; the published ones have none.
         loss: see `losses.retinanet.RetinaNetLossConfig`.
     """
 
@@ -97,9 +97,7 @@ class RetinaNet(PyramidDetector):
         return anchors(self.config.anchors, image_size, self.config.map_levels)
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        return retinanet_loss_terms(
-            targets, raw, self.anchors(self.image_size), self.config.loss
-        )
+        return retinanet_loss_terms(targets, raw, self.anchors(self.image_size), self.config.loss)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         return postprocess(

@@ -48,15 +48,34 @@ class PackingConfig:
                 f"packed head: filters={self.filters} cannot be split into groups={self.groups}"
             )
 
+    def check(
+        self, image_size: tuple[int, int], min_level: int, max_level: int, fpn_width: int
+    ) -> None:
+        """Raises `UserError` where the pyramid of an image cannot be packed."""
+        try:
+            sizes = level_sizes(image_size, min_level, max_level)
+            layout = pack_ops.layout(sizes, self.pattern)
+        except ValueError as error:
+            height, width = image_size
+            raise UserError(
+                f"a packed head cannot take image_size {height}x{width}: {error}"
+            ) from None
+        if len(layout.boxes) > len(sizes) and fpn_width % self.groups:
+            raise UserError(
+                f"packed head: fpn_width={fpn_width} cannot be split into groups={self.groups}, "
+                "which the norms of extra maps need; set packed.groups"
+            )
+
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class PackedStack(Composite):
     """Maps {"P3": ..., "P7": ...} to one packed map in a list, or to a list of maps.
 
-    The pattern lists some levels several times: each further map of a level is made from the level's
-    own by a convolution block. All maps go into one, then through a 1x1 convolution and a stack of 3x3 convolutions, after each
-    of which the output of the 1x1 is added. Nothing masks the gaps between the maps: after the
-    first norm they are not zero, and neighbours see each other, as published.
+    The pattern lists some levels several times: each further map of a level is made from the
+    level's own by a convolution block. All maps go into one, then through a 1x1 convolution and a
+    stack of 3x3 convolutions, after each of which the output of the 1x1 is added. Nothing masks the
+    gaps between the maps: after the first norm they are not zero, and neighbours see each other, as
+    published.
 
     Args:
         config: of the head.
@@ -77,7 +96,9 @@ class PackedStack(Composite):
         # The first map of a level is the level's own.
         self.sources = [(names[level], i != levels.index(level)) for i, level in enumerate(levels)]
         self.extras = {
-            str(i): ConvBlock(shapes[0][-1], 3, self.config.groups, name=f"extra_{i}_{name.lower()}")
+            str(i): ConvBlock(
+                shapes[0][-1], 3, self.config.groups, name=f"extra_{i}_{name.lower()}"
+            )
             for i, (name, is_extra) in enumerate(self.sources)
             if is_extra
         }

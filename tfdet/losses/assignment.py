@@ -55,9 +55,7 @@ def assign(
     """
     is_object = is_learnable(boxes, labels, is_crowd)
     boxes = ops.where(is_object[..., None], boxes, 0.0)
-    best_iou, match, best_anchor, is_best = _match(
-        anchors, boxes, is_object, rescue == "ties"
-    )
+    best_iou, match, best_anchor, is_best = _match(anchors, boxes, is_object, rescue == "ties")
     is_positive = best_iou >= positive_iou
     if rescue == "ties":
         is_positive |= is_best

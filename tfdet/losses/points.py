@@ -42,9 +42,7 @@ class PointLossConfig:
 
     def __post_init__(self):
         if self.box_loss not in get_args(DistanceLoss):
-            raise UserError(
-                f"expected box_loss of {get_args(DistanceLoss)}, got {self.box_loss!r}"
-            )
+            raise UserError(f"expected box_loss of {get_args(DistanceLoss)}, got {self.box_loss!r}")
         if not 0 <= self.alpha <= 1 or self.gamma < 0 or self.center_radius < 0:
             raise UserError(
                 "expected alpha between 0 and 1, gamma >= 0 and center_radius >= 0, got "
