@@ -7,7 +7,7 @@ the background is learnt too.
 import dataclasses
 
 from tfdet import registry
-from tfdet.detectors.fcos import IMPROVED, MOBILE, NANO, TEST, FCOS
+from tfdet.detectors.fcos import FCOS, IMPROVED, MOBILE, NANO, TEST
 from tfdet.heads.packed import PackingConfig
 
 _IMPROVED = dataclasses.replace(IMPROVED, head="packed")
