@@ -51,7 +51,7 @@ class ClippedGradients:
         variables = [variable for _, variable in reduced]
         if self.bias_factor != 1.0:
             gradients = [
-                gradient * self.bias_factor if variable.name.endswith(_BIASES) else gradient
+                gradient * self.bias_factor if _is_bias(variable) else gradient
                 for gradient, variable in zip(gradients, variables, strict=True)
             ]
         return list(zip(gradients, variables, strict=True))
@@ -59,6 +59,11 @@ class ClippedGradients:
     def get_config(self) -> dict[str, Any]:
         own = {"clip_norm": self.clip_norm, "bias_factor": self.bias_factor}
         return {**super().get_config(), **own}
+
+
+def _is_bias(variable: Any) -> bool:
+    # Keras hands over TensorFlow's variables, whose names end in ":0".
+    return variable.name.partition(":")[0].endswith(_BIASES)
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
