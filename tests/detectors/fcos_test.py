@@ -182,3 +182,20 @@ def test_a_few_images_are_learnt_by_heart(name):
     for box, label in zip(targets["boxes"][0], targets["labels"][0], strict=True):
         is_same = found["labels"][0] == label
         assert np.min(np.max(np.abs(found["boxes"][0] - box), axis=-1)[is_same]) < 4
+
+
+@pytest.mark.parametrize("name", SMALL_NAMES)
+def test_half_precision_trains_with_float32_variables(name):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = registry.create(name)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images, targets = batch()
+    raw = model(images)
+    dtypes = [keras.backend.standardize_dtype(raw[key].dtype) for key in raw]
+    assert dtypes == ["float16", "float32", "float16"]
+    assert {v.dtype for v in model.trainable_variables} == {"float32"}
+    model.compile(optimizer=keras.optimizers.SGD(0.01), run_eagerly=True)
+    logs = model.train_on_batch(images, targets, return_dict=True)
+    assert all(np.isfinite(x) for x in logs.values())
