@@ -274,7 +274,7 @@ def test_a_packed_head_trains_detects_and_comes_back(tmp_path):
 
 
 def test_a_packed_head_says_what_it_cannot_pack():
-    with pytest.raises(UserError, match="image_size 72x64: .* multiples of 32"):
+    with pytest.raises(UserError, match=r"image_size 72x64: .* multiples of 32"):
         _small(head="packed", packed=PACKED, image_size=(72, 64))
     with pytest.raises(UserError, match="fpn_width=16 cannot be split into groups=32"):
         registry.config("efficientdet-test", head="packed")
