@@ -20,12 +20,35 @@ def test_recipe_is_valid_and_headed_by_its_command(path):
     assert recipe.data.val or "--val_data=" in head
 
 
+def coco_recipes(*folders):
+    return {
+        f"{path.parent.name}/{path.stem}": config.load_recipe(path)
+        for path in RECIPES
+        if "_coco" in path.stem and path.parent.name in folders
+    }
+
+
 def test_coco_recipes_keep_the_published_schedule():
-    recipes = {path.stem: config.load_recipe(path) for path in RECIPES if "_coco" in path.stem}
+    recipes = coco_recipes("efficientdet")
     names = {recipe.model["name"].removeprefix("efficientdet-") for recipe in recipes.values()}
     published = {f"d{i}" for i in range(8)} | {f"lite{i}" for i in range(5)} | {"d7x", "lite3x"}
     assert names == published
     for stem, recipe in recipes.items():
-        long = stem in ("d7_coco", "d7x_coco")
+        long = stem in ("efficientdet/d7_coco", "efficientdet/d7x_coco")
         wanted = config.TrainConfig(batch_size=128, num_epochs=600 if long else 300)
         assert recipe.train == wanted, stem
+
+
+def test_detectron_recipes_keep_the_published_schedule():
+    recipes = coco_recipes("fcos", "packdet", "retinanet")
+    assert len(recipes) == 14
+    for stem, recipe in recipes.items():
+        train, longer = recipe.train, 2 if "_2x_" in stem else 1
+        steps = 117_266 / train.batch_size
+        assert train.num_epochs * steps == pytest.approx(longer * 90_000, rel=0.03), stem
+        drops = [epoch * steps for epoch in train.decay_epochs]
+        assert drops == pytest.approx([longer * 60_000, longer * 80_000], rel=0.03), stem
+        assert train.warmup_epochs * steps == pytest.approx(500, rel=0.01), stem
+        assert (train.warmup, train.bias_factor, train.ema_decay) == ("constant", 2.0, 0.0)
+        assert train.learning_rate == pytest.approx(3 * train.warmup_init, rel=0.01)
+        assert recipe.model_config().weight_decay == 1e-4

@@ -1,8 +1,10 @@
 """What tests of several folders share."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -28,3 +30,48 @@ def bccd() -> Path:
 def coco_tiny() -> Path:
     """Directory of a few COCO 2017 images in COCO's own layout."""
     return _data_directory("TFDET_COCO_TINY", "coco_tiny")
+
+
+@pytest.fixture(scope="session")
+def fill_by_rule() -> Callable:
+    """Gives variables, by their published names, the values that the golden numbers belong to.
+
+    The rule: j is the rank of a name in plain string order, i the flat index in the published
+    layout (OIHW for kernels, which are HWIO here).
+    """
+    return _fill_by_rule
+
+
+def _fill_by_rule(variables: dict[str, object]) -> None:
+    for j, name in enumerate(sorted(variables)):
+        variable = variables[name]
+        i = np.arange(np.prod(variable.shape), dtype=np.float64)
+        if len(variable.shape) == 4:
+            variable.assign(_kernel(i, j, variable.shape, "depthwise" in variable.path))
+        else:
+            variable.assign(_vector(name, i, j))
+
+
+def _kernel(i: np.ndarray, j: int, shape: tuple[int, ...], is_depthwise: bool) -> np.ndarray:
+    height, width, inputs, outputs = shape
+    if is_depthwise:
+        inputs, outputs = outputs, inputs
+    values = np.sqrt(2 / (inputs * height * width)) * np.sin(
+        0.61803 * i * (1 + 1e-4 * (i % 97)) + 1 + j
+    )
+    oihw = values.reshape(outputs, inputs, height, width)
+    return oihw.transpose((2, 3, 0, 1) if is_depthwise else (2, 3, 1, 0))
+
+
+def _vector(name: str, i: np.ndarray, j: int) -> np.ndarray:
+    if name.endswith("running_var"):
+        return 1 + 0.2 * np.sin(0.3 * i + j) ** 2
+    if name.endswith("running_mean"):
+        return 0.05 * np.sin(0.5 * i + j)
+    if name.endswith("gn.weight"):
+        return 1 + 0.1 * np.sin(0.7 * i + j)
+    if name.endswith("scales"):
+        return 1 + 0.1 * i
+    if name.endswith("bias"):
+        return 0.05 * np.sin(0.9 * i + j)
+    return (0.2 if ".bn3." in name else 1) * (1 + 0.1 * np.sin(0.7 * i + j))

@@ -59,6 +59,8 @@ class TrainConfig:
         learning_rate: peak rate at a batch of `learning_rate_batch` images; it is scaled in
             proportion to `batch_size`, and `warmup_init` with it.
         warmup_init, warmup_epochs: the rate rises in a line from `warmup_init` to the peak.
+        warmup: "linear", or "constant": it stays at `warmup_init` before it jumps to the peak.
+        bias_factor: SGD's learning rate of biases, as a multiple of the others' (Detectron: 2).
         schedule: what follows: "cosine", "stepwise", "polynomial" or "constant".
         decay_epochs: "stepwise" divides the rate by 10 at the start of each of these epochs.
         polynomial_power: exponent of "polynomial".
@@ -85,6 +87,8 @@ class TrainConfig:
     learning_rate_batch: int = 64
     warmup_init: float = 0.008
     warmup_epochs: float = 1.0
+    warmup: Literal["linear", "constant"] = "linear"
+    bias_factor: float = 1.0
     schedule: Literal["cosine", "stepwise", "polynomial", "constant"] = "cosine"
     decay_epochs: tuple[float, ...] = (200.0, 250.0)
     polynomial_power: float = 0.9
@@ -101,6 +105,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=1)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
+        _check_at_least(self, "train", bias_factor=0)
         _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)
         if self.seed >= 2**32:
             raise UserError(f"train.seed must be below 2**32, got {self.seed}")

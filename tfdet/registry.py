@@ -8,7 +8,12 @@ from tfdet import records
 from tfdet.errors import UserError
 
 # Modules that register models when they are imported.
-_FAMILIES = ("tfdet.detectors.efficientdet",)
+_FAMILIES = (
+    "tfdet.detectors.efficientdet",
+    "tfdet.detectors.fcos",
+    "tfdet.detectors.packdet",
+    "tfdet.detectors.retinanet",
+)
 
 _MODELS: dict[str, "Entry"] = {}
 

@@ -253,3 +253,28 @@ def test_the_forward_pass_is_the_same_on_jax(tmp_path):
     with np.load(paths[2]) as raw:
         for name, expected in model(images).items():
             np.testing.assert_allclose(raw[name], expected, atol=1e-4)
+
+
+PACKED = {"filters": 8, "blocks": 2, "tower_repeats": 1, "groups": 4}
+
+
+def test_a_packed_head_trains_detects_and_comes_back(tmp_path):
+    model = _small(head="packed", packed=PACKED)
+    raw = model(_images())
+    # 64 + 16 + 4 + 1 + 1 cells, and 4 + 1 + 1 of the extra maps.
+    assert raw["class_logits"].shape == (2, 9 * 92, 3)
+    assert len(model.anchors((64, 64))) == 9 * 92
+    model.compile(optimizer=keras.optimizers.Adam(0.003), run_eagerly=True)
+    losses = [model.train_on_batch(*_batch(), return_dict=True)["loss"] for _ in range(10)]
+    assert losses[-1] < 0.8 * losses[0]
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for name, values in model.detect(_images()).items():
+        np.testing.assert_array_equal(again.detect(_images())[name], values)
+
+
+def test_a_packed_head_says_what_it_cannot_pack():
+    with pytest.raises(UserError, match=r"image_size 72x64: .* multiples of 32"):
+        _small(head="packed", packed=PACKED, image_size=(72, 64))
+    with pytest.raises(UserError, match="fpn_width=16 cannot be split into groups=32"):
+        registry.config("efficientdet-test", head="packed")

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.detectors.postprocess import postprocess
+from tfdet.detectors.postprocess import detections, postprocess
 from tfdet.losses.assignment import assign
 from tfdet.ops import boxes as box_ops
-from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
+from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig, non_max_suppression
 
 SIZE = (64, 96)
@@ -163,3 +164,64 @@ def test_half_precision_predictions_are_decoded_in_float32():
     half = postprocess(logits, codes, ANCHORS, NMSConfig(), SIZE)
     full = postprocess(*(np.float32(x) for x in (logits, codes)), ANCHORS, NMSConfig(), SIZE)
     np.testing.assert_array_equal(half["boxes"], full["boxes"])
+
+
+def slow_level_candidates(logits, quality, levels, nms):
+    """One image: every pair whose class is likely enough, sorted level by level."""
+    probability = 1 / (1 + np.exp(-logits))
+    score = probability if quality is None else probability / (1 + np.exp(-quality[:, None]))
+    kept = []
+    for level in np.unique(levels):
+        pairs = np.argwhere((probability > nms.class_threshold) & (levels[:, None] == level))
+        pairs = sorted(pairs.tolist(), key=lambda pair: -score[tuple(pair)])
+        kept += [(row, label, score[row, label]) for row, label in pairs[: nms.max_candidates]]
+    rows, labels, scores = (np.array(x) for x in zip(*kept, strict=True))
+    return rows, labels, scores if quality is None else np.sqrt(scores)
+
+
+@pytest.mark.parametrize("candidates", [3, 1000])
+@pytest.mark.parametrize("has_quality", [True, False])
+def test_candidates_of_each_level_equal_the_slow_way(candidates, has_quality):
+    nms = NMSConfig(
+        "hard",
+        iou_threshold=0.6,
+        max_candidates=candidates,
+        per_level=True,
+        class_threshold=0.3,
+        clips_first=True,
+    )
+    logits, codes = predictions(3)
+    quality = np.random.default_rng(1).normal(size=logits.shape[:2]).astype(np.float32)
+    levels = anchor_levels(AnchorConfig(3, 5), SIZE)
+    boxes = np.array(box_ops.decode(codes, ANCHORS))
+    found = detections(
+        logits,
+        lambda rows: gather_rows(boxes, rows),
+        nms,
+        SIZE,
+        levels,
+        quality if has_quality else None,
+    )
+    for i in range(2):
+        rows, labels, scores = slow_level_candidates(
+            logits[i], quality[i] if has_quality else None, levels, nms
+        )
+        clipped = np.array(box_ops.clip(boxes[i], SIZE))[rows].astype(np.float32)
+        index, kept, count = non_max_suppression(
+            clipped[None], scores[None].astype(np.float32), labels[None].astype(np.int32), nms
+        )
+        count, index = int(count[0]), np.array(index)[0]
+        assert count == int(found["count"][i]) > 0
+        np.testing.assert_allclose(found["scores"][i, :count], kept[0, :count], rtol=1e-5)
+        np.testing.assert_array_equal(found["labels"][i, :count], labels[index][:count])
+        np.testing.assert_allclose(found["boxes"][i, :count], clipped[index][:count], atol=1e-4)
+
+
+def test_candidates_of_each_level_take_empty_batches_and_nan():
+    nms = NMSConfig("hard", max_candidates=10, per_level=True)
+    levels = anchor_levels(AnchorConfig(3, 5), SIZE)
+    logits, codes = predictions()
+    found = postprocess(logits[:0], codes[:0], ANCHORS, nms, SIZE, levels)
+    assert found["boxes"].shape == (0, 100, 4)
+    found = postprocess(np.full_like(logits, np.nan), codes, ANCHORS, nms, SIZE, levels)
+    np.testing.assert_array_equal(found["count"], 0)

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from tfdet.errors import UserError
-from tfdet.ops.anchors import AnchorConfig, anchor_counts, anchors, level_sizes
+from tfdet.ops.anchors import (
+    AnchorConfig,
+    anchor_counts,
+    anchor_levels,
+    anchors,
+    level_sizes,
+)
 
 
 def slow_anchors(config, image_size):
@@ -109,3 +115,40 @@ def test_round_trip_through_json():
 def test_wrong_configs_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         AnchorConfig(**arguments)
+
+
+# Anchors of stride 8 that the published RetinaNet makes, last pixels counted in.
+DETECTRON_CELL = [
+    [-18, -8, 25, 15],
+    [-23.718, -11.119, 30.718, 18.119],
+    [-30.923, -15.049, 37.923, 22.049],
+    [-12, -12, 19, 19],
+    [-16.159, -16.159, 23.159, 23.159],
+    [-21.398, -21.398, 28.398, 28.398],
+    [-8, -20, 15, 27],
+    [-11.119, -26.238, 18.119, 33.238],
+    [-15.049, -34.098, 22.049, 41.098],
+]
+
+
+def test_detectron_anchors_are_the_published_ones():
+    config = AnchorConfig(aspect_ratios=(2.0, 1.0, 0.5), style="detectron")
+    boxes = anchors(config, (800, 1344)) - np.array([0, 0, 1, 1])
+    np.testing.assert_allclose(boxes[:9], DETECTRON_CELL, atol=5e-4)
+    np.testing.assert_allclose(boxes[9:18] - boxes[:9], [[8, 0, 8, 0]] * 9, atol=1e-4)
+    first = {16: [-38, -16, 53, 31], 32: [-74, -28, 105, 59], 64: [-150, -60, 213, 123]}
+    first[128] = [-298, -116, 425, 243]
+    counts = anchor_counts(config, (800, 1344))
+    for i, expected in enumerate(first.values(), start=1):
+        np.testing.assert_allclose(boxes[sum(counts[:i])], expected, atol=5e-4)
+
+
+def test_maps_that_repeat_have_the_anchors_of_their_level():
+    config = AnchorConfig(3, 5)
+    whole = anchors(config, (64, 96))
+    ends = np.cumsum(anchor_counts(config, (64, 96)))
+    repeated = anchors(config, (64, 96), (3, 4, 5, 4))
+    np.testing.assert_array_equal(repeated, [*whole, *whole[ends[0] : ends[1]]])
+    levels = anchor_levels(config, (64, 96), (3, 4, 5, 4))
+    expected = [*anchor_levels(config, (64, 96)), *[4] * (ends[1] - ends[0])]
+    np.testing.assert_array_equal(levels, expected)

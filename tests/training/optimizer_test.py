@@ -70,3 +70,20 @@ def test_optimizers_survive_serialization(name):
     again = keras.saving.deserialize_keras_object(saved)
     assert again.get_config() == optimizer.get_config()
     assert again.clip_norm == 10.0
+
+
+def test_biases_may_have_a_rate_of_their_own():
+    settings = config.TrainConfig(
+        momentum=0.9, schedule="constant", learning_rate=0.1, warmup_epochs=0, bias_factor=2.0
+    )
+    optimizer = optimizers.make_optimizer(settings, steps_per_epoch=10)
+    plain = keras.optimizers.SGD(0.1, momentum=0.9)
+    names = ("kernel", "bias", "gamma", "beta")
+    moved = [keras.Variable(np.zeros(2, np.float32), name=name) for name in names]
+    slow = [keras.Variable(np.zeros(2, np.float32), name=name) for name in names]
+    gradients = [keras.ops.convert_to_tensor(np.array([0.3, -0.4], np.float32))] * 4
+    for _ in range(3):
+        optimizer.apply(gradients, moved)
+        plain.apply(gradients, slow)
+    for ours, theirs, factor in zip(moved, slow, (1, 2, 1, 2), strict=True):
+        np.testing.assert_allclose(ours, factor * np.array(theirs), rtol=1e-6)

@@ -62,3 +62,9 @@ def test_schedules_survive_serialization(name):
     again = keras.saving.deserialize_keras_object(saved)
     steps = [0, 70, 100, 21000, 30000]
     assert [float(again(s)) for s in steps] == [float(schedule(s)) for s in steps]
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.008), (99, 0.008), (100, 0.08)])
+def test_a_constant_warmup_jumps(step, rate):
+    schedule = make(schedule="constant", warmup="constant")
+    assert float(schedule(step)) == pytest.approx(rate)

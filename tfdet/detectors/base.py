@@ -34,6 +34,10 @@ class Detector(keras.Model):
 
     config_class: ClassVar[type]
 
+    # Ends of the names of the variables in the L2 loss. Usually kernels only: neither biases, nor
+    # norms, nor fusion weights are pulled towards zero.
+    decayed: ClassVar[tuple[str, ...]] = ("kernel",)
+
     def __init__(self, config: Any, loss_names: tuple[str, ...], **kwargs: Any):
         super().__init__(**kwargs)
         _check_classes(config)
@@ -106,9 +110,8 @@ class Detector(keras.Model):
         return ops.sum(ops.stack([terms[name] for name in self.loss_names]))
 
     def _l2_loss(self) -> Any:
-        # Kernels only: neither biases, nor norms, nor fusion weights are pulled towards zero.
-        kernels = [v for v in self.trainable_variables if v.name.endswith("kernel")]
-        total = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in kernels)
+        decayed = [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
+        total = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in decayed)
         return replicas.total_to_share(0.5 * self.config.weight_decay * total)
 
     def detect(self, images: Any) -> dict[str, Any]:

@@ -4,28 +4,25 @@ import dataclasses
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from tfdet import registry
 from tfdet.backbones.efficientnet import EfficientNet, check_scale
 from tfdet.detectors.base import Detector
 from tfdet.detectors.postprocess import postprocess
 from tfdet.errors import UserError
+from tfdet.heads.dense import DenseHead, head_levels
+from tfdet.heads.packed import PackingConfig
 from tfdet.heads.retina import RetinaTower
 from tfdet.layers.activation import activation
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.fusion import Method
-from tfdet.layers.image_normalization import IMAGENET_MEAN, IMAGENET_STD, ImageNormalization
+from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.losses.detection import LossConfig, dense_loss_terms
 from tfdet.necks.feature_network import FeatureNetwork, NodeStyle
 from tfdet.necks.topologies import FPNNode, topology
-from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
 from tfdet.ops.nms import NMSConfig
-
-# Mean and standard deviation of the pixels 0-255, by name.
-_PIXELS = {
-    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
-    "lite": ((127.0,) * 3, (128.0,) * 3),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +45,9 @@ class EfficientDetConfig:
             first.
         fpn_lateral_batch_norm: a batch norm after the 1x1 convolutions of lateral connections.
         fpn_pool_first: pool before those convolutions.
+        head: "plain": a tower for classes and one for boxes, run on each level. "packed": PackDet's
+            head over all levels at once, see `packed`; sides of images are multiples of 32.
+        packed: of the packed head.
         head_repeats: convolutions in each head before its predictor.
         head_drop_rate: where not 0, the heads have residuals that are dropped at this rate.
         min_level, max_level: levels of the pyramid.
@@ -75,6 +75,8 @@ class EfficientDetConfig:
     fpn_conv_bn_act: bool = False
     fpn_lateral_batch_norm: bool = True
     fpn_pool_first: bool = False
+    head: Literal["plain", "packed"] = "plain"
+    packed: PackingConfig = dataclasses.field(default_factory=PackingConfig)
     head_repeats: int = 3
     head_drop_rate: float = 0.0
     min_level: int = 3
@@ -112,6 +114,8 @@ class EfficientDetConfig:
         check_scale(self.backbone)
         activation(self.activation)
         topology(self.fpn, self.min_level, self.max_level)
+        if self.head == "packed":
+            self.packed.check(self.image_size, self.min_level, self.max_level, self.fpn_width)
         _ = self.anchors  # checks its own values
 
     @property
@@ -119,6 +123,11 @@ class EfficientDetConfig:
         return AnchorConfig(
             self.min_level, self.max_level, self.num_scales, self.aspect_ratios, self.anchor_scale
         )
+
+    @property
+    def packing(self) -> PackingConfig | None:
+        """The packed head's configuration where there is one."""
+        return self.packed if self.head == "packed" else None
 
     @property
     def node_style(self) -> NodeStyle:
@@ -139,7 +148,8 @@ class EfficientDet(Detector):
     """EfficientNet, BiFPN, and two towers over anchors.
 
     `call` takes images as `Detector` says and returns `{"class_logits": [B, K, C],
-    "box_codes": [B, K, 4]}`, with K anchors in the order level, row, column, scale, ratio.
+    "box_codes": [B, K, 4]}`, with K anchors in the order level, row, column, scale, ratio. A packed
+    head has more maps than levels, and the same anchors on each map of a level.
 
     Example:
         model = tfdet.create("efficientdet-d0", num_classes=3)
@@ -154,7 +164,7 @@ class EfficientDet(Detector):
     def __init__(self, config: EfficientDetConfig, **kwargs: Any):
         names = ("class_loss", "box_loss") + (("iou_loss",) if config.loss.iou_loss else ())
         super().__init__(config, names, **kwargs)
-        self.normalization = ImageNormalization(*_PIXELS[config.pixels], name="normalization")
+        self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
         self.backbone = EfficientNet(
             config.backbone,
             levels=tuple(range(config.min_level, 6)),
@@ -173,8 +183,17 @@ class EfficientDet(Detector):
             config.gradient_checkpointing,
             name="neck",
         )
-        self.class_net = self._tower("class", config.num_classes)
-        self.box_net = self._tower("box", 4)
+        self.class_net = self.box_net = self.packed_head = None
+        if config.packing is None:
+            self.class_net = self._tower("class", config.num_classes)
+            self.box_net = self._tower("box", 4)
+        else:
+            self.packed_head = DenseHead(
+                config.num_classes,
+                config.anchors.anchors_per_cell,
+                packing=config.packing,
+                name="head",
+            )
 
     def _tower(self, prefix: str, outputs: int) -> RetinaTower:
         config = self.config
@@ -205,13 +224,19 @@ class EfficientDet(Detector):
             "backbone": [self.backbone],
             "resample": list(self.neck.coarser.values()),
             "fpn_cells": self.neck.cells,
-            "class_net": [self.class_net],
-            "box_net": [self.box_net],
+            **self._head_parts(),
         }
+
+    def _head_parts(self) -> dict[str, list[keras.layers.Layer]]:
+        if self.packed_head is not None:
+            return {"head": [self.packed_head]}
+        return {"class_net": [self.class_net], "box_net": [self.box_net]}
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         features = self.backbone(self.normalization(images), training=training)
         maps = self.neck(features, training=training)
+        if self.packed_head is not None:
+            return self.packed_head(maps, training=training)
         return {
             "class_logits": self.class_net(maps, training=training),
             "box_codes": self.box_net(maps, training=training),
@@ -220,14 +245,26 @@ class EfficientDet(Detector):
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)
 
+    def anchors(self, image_size: tuple[int, int]) -> np.ndarray:
+        """[K, 4] xyxy, one per prediction."""
+        return anchors(self.config.anchors, image_size, self._map_levels())
+
+    def _map_levels(self) -> tuple[int, ...]:
+        config = self.config
+        return head_levels(config.packing, config.min_level, config.max_level)
+
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        boxes = anchors(self.config.anchors, self.image_size)
+        boxes = self.anchors(self.image_size)
         return dense_loss_terms(targets, raw, boxes, self.config.loss)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-        boxes = anchors(self.config.anchors, image_size)
         return postprocess(
-            raw["class_logits"], raw["box_codes"], boxes, self.config.nms, image_size
+            raw["class_logits"],
+            raw["box_codes"],
+            self.anchors(image_size),
+            self.config.nms,
+            image_size,
+            anchor_levels(self.config.anchors, image_size, self._map_levels()),
         )
 
 

@@ -1,5 +1,9 @@
 """From dense predictions to detections: one implementation for Python, evaluation and export."""
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 from keras import ops
 
 from tfdet.ops import boxes as box_ops
@@ -7,28 +11,76 @@ from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig, non_max_suppression
 
 
-def postprocess(class_logits, box_codes, anchors, nms: NMSConfig, image_size: tuple[int, int]):
+def postprocess(
+    class_logits,
+    box_codes,
+    anchors,
+    nms: NMSConfig,
+    image_size: tuple[int, int],
+    levels: np.ndarray | None = None,
+    max_log_size: float | None = None,
+    code_scale: np.ndarray | None = None,
+):
     """Detections of a batch from the predictions of all anchors.
 
     Args:
         class_logits: [B, K, C], any float dtype; B may be 0.
         box_codes: [B, K, 4] (ty, tx, th, tw).
         anchors: [K, 4] float32 xyxy pixels.
+        nms, image_size, levels: see `detections`, which also says what is returned.
+        max_log_size: see `ops.boxes.decode`.
+        code_scale: [4], what the predicted codes are multiplied by.
+
+    Only the candidates are decoded and go through the sigmoid.
+    """
+    anchors = ops.convert_to_tensor(anchors, "float32")
+
+    def decode(rows):
+        codes = ops.cast(gather_rows(box_codes, rows), "float32")
+        if code_scale is not None:
+            codes *= code_scale
+        return box_ops.decode(codes, ops.take(anchors, rows, axis=0), max_log_size)
+
+    return detections(class_logits, decode, nms, image_size, levels)
+
+
+def detections(
+    class_logits,
+    decode: Callable[[Any], Any],
+    nms: NMSConfig,
+    image_size: tuple[Any, Any],
+    levels: np.ndarray | None = None,
+    quality_logits=None,
+):
+    """Detections of a batch from dense predictions.
+
+    Args:
+        class_logits: [B, K, C], any float dtype; B may be 0.
+        decode: gives the boxes [B, N, 4] float32 xyxy of the rows [B, N] int32 in 0..K-1.
         nms: candidates, method and limits.
         image_size: (height, width) that boxes are clipped to.
+        levels: [K] level of each row, a NumPy constant; for `nms.per_level`.
+        quality_logits: [B, K]; the probability of a class is multiplied by this one's, and the
+            score is the root of the product. For `nms.per_level`.
 
     Returns:
         "boxes" [B, M, 4] float32 xyxy pixels, "scores" [B, M] float32 descending, "labels" [B, M]
         int32, "count" [B] int32, with M = `nms.max_detections`. Rows from `count` on are box 0,
         score 0, label -1. Predictions that are not finite are never detections.
 
-    Only the candidates are decoded and go through the sigmoid. Suppression sees their unclipped
-    boxes, as published.
+    Suppression sees unclipped boxes, as EfficientDet published it, or clipped ones where
+    `nms.clips_first`.
     """
-    rows, labels, logits = _candidates(ops.cast(class_logits, "float32"), nms.max_candidates)
-    codes = ops.cast(gather_rows(box_codes, rows), "float32")
-    boxes = box_ops.decode(codes, ops.take(ops.convert_to_tensor(anchors, "float32"), rows, axis=0))
-    index, scores, count = non_max_suppression(boxes, ops.sigmoid(logits), labels, nms)
+    logits = ops.cast(class_logits, "float32")
+    if nms.per_level:
+        rows, labels, scores = _level_candidates(logits, quality_logits, levels, nms)
+    else:
+        rows, labels, values = _candidates(logits, nms.max_candidates)
+        scores = ops.sigmoid(values)
+    boxes = decode(rows)
+    if nms.clips_first:
+        boxes = box_ops.clip(boxes, image_size)
+    index, scores, count = non_max_suppression(boxes, scores, labels, nms)
     is_detection = scores > 0
     boxes = box_ops.clip(gather_rows(boxes, index), image_size)
     return {
@@ -67,3 +119,45 @@ def _candidates(logits, count: int):
 def _without_nan(logits):
     """NaN compares false with everything and would end up anywhere in a sort."""
     return ops.where(ops.isnan(logits), -float("inf"), logits)
+
+
+def _level_candidates(logits, quality_logits, levels: np.ndarray, nms: NMSConfig):
+    """The best pairs of each level: rows [B, N], labels [B, N] int32, scores [B, N].
+
+    A pair counts if its class is more probable than `nms.class_threshold`; the score of others is
+    0. As in `_candidates`, the pairs of the best rows include the best pairs.
+    """
+    best = _probability(ops.max(logits, axis=-1, initial=-float("inf")))  # [B, K]
+    quality = None if quality_logits is None else _probability(ops.cast(quality_logits, "float32"))
+    rank = _rank(best, quality, nms)
+    parts = []
+    for level in np.unique(levels):
+        index = np.flatnonzero(levels == level).astype(np.int32)
+        _, rows = ops.top_k(ops.take(rank, index, axis=1), min(nms.max_candidates, len(index)))
+        rows = ops.take(index, ops.sort(ops.cast(rows, "int32"), axis=1))
+        parts.append(_best_pairs(logits, quality, rows, nms))
+    rows, labels, scores = (
+        ops.concatenate(list(part), axis=1) for part in zip(*parts, strict=True)
+    )
+    return rows, labels, scores if quality is None else ops.sqrt(scores)
+
+
+def _best_pairs(logits, quality, rows, nms: NMSConfig):
+    """The best pairs among `rows` [B, R]."""
+    classes = logits.shape[-1]
+    probability = _probability(gather_rows(logits, rows))  # [B, R, C]
+    near = None if quality is None else gather_rows(quality, rows)[..., None]
+    pairs = _rank(probability, near, nms)
+    pairs = ops.reshape(pairs, (ops.shape(pairs)[0], rows.shape[1] * classes))
+    values, index = ops.top_k(pairs, min(nms.max_candidates, pairs.shape[1]))
+    index = ops.cast(index, "int32")
+    return gather_rows(rows, index // classes), index % classes, values
+
+
+def _rank(probability, quality, nms: NMSConfig):
+    value = probability if quality is None else probability * quality
+    return ops.where(probability > nms.class_threshold, value, 0.0)
+
+
+def _probability(logits):
+    return ops.sigmoid(_without_nan(logits))

@@ -1,6 +1,6 @@
 """Which anchor is responsible for which object."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keras import ops
 
@@ -12,20 +12,33 @@ class Assignment(NamedTuple):
     """What each anchor should predict.
 
     Attributes:
-        labels: [B, K] int32, -1 = background.
-        boxes: [B, K, 4] float32 xyxy, the matched object; 0 for background.
+        labels: [B, K] int32, -1 = background, -2 = ignored.
+        boxes: [B, K, 4] float32 xyxy, the matched object; 0 for background and ignored.
     """
 
     labels: Any
     boxes: Any
 
 
-def assign(anchors, boxes, labels, is_crowd=None, positive_iou: float = 0.5) -> Assignment:
-    """Matches anchors to objects by IoU, as EfficientDet does.
+# Label of an anchor that counts neither as an object nor as background.
+IGNORED = -2
+
+
+def assign(
+    anchors,
+    boxes,
+    labels,
+    is_crowd=None,
+    positive_iou: float = 0.5,
+    negative_iou: float | None = None,
+    rescue: Literal["first", "ties"] = "first",
+) -> Assignment:
+    """Matches anchors to objects by IoU; the defaults are EfficientDet's.
 
     An anchor takes the object with the largest IoU if that is at least `positive_iou`; it is
-    background otherwise. Then every object takes its own best anchor, whatever the IoU, so that no
-    object that touches an anchor is left out. Ties go to the first anchor and the first object.
+    background otherwise, or ignored down to `negative_iou`. Then objects without a good anchor are
+    rescued, whatever the IoU, so that none that touches an anchor is left out. Ties between objects
+    go to the first.
 
     Args:
         anchors: [K, 4] float32 xyxy.
@@ -34,30 +47,44 @@ def assign(anchors, boxes, labels, is_crowd=None, positive_iou: float = 0.5) -> 
         is_crowd: [B, M] bool; these boxes are left out (their anchors count as background).
             None keeps all.
         positive_iou: smallest IoU of a positive anchor.
+        negative_iou: anchors from here to `positive_iou` are ignored; None ignores none.
+        rescue: "first": every object takes its first best anchor. "ties" (RetinaNet): every anchor
+            that no other surpasses for some object takes the object that itself overlaps most.
 
     Boxes that are empty, not finite, or away from every anchor are never assigned.
     """
-    is_object = _is_object(boxes, labels, is_crowd)
+    is_object = is_learnable(boxes, labels, is_crowd)
     boxes = ops.where(is_object[..., None], boxes, 0.0)
-    best_iou, match, best_anchor = _match(anchors, boxes, is_object)
-    match = ops.where(best_iou >= positive_iou, match, 0)
-    forced = _forced(best_anchor, ops.shape(match))
-    match = ops.where(forced > 0, forced, match)
+    best_iou, match, best_anchor, is_best = _match(anchors, boxes, is_object, rescue == "ties")
+    is_positive = best_iou >= positive_iou
+    if rescue == "ties":
+        is_positive |= is_best
+        match = ops.where(is_positive, match, 0)
+    else:
+        forced = _forced(best_anchor, ops.shape(match))
+        match = ops.where(forced > 0, forced, ops.where(is_positive, match, 0))
     # Row 0 of the tables is the background, so that every anchor can look up its match.
     table = ops.pad(boxes, ((0, 0), (1, 0), (0, 0)))
     label_table = ops.pad(ops.cast(labels, "int32") + 1, ((0, 0), (1, 0))) - 1
-    return Assignment(gather_rows(label_table, match), gather_rows(table, match))
+    matched = gather_rows(label_table, match)
+    if negative_iou is not None:
+        is_ignored = (matched < 0) & (best_iou >= negative_iou)
+        matched = ops.where(is_ignored, IGNORED, matched)
+    return Assignment(matched, gather_rows(table, match))
 
 
-def _is_object(boxes, labels, is_crowd):
+def is_learnable(boxes, labels, is_crowd):
     """[B, M] bool: True for boxes that can be learnt."""
     is_object = (labels >= 0) & ops.all(ops.isfinite(boxes), axis=-1)
     is_object &= (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     return is_object if is_crowd is None else is_object & ~is_crowd
 
 
-def _match(anchors, boxes, is_object):
-    """One pass over the objects -> (best IoU [B, K], its object + 1 [B, K], best anchor [B, M]).
+def _match(anchors, boxes, is_object, keeps_ties: bool):
+    """One pass over the objects.
+
+    Returns the best IoU of each anchor [B, K], its object + 1 [B, K], the first best anchor of each
+    object [B, M], and, if `keeps_ties`, which anchors are among the best of some object [B, K].
 
     The loop stops after the last object of the batch: padding, usually nine tenths of M, costs
     nothing, and memory stays at a few [B, K] maps where an IoU matrix would need M of them.
@@ -68,7 +95,7 @@ def _match(anchors, boxes, is_object):
     slot_index = ops.arange(slots, dtype="int32")
     count = ops.max(ops.where(is_object, slot_index + 1, 0), initial=0)
 
-    def step(slot, best_iou, match, best_anchor):
+    def step(slot, best_iou, match, best_anchor, is_best):
         iou = box_ops.overlap(
             anchor_sides, box_ops.sides(ops.take(boxes, slot, axis=1)[:, None])
         )  # [B, K]
@@ -77,7 +104,9 @@ def _match(anchors, boxes, is_object):
         top_iou, anchor = ops.top_k(iou, 1)
         anchor = ops.where(top_iou > 0, ops.cast(anchor, "int32"), -1)  # [B, 1]
         best_anchor = ops.where(slot_index == slot, anchor, best_anchor)
-        return slot + 1, ops.maximum(iou, best_iou), match, best_anchor
+        if keeps_ties:
+            is_best |= (iou == top_iou) & (top_iou > 0)
+        return slot + 1, ops.maximum(iou, best_iou), match, best_anchor, is_best
 
     shape = (batch, anchors.shape[0])
     start = (
@@ -85,6 +114,7 @@ def _match(anchors, boxes, is_object):
         ops.zeros(shape, "float32"),
         ops.zeros(shape, "int32"),
         ops.full((batch, slots), -1, "int32"),
+        ops.zeros(shape, "bool"),
     )
     return ops.while_loop(lambda slot, *_: slot < count, step, start)[1:]
 

@@ -12,15 +12,16 @@ IOU_KINDS = get_args(IoUKind)
 _EPSILON = 1e-8
 
 
-def huber_loss(codes, target_codes, delta: float = 0.1):
+def huber_loss(codes, target_codes, delta: float = 0.1, is_counted=None):
     """Sum of the Huber losses of box codes [..., 4].
 
-    Components whose target is exactly 0 are left out. That is how background is marked (all four
-    are 0), and it is what the published training does.
+    `is_counted` says which components count. None leaves out those whose target is exactly 0: that
+    is how background is marked (all four are 0), and it is what EfficientDet's training does.
     """
     error = ops.abs(codes - target_codes)
     loss = ops.where(error <= delta, 0.5 * ops.square(error), delta * error - 0.5 * delta**2)
-    return ops.sum(ops.where(target_codes != 0, loss, 0.0))
+    is_counted = target_codes != 0 if is_counted is None else is_counted
+    return ops.sum(ops.where(is_counted, loss, 0.0))
 
 
 def iou_loss(boxes_xyxy, target_xyxy, kind: IoUKind = "iou"):

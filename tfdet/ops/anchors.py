@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,10 @@ class AnchorConfig:
         num_scales: anchor sizes per octave.
         aspect_ratios: width / height, or pairs (width factor, height factor).
         anchor_scale: size of the smallest anchor in strides; one number or one per level.
+        style: "efficientdet": strides are image size / map size and may be fractions; a cell's
+            anchors are ordered by scale, then ratio. "detectron" (RetinaNet's weights): strides are
+            2^l; each ratio is rounded to whole pixels at the size of one stride and scaled then;
+            ordered by ratio, then scale.
     """
 
     min_level: int = 3
@@ -25,8 +30,11 @@ class AnchorConfig:
     num_scales: int = 3
     aspect_ratios: tuple[float | tuple[float, float], ...] = (1.0, 2.0, 0.5)
     anchor_scale: float | tuple[float, ...] = 4.0
+    style: Literal["efficientdet", "detectron"] = "efficientdet"
 
     def __post_init__(self):
+        if self.style not in ("efficientdet", "detectron"):
+            raise UserError(f"expected style 'efficientdet' or 'detectron', got {self.style!r}")
         if not 1 <= self.min_level <= self.max_level:
             raise UserError(
                 "expected 1 <= min_level <= max_level, got "
@@ -88,22 +96,39 @@ def anchor_counts(config: AnchorConfig, image_size: tuple[int, int]) -> tuple[in
     return tuple(height * width * config.anchors_per_cell for height, width in sizes)
 
 
-def anchors(config: AnchorConfig, image_size: tuple[int, int]) -> np.ndarray:
+def anchors(
+    config: AnchorConfig, image_size: tuple[int, int], map_levels: tuple[int, ...] | None = None
+) -> np.ndarray:
     """All anchors [K, 4] xyxy float32 for an image of size (height, width).
 
-    Ordered by level, y, x, scale, ratio. Not clipped to the image. Any image size works: strides
-    are image size / map size and may be fractions. The array is shared and read-only.
+    Ordered by level, y, x and the cell's anchors (see `AnchorConfig.style`). Not clipped to the
+    image. Any image size works. The array is shared and read-only.
+
+    Args:
+        config: of the anchors.
+        image_size: (height, width).
+        map_levels: the level of each map that predicts, where it is not each level once.
     """
-    return _anchors(config, (int(image_size[0]), int(image_size[1])))
+    return _anchors(config, (int(image_size[0]), int(image_size[1])), map_levels)
+
+
+def anchor_levels(
+    config: AnchorConfig, image_size: tuple[int, int], map_levels: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """The level of each row of `anchors`, [K] int32."""
+    levels = tuple(range(config.min_level, config.max_level + 1))
+    counts = dict(zip(levels, anchor_counts(config, image_size), strict=True))
+    map_levels = map_levels or levels
+    return np.repeat(np.array(map_levels, np.int32), [counts[level] for level in map_levels])
 
 
 @functools.lru_cache(maxsize=32)
-def _anchors(config: AnchorConfig, image_size: tuple[int, int]) -> np.ndarray:
-    sizes = level_sizes(image_size, config.min_level, config.max_level)
+def _anchors(config, image_size, map_levels) -> np.ndarray:
     levels = range(config.min_level, config.max_level + 1)
+    sizes = level_sizes(image_size, config.min_level, config.max_level)
+    size_of = dict(zip(levels, sizes, strict=True))
     parts = [
-        _level_anchors(config, level, size, image_size)
-        for level, size in zip(levels, sizes, strict=True)
+        _level_anchors(config, level, size_of[level], image_size) for level in map_levels or levels
     ]
     boxes = np.concatenate(parts).astype(np.float32)
     boxes.setflags(write=False)
@@ -113,6 +138,8 @@ def _anchors(config: AnchorConfig, image_size: tuple[int, int]) -> np.ndarray:
 def _level_anchors(config, level, map_size, image_size) -> np.ndarray:
     """Anchors of one level [height * width * A, 4] xyxy, float64."""
     stride_y, stride_x = (side / cells for side, cells in zip(image_size, map_size, strict=True))
+    if config.style == "detectron":
+        stride_y = stride_x = 2**level
     shapes = _cell_shapes(config, level) * np.array([stride_x, stride_y])  # [A, 2] width, height
     y = (np.arange(map_size[0]) + 0.5) * stride_y
     x = (np.arange(map_size[1]) + 0.5) * stride_x
@@ -123,11 +150,26 @@ def _level_anchors(config, level, map_size, image_size) -> np.ndarray:
 
 
 def _cell_shapes(config: AnchorConfig, level: int) -> np.ndarray:
-    """(width, height) in strides of one cell's anchors, [A, 2]; scale outside, ratio inside."""
+    """(width, height) in strides of one cell's anchors, [A, 2]."""
+    if config.style == "detectron":
+        return _rounded_shapes(config, level)
     shapes = []
     for octave in range(config.num_scales):
         base = config.level_scale(level) * 2 ** (octave / config.num_scales)
         for ratio in config.aspect_ratios:
             wide, high = ratio if isinstance(ratio, tuple) else (ratio**0.5, ratio**-0.5)
             shapes.append((base * wide, base * high))
+    return np.array(shapes)
+
+
+def _rounded_shapes(config: AnchorConfig, level: int) -> np.ndarray:
+    stride = 2**level
+    shapes = []
+    for ratio in config.aspect_ratios:
+        # Half to even, as NumPy rounds: 5.5 is 6 and 22.5 is 22.
+        width = np.round(stride * ratio**0.5)
+        height = np.round(width / ratio)
+        for octave in range(config.num_scales):
+            size = config.level_scale(level) * 2 ** (octave / config.num_scales) / stride
+            shapes.append((width * size, height * size))
     return np.array(shapes)

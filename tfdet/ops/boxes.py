@@ -97,14 +97,19 @@ def encode(boxes_xyxy, anchors_xyxy):
     )
 
 
-def decode(codes, anchors_xyxy):
+def decode(codes, anchors_xyxy, max_log_size: float | None = None):
     """Boxes xyxy [..., 4] of codes (ty, tx, th, tw) relative to anchors.
 
-    The exponential is not clamped: a wild code gives an infinite box, which post-processing drops.
+    th and tw are cut at `max_log_size`. Without it a wild code gives an infinite box, which
+    post-processing drops.
     """
     anchor_y, anchor_x, anchor_height, anchor_width = _centers(anchors_xyxy)
     y = codes[..., 0] * anchor_height + anchor_y
     x = codes[..., 1] * anchor_width + anchor_x
-    half_height = ops.exp(codes[..., 2]) * anchor_height * 0.5
-    half_width = ops.exp(codes[..., 3]) * anchor_width * 0.5
+    log_height, log_width = codes[..., 2], codes[..., 3]
+    if max_log_size is not None:
+        log_height = ops.minimum(log_height, max_log_size)
+        log_width = ops.minimum(log_width, max_log_size)
+    half_height = ops.exp(log_height) * anchor_height * 0.5
+    half_width = ops.exp(log_width) * anchor_width * 0.5
     return ops.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)

@@ -40,6 +40,9 @@ class NMSConfig:
         max_detections: most detections per image.
         inclusive_pixels: count right and bottom pixels in (width = right - left + 1), as the NumPy
             variants of EfficientDet do.
+        per_level: `max_candidates` counts for each level of the pyramid alone (FCOS, RetinaNet).
+        class_threshold: with `per_level`, a pair takes part if its class is more probable.
+        clips_first: clip boxes to the image before they compete instead of after.
 
     The defaults are EfficientDet's evaluation: gaussian, per class, on the best 5000 pairs. Its
     serving default is `mode="global", max_candidates=0`.
@@ -53,6 +56,9 @@ class NMSConfig:
     max_candidates: int = 5000
     max_detections: int = 100
     inclusive_pixels: bool = False
+    per_level: bool = False
+    class_threshold: float = 0.0
+    clips_first: bool = False
 
     def __post_init__(self):
         for key, known in (("method", get_args(Method)), ("mode", get_args(Mode))):
@@ -70,6 +76,10 @@ class NMSConfig:
             raise UserError(f"expected iou_threshold between 0 and 1, got {self.iou_threshold}")
         if self.sigma is not None and self.sigma <= 0:
             raise UserError(f"expected sigma > 0, got {self.sigma}")
+        if self.per_level and self.max_candidates == 0:
+            raise UserError("NMS with per_level needs max_candidates of at least 1, got 0")
+        if self.class_threshold and not self.per_level:
+            raise UserError("NMS has a class_threshold with per_level only; use score_threshold")
         if self.max_candidates < 0 or self.max_detections < 1:
             raise UserError(
                 "expected max_candidates >= 0 and max_detections >= 1, got "

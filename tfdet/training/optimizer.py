@@ -8,6 +8,9 @@ from keras import ops
 
 from tfdet.training import schedules
 
+# How the names of biases end; "beta" is that of a norm.
+_BIASES = ("bias", "beta")
+
 
 class ClippedGradients:
     """Clips each gradient to a norm, then all of them together; keeps the norm before clipping.
@@ -17,11 +20,16 @@ class ClippedGradients:
 
     Args:
         clip_norm: the norm; 0 clips nothing.
+        bias_factor: gradients of biases, those of norms too, are multiplied by it after clipping.
+            With SGD this is a learning rate of their own.
     """
 
-    def __init__(self, *args: Any, clip_norm: float = 0.0, **kwargs: Any):
+    def __init__(
+        self, *args: Any, clip_norm: float = 0.0, bias_factor: float = 1.0, **kwargs: Any
+    ):
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
+        self.bias_factor = bias_factor
 
     def build(self, variables: list[Any]) -> None:
         if not self.built:
@@ -40,10 +48,22 @@ class ClippedGradients:
         if self.clip_norm > 0:
             gradients = [tf.clip_by_norm(gradient, self.clip_norm) for gradient in gradients]
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm)
-        return list(zip(gradients, (variable for _, variable in reduced), strict=True))
+        variables = [variable for _, variable in reduced]
+        if self.bias_factor != 1.0:
+            gradients = [
+                gradient * self.bias_factor if _is_bias(variable) else gradient
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
+        return list(zip(gradients, variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "clip_norm": self.clip_norm}
+        own = {"clip_norm": self.clip_norm, "bias_factor": self.bias_factor}
+        return {**super().get_config(), **own}
+
+
+def _is_bias(variable: Any) -> bool:
+    # Keras hands over TensorFlow's variables, whose names end in ":0".
+    return variable.name.partition(":")[0].endswith(_BIASES)
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -79,8 +99,9 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
 def make_optimizer(config: Any, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """The optimizer that a recipe's `train` section asks for."""
     schedule = schedules.make_schedule(config, steps_per_epoch)
+    ours = {"clip_norm": config.clip_gradients_norm, "bias_factor": config.bias_factor}
     if config.optimizer == "adam":
-        optimizer = Adam(schedule, beta_1=config.momentum, clip_norm=config.clip_gradients_norm)
+        optimizer = Adam(schedule, beta_1=config.momentum, **ours)
     else:
-        optimizer = SGD(schedule, momentum=config.momentum, clip_norm=config.clip_gradients_norm)
+        optimizer = SGD(schedule, momentum=config.momentum, **ours)
     return LossScaling(optimizer) if config.mixed_precision == "float16" else optimizer

@@ -8,23 +8,30 @@ from keras import ops
 
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A line from `warmup_init` to `peak`, then what the subclass's `decayed` gives.
+    """A line from `warmup_init` to `peak`, or a step, then what the subclass's `decayed` gives.
 
     Args:
         peak: highest rate.
         total_steps: length of the training.
         warmup_steps: length of the line.
         warmup_init: rate at step 0 when there is a warm-up.
+        warmup_rises: False keeps `warmup_init` until the warm-up ends.
     """
 
     def __init__(
-        self, peak: float, total_steps: int, warmup_steps: int = 0, warmup_init: float = 0.0
+        self,
+        peak: float,
+        total_steps: int,
+        warmup_steps: int = 0,
+        warmup_init: float = 0.0,
+        warmup_rises: bool = True,
     ):
         super().__init__()
         self.peak = peak
         self.total_steps = total_steps
         self.warmup_steps = warmup_steps
         self.warmup_init = warmup_init
+        self.warmup_rises = warmup_rises
 
     def decayed(self, step: Any) -> Any:
         """Rate at `step`, a float scalar, after the warm-up."""
@@ -32,7 +39,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
-        share = step / max(self.warmup_steps, 1)
+        share = step / max(self.warmup_steps, 1) if self.warmup_rises else 0.0
         rising = self.warmup_init + share * (self.peak - self.warmup_init)
         return ops.where(step < self.warmup_steps, rising, self.decayed(step))
 
@@ -42,6 +49,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             "total_steps": self.total_steps,
             "warmup_steps": self.warmup_steps,
             "warmup_init": self.warmup_init,
+            "warmup_rises": self.warmup_rises,
         }
 
 
@@ -110,6 +118,7 @@ def make_schedule(config: Any, steps_per_epoch: int) -> WarmUp:
         "warmup_steps": int(config.warmup_epochs * steps_per_epoch),
         # Unscaled, 0.008 would exceed the peak for batches of up to 6: a falling "warm-up".
         "warmup_init": config.warmup_init * scale,
+        "warmup_rises": config.warmup == "linear",
     }
     if config.schedule == "cosine":
         return Cosine(**common)

@@ -1,0 +1,45 @@
+import keras
+import numpy as np
+import pytest
+
+from tfdet.layers.symmetric import (
+    SymmetricConv2D,
+    SymmetricDepthwiseConv2D,
+    SymmetricMaxPooling2D,
+)
+
+
+def slow_windows(x, size, strides, fill):
+    """[H', W', size, size, C]: what each output sees, padded by half a window on each side."""
+    half = size // 2
+    x = np.pad(x, ((half, half), (half, half), (0, 0)), constant_values=fill)
+    rows = range(0, x.shape[0] - size + 1, strides)
+    columns = range(0, x.shape[1] - size + 1, strides)
+    return np.array([[x[i : i + size, j : j + size] for j in columns] for i in rows])
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("shape", [(8, 10), (7, 9)])
+def test_equal_to_sums_over_windows(size, strides, shape):
+    x = np.random.default_rng(0).normal(size=(*shape, 3)).astype(np.float32)
+    conv = SymmetricConv2D(5, size, strides=strides, use_bias=False)
+    depthwise = SymmetricDepthwiseConv2D(size, strides=strides, use_bias=False)
+    pool = SymmetricMaxPooling2D(size, strides)
+    seen = slow_windows(x, size, strides, 0)
+    found = conv(x[None])
+    np.testing.assert_allclose(found[0], np.einsum("hwijc,ijcf->hwf", seen, conv.kernel), atol=1e-4)
+    found = depthwise(x[None])
+    expected = np.einsum("hwijc,ijc->hwc", seen, np.array(depthwise.kernel)[..., 0])
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+    expected = slow_windows(x, size, strides, -np.inf).max(axis=(2, 3))
+    np.testing.assert_array_equal(pool(x[None])[0], expected)
+
+
+@pytest.mark.parametrize("layer", [SymmetricConv2D(5, 3, strides=2), SymmetricMaxPooling2D(3, 2)])
+def test_symbolic_shapes_are_the_real_ones(layer):
+    for size in ((8, 10), (7, 9)):
+        symbolic = layer(keras.KerasTensor((2, *size, 3)))
+        assert tuple(symbolic.shape) == tuple(layer(np.zeros((2, *size, 3), np.float32)).shape)
+    config = layer.get_config()
+    assert type(layer).from_config(config).get_config() == config

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from tfdet.necks.fpn import FPN
+
+
+def features(height=64, width=96):
+    rng = np.random.default_rng(0)
+    maps = {}
+    for level in (3, 4, 5):
+        size = -(-height // 2**level), -(-width // 2**level)
+        maps[f"P{level}"] = rng.normal(size=(2, *size, 4 * level)).astype(np.float32)
+    return maps
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 83)])
+def test_all_levels_have_one_width_and_halve_rounded_up(size):
+    maps = FPN(8)(features(*size))
+    assert list(maps) == ["P3", "P4", "P5", "P6", "P7"]
+    for i, x in enumerate(maps.values()):
+        assert x.shape == (2, -(-size[0] // 2 ** (i + 3)), -(-size[1] // 2 ** (i + 3)), 8)
+
+
+def test_coarse_levels_come_from_where_they_should():
+    maps = features()
+    for source, width in (("pyramid", 8), ("backbone", 20)):
+        neck = FPN(8, coarse_from=source)
+        neck(maps)
+        assert neck.coarse["P6"].kernel.shape == (3, 3, width, 8)
+        assert neck.coarse["P7"].kernel.shape == (3, 3, 8, 8)
+
+
+def test_a_change_of_the_coarsest_map_reaches_every_level():
+    neck, maps = FPN(8), features()
+    before = neck(maps)
+    maps["P5"] = maps["P5"] + 1
+    after = neck(maps)
+    assert all(np.abs(after[name] - before[name]).max() > 0 for name in before)
+
+
+def test_the_configuration_comes_back():
+    neck = FPN(8, 6, "backbone", name="neck")
+    assert FPN.from_config(neck.get_config()).get_config() == neck.get_config()

@@ -1,0 +1,44 @@
+"""The backbones of the garden by name, for detectors that take any of them."""
+
+from typing import Any
+
+from tfdet import records
+from tfdet.backbones import efficientnet, mobilenet, resnet
+from tfdet.errors import UserError
+from tfdet.layers.batch_norm import Kind
+
+
+def names() -> list[str]:
+    """All names that `make_backbone` takes."""
+    return [*resnet.STYLES, *mobilenet.SCALES, *efficientnet.SCALES]
+
+
+def make_backbone(
+    kind: str,
+    levels: tuple[int, ...],
+    batch_norm: Kind,
+    frozen_stages: int = 0,
+    gradient_checkpointing: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """A backbone: images [B, H, W, 3], normalised, to {"P3": map, ...}.
+
+    Args:
+        kind: one of `names()`.
+        levels: which levels to return.
+        batch_norm: kind of batch norm.
+        frozen_stages: of a ResNet; the others are trained as a whole.
+        gradient_checkpointing: compute each block again for its gradient.
+        **kwargs: `name` and `dtype` of the layer.
+    """
+    kwargs |= {"levels": levels, "batch_norm": batch_norm}
+    kwargs["gradient_checkpointing"] = gradient_checkpointing
+    if kind in resnet.STYLES:
+        return resnet.ResNet(kind, frozen_stages=frozen_stages, **kwargs)
+    if frozen_stages:
+        raise UserError(f"frozen_stages is for ResNets; leave it 0 for the backbone {kind!r}")
+    if kind in mobilenet.SCALES:
+        return mobilenet.MobileNetV2(kind, **kwargs)
+    if kind in efficientnet.SCALES:
+        return efficientnet.EfficientNet(kind, **kwargs)
+    raise UserError(f"unknown backbone {kind!r}; {records.nearest(kind, names())}")

@@ -1,0 +1,137 @@
+"""RetinaNet (https://arxiv.org/abs/1708.02002), and with PackDet's packed head."""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfdet import registry
+from tfdet.detectors.postprocess import postprocess
+from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL, PyramidConfig, PyramidDetector
+from tfdet.heads.dense import DenseHead
+from tfdet.heads.packed import PackingConfig
+from tfdet.losses.retinanet import CODE_WEIGHTS, RetinaNetLossConfig, retinanet_loss_terms
+from tfdet.necks.fpn import Source
+from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
+from tfdet.ops.nms import NMSConfig
+
+# Boxes of more than 1000 pixels from an anchor's 16 are not believed (Detectron).
+_MAX_LOG_SIZE = math.log(1000 / 16)
+
+
+@dataclasses.dataclass(frozen=True)
+class RetinaNetConfig(PyramidConfig):
+    """All that makes a RetinaNet; the defaults are ResNet-50's on COCO.
+
+    Attributes:
+        num_scales, aspect_ratios, anchor_scale: the anchors, see `ops.anchors.AnchorConfig`. The
+            ratios are width / height.
+        head_groups: of group norms in the towers, packed or not; the published ones have none.
+        loss: see `losses.retinanet.RetinaNetLossConfig`.
+    """
+
+    coarse_from: Source = "backbone"
+    num_scales: int = 3
+    aspect_ratios: tuple[float, ...] = (2.0, 1.0, 0.5)
+    anchor_scale: float = 4.0
+    head_groups: int = 0
+    loss: RetinaNetLossConfig = dataclasses.field(default_factory=RetinaNetLossConfig)
+    nms: NMSConfig = dataclasses.field(
+        default_factory=lambda: NMSConfig(
+            "hard",
+            iou_threshold=0.4,
+            max_candidates=1000,
+            per_level=True,
+            class_threshold=0.05,
+            clips_first=True,
+        )
+    )
+
+    @property
+    def anchors(self) -> AnchorConfig:
+        return AnchorConfig(
+            MIN_LEVEL,
+            MAX_LEVEL,
+            self.num_scales,
+            self.aspect_ratios,
+            self.anchor_scale,
+            style="detectron",
+        )
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class RetinaNet(PyramidDetector):
+    """A backbone, an FPN, and two towers over anchors, packed if wished.
+
+    `call` takes images as `Detector` says and returns `{"class_logits": [B, K, C], "box_codes":
+    [B, K, 4]}`, with K anchors in the order map, row, column, ratio, scale. A packed head has more
+    maps than levels, and the same anchors on each map of a level.
+
+    Example:
+        model = tfdet.create("retinanet-r50", num_classes=3)
+        detections = model.predict(images)
+
+    Args:
+        config: what to build.
+    """
+
+    config_class = RetinaNetConfig
+
+    def __init__(self, config: RetinaNetConfig, **kwargs: Any):
+        head = DenseHead(
+            config.num_classes,
+            config.anchors.anchors_per_cell,
+            filters=config.head_filters,
+            repeats=config.head_repeats,
+            groups=config.head_groups,
+            deformable=config.head_deformable,
+            packing=config.packing,
+            name="head",
+        )
+        super().__init__(config, ("class_loss", "box_loss"), head, **kwargs)
+
+    def anchors(self, image_size: tuple[int, int]) -> np.ndarray:
+        """[K, 4] xyxy, one per prediction."""
+        return anchors(self.config.anchors, image_size, self.config.map_levels)
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        return retinanet_loss_terms(targets, raw, self.anchors(self.image_size), self.config.loss)
+
+    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        return postprocess(
+            raw["class_logits"],
+            raw["box_codes"],
+            self.anchors(image_size),
+            self.config.nms,
+            image_size,
+            anchor_levels(self.config.anchors, image_size, self.config.map_levels),
+            _MAX_LOG_SIZE,
+            1 / CODE_WEIGHTS,
+        )
+
+
+_R50 = RetinaNetConfig()
+# Ours, for unit tests.
+_TEST = RetinaNetConfig(
+    image_size=(64, 64),
+    num_classes=5,
+    backbone="test",
+    pixels="imagenet",
+    batch_norm="plain",
+    frozen_stages=0,
+    fpn_width=10,
+    head_filters=12,
+    head_repeats=1,
+    packed=PackingConfig(filters=8, blocks=2, tower_repeats=1, groups=2),
+)
+
+for _name, _entry in {
+    "r50": _R50,
+    "r101": dataclasses.replace(_R50, backbone="r101"),
+    "test": _TEST,
+}.items():
+    registry.register(f"retinanet-{_name}", RetinaNet, _entry)
+    _entry = dataclasses.replace(_entry, head="packed")
+    registry.register(f"retinanet-packop-{_name}", RetinaNet, _entry)

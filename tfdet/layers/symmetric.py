@@ -1,0 +1,55 @@
+"""Convolutions and pooling that pad both sides alike, as PyTorch's and Caffe's networks do.
+
+TensorFlow's "same" pads a map of even size at its end only where the stride is 2. Networks whose
+weights were trained with symmetric padding are shifted by a pixel under it.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+class _Symmetric:
+    """Pads half of the window on each side, then convolves or pools without padding.
+
+    Mixed in before a Keras layer of channels-last maps.
+    """
+
+    pad_value = 0.0
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **{**kwargs, "padding": "valid"})
+
+    def call(self, inputs: Any) -> Any:
+        window = getattr(self, "kernel_size", None) or self.pool_size
+        sides = [(size // 2, size // 2) for size in window]
+        if any(before for before, _ in sides):
+            pads = ((0, 0), *sides, (0, 0))
+            inputs = ops.pad(inputs, pads, constant_values=self.pad_value)
+        return super().call(inputs)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        window = getattr(self, "kernel_size", None) or self.pool_size
+        padded = [
+            None if side is None else side + size // 2 * 2
+            for side, size in zip(input_shape[1:3], window, strict=True)
+        ]
+        return super().compute_output_shape((input_shape[0], *padded, input_shape[3]))
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class SymmetricConv2D(_Symmetric, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with symmetric padding; for odd kernels."""
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class SymmetricDepthwiseConv2D(_Symmetric, keras.layers.DepthwiseConv2D):
+    """`keras.layers.DepthwiseConv2D` with symmetric padding; for odd kernels."""
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class SymmetricMaxPooling2D(_Symmetric, keras.layers.MaxPooling2D):
+    """`keras.layers.MaxPooling2D` with symmetric padding; for odd windows."""
+
+    pad_value = -float("inf")

@@ -1,0 +1,83 @@
+"""The feature pyramid of two-stage and dense detectors: https://arxiv.org/abs/1612.03144."""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfdet.layers.composite import Composite
+from tfdet.layers.resample import enlarge
+from tfdet.layers.symmetric import SymmetricConv2D
+
+Source = Literal["pyramid", "backbone"]
+
+# Kaiming-uniform with a = 1: the bound is sqrt(3 / fan_in).
+_INITIALIZER = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 1.0, "mode": "fan_in", "distribution": "uniform"},
+}
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class FPN(Composite):
+    """Maps of a backbone {"P3": ..., "P5": ...} to maps {"P3": ..., "P7": ...} of one width.
+
+    A 1x1 convolution per level, top-down addition of enlarged maps, and a 3x3 convolution per
+    level; neither norms nor activations. Coarser levels than the backbone's are 3x3 convolutions
+    with stride 2, the first of the level before it, the others of that level's ReLU (RetinaNet).
+
+    Example:
+        maps = FPN()(backbone(images))  # {"P3": [B, H/8, W/8, 256], ..., "P7": ...}
+
+    Args:
+        filters: width of all maps.
+        max_level: coarsest level.
+        coarse_from: what the first added level is made of: the "pyramid"'s own coarsest map
+            (FCOS) or the "backbone"'s (RetinaNet).
+    """
+
+    def __init__(
+        self, filters: int = 256, max_level: int = 7, coarse_from: Source = "pyramid", **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.max_level = max_level
+        self.coarse_from = coarse_from
+
+    def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
+        self.lateral = {name: self._conv(1, 1, f"lateral_{name.lower()}") for name in input_shape}
+        self.output_convs = {
+            name: self._conv(3, 1, f"output_{name.lower()}") for name in input_shape
+        }
+        last = max(int(name[1:]) for name in input_shape)
+        self.coarse = {
+            f"P{level}": self._conv(3, 2, f"coarse_p{level}")
+            for level in range(last + 1, self.max_level + 1)
+        }
+        super().build(input_shape)
+
+    def _conv(self, size: int, strides: int, name: str) -> SymmetricConv2D:
+        return SymmetricConv2D(
+            self.filters, size, strides=strides, kernel_initializer=_INITIALIZER, name=name
+        )
+
+    def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        merged, x = {}, None
+        for name, feature in reversed(list(features.items())):
+            lateral = self.lateral[name](feature)
+            x = lateral if x is None else lateral + enlarge(x, lateral.shape[1:3])
+            merged[name] = x
+        maps = {name: self.output_convs[name](merged[name]) for name in features}
+        last = list(features)[-1]
+        x = features[last] if self.coarse_from == "backbone" else maps[last]
+        for i, (name, conv) in enumerate(self.coarse.items()):
+            x = maps[name] = conv(ops.relu(x) if i else x)
+        return maps
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "max_level": self.max_level,
+            "coarse_from": self.coarse_from,
+        }
