@@ -24,9 +24,7 @@ class ClippedGradients:
             With SGD this is a learning rate of their own.
     """
 
-    def __init__(
-        self, *args: Any, clip_norm: float = 0.0, bias_factor: float = 1.0, **kwargs: Any
-    ):
+    def __init__(self, *args: Any, clip_norm: float = 0.0, bias_factor: float = 1.0, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
         self.bias_factor = bias_factor
