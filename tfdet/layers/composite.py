@@ -17,7 +17,12 @@ class Composite(keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        self.call(keras.tree.map_shape_structure(keras.KerasTensor, input_shape))
+        # In the dtype that inputs are cast to: parts may mix their own outputs with the inputs.
+        self.call(
+            keras.tree.map_shape_structure(
+                lambda shape: keras.KerasTensor(shape, self.compute_dtype), input_shape
+            )
+        )
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)
