@@ -123,6 +123,8 @@ def main() -> None:
     seconds |= timing.interleaved(step, options.repeats)
     dataset = tfdet.open_dataset(options.data)
     input_speed = pipeline_speed(model, dataset, batches=2 * options.repeats)
+    classes = {"class_names": dataset.class_names, "class_ids": dataset.class_ids}
+    model = tfdet.create(options.model, num_classes=dataset.num_classes, **classes)
     eval_speed = evaluation_speed(model, dataset.subset(100))
 
     print(f"{options.model} at {size[0]}x{size[1]}; {timing.machine()}\n")
