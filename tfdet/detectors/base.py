@@ -91,6 +91,10 @@ class Detector(keras.Model):
         """Raw predictions to detections in pixels of the network's input."""
         raise NotImplementedError
 
+    def for_inference(self) -> "Detector":
+        """A detector with the same detections that costs less; itself where there is none."""
+        return self
+
     def compute_loss(
         self,
         x: Any = None,
