@@ -7,7 +7,8 @@ from typing import Any
 
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.conv_bn import ConvBN
-from tfdet.layers.elan import ELAN, MaxPoolDown
+from tfdet.layers.elan import ELAN
+from tfdet.layers.max_pool_down import MaxPoolDown
 from tfdet.layers.reorg import ReOrg
 from tfdet.layers.rep_conv import RepConv
 from tfdet.layers.sppcspc import SPPCSPC

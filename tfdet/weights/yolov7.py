@@ -11,7 +11,8 @@ from tfdet.backbones.yolov7 import YoloV7Backbone
 from tfdet.detectors.yolov7 import YoloV7
 from tfdet.heads.yolo import YoloHead
 from tfdet.layers.conv_bn import ConvBN
-from tfdet.layers.elan import ELAN, MaxPoolDown
+from tfdet.layers.elan import ELAN
+from tfdet.layers.max_pool_down import MaxPoolDown
 from tfdet.layers.reorg import ReOrg
 from tfdet.layers.rep_conv import RepConv
 from tfdet.layers.sppcspc import SPPCSPC
@@ -48,6 +49,8 @@ def reference_entries(model: YoloV7) -> list[Entry]:
     Args:
         model: `yolov7`, `yolov7-x` or `yolov7-w6`, with auxiliary heads or without.
     """
+    if model.config.merged:
+        raise ValueError("expected a model that is not merged")
     rows = [*backbone_rows(model.backbone), *detection_rows(model)]
     return entries_of_rows("model", rows)
 
