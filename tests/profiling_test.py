@@ -98,6 +98,8 @@ def test_classes_change_only_the_class_predictor():
 class _Net(keras.Model):
     """One layer of each counted kind, with the work written beside it."""
 
+    paths = {}
+
     def __init__(self):
         super().__init__(name="net")
         layers = keras.layers

@@ -1,5 +1,6 @@
 """What every detector of the garden has in common."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -66,6 +67,11 @@ class Detector(keras.Model):
         return self.config.class_ids or tuple(range(self.num_classes))
 
     @property
+    def max_detections(self) -> int:
+        """Rows of the detections of an image."""
+        return self.config.nms.max_detections
+
+    @property
     def pad_value(self) -> tuple[float, float, float]:
         """The colour that normalisation maps to 0; images are padded with it."""
         raise NotImplementedError
@@ -75,9 +81,55 @@ class Detector(keras.Model):
         """The layers behind each part that `tfdet.profile` counts apart."""
         return {layer.name: [layer] for layer in self.layers}
 
+    @property
+    def paths(self) -> dict[str, Callable[[Any], Any]]:
+        """What is computed for an image, by the path it takes: functions of images [B, H, W, 3].
+
+        Empty where all images are treated alike. `tfdet.profile` counts each path.
+        """
+        return {}
+
     def build_variables(self) -> None:
         """Creates all variables without running the network; subclasses call it when composed."""
         self.build((1, *self.image_size, 3))
+
+    @property
+    def tap_channels(self) -> dict[str, int]:
+        """Channels of the maps that `taps` returns, {"P1": 64, ...}."""
+        raise self._no_taps()
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels where `taps` adds maps to each level, {"P1": 64, ...}."""
+        raise self._no_taps()
+
+    def taps(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Features of the backbone by level, {"P1": [B, H/2, W/2, C_1], ...}, finest first.
+
+        A detector that has them composes `call` as `predictions(taps(images))`.
+
+        Args:
+            images: as `call` takes them.
+            training: as in `call`.
+            added: maps by level, of `joint_channels`; each is summed in where its level begins,
+                onto the output of the layer that halves the map.
+        """
+        raise self._no_taps()
+
+    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """What neck and head make of the backbone's features: the raw predictions."""
+        raise self._no_taps()
+
+    def _no_taps(self) -> UserError:
+        return UserError(
+            f"{type(self).__name__} does not give its backbone's features, so that it cannot be "
+            "joined with another detector; use one with `taps`"
+        )
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         """Weighted loss terms, float32 scalars by name.
@@ -118,14 +170,19 @@ class Detector(keras.Model):
         total = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in decayed)
         return replicas.total_to_share(0.5 * self.config.weight_decay * total)
 
-    def detect(self, images: Any) -> dict[str, Any]:
-        """Detections in pixels of `images` [B, H, W, 3], which may have any size."""
+    def detect(self, images: Any, **options: Any) -> dict[str, Any]:
+        """Detections in pixels of `images` [B, H, W, 3], which may have any size.
+
+        `options` go to `detect_fitted`.
+        """
         from tfdet.ops.letterbox import letterbox
 
         canvas, scale = letterbox(images, self.image_size, self.pad_value)
-        raw = self(canvas, training=False)
-        size = ops.shape(images)[1:3]
-        return to_original(self.decode(raw, self.image_size), scale, size)
+        return to_original(self.detect_fitted(canvas, **options), scale, ops.shape(images)[1:3])
+
+    def detect_fitted(self, canvas: Any) -> dict[str, Any]:
+        """Detections in pixels of `canvas`, float [B, *image_size, 3]; what is served."""
+        return self.decode(self(canvas, training=False), self.image_size)
 
     def train_step(self, *args: Any) -> Any:
         return replicas.as_reducible(super().train_step(*args))
@@ -149,7 +206,13 @@ class Detector(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Detector":
-        return cls(records.from_dict(cls.config_class, config["config"]), name=config["name"])
+        record = records.from_dict(cls.config_class, config["config"])
+        return cls.from_record(record, config["name"])
+
+    @classmethod
+    def from_record(cls, config: Any, name: str) -> "Detector":
+        """The detector that a `config_class` describes, without variables."""
+        return cls(config, name=name)
 
 
 def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, Any]:
