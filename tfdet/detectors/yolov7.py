@@ -16,6 +16,7 @@ from tfdet.layers.batch_norm import Kind
 from tfdet.layers.blocks import Style
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.layers.merging import copy_merged
+from tfdet.losses.ota import OtaLossConfig, ota_loss_terms
 from tfdet.necks.yolov7 import NECKS, YoloV7Neck
 from tfdet.ops import anchor_grid
 from tfdet.ops.anchor_grid import AnchorGrid
@@ -48,6 +49,7 @@ class YoloV7Config:
         merged: the form for inference, where batch norms, RepConv's branches and implicit vectors
             are merged into convolutions; `Detector.for_inference` makes it of a trained model.
         weight_decay: factor of the L2 loss on kernels.
+        loss: see `losses.ota.OtaLossConfig`.
         nms: see `ops.nms.NMSConfig`; the score is that of the object times that of the class.
     """
 
@@ -64,6 +66,7 @@ class YoloV7Config:
     batch_norm: Kind = "plain"
     merged: bool = False
     weight_decay: float = 5e-4
+    loss: OtaLossConfig = dataclasses.field(default_factory=OtaLossConfig)
     nms: NMSConfig = dataclasses.field(
         default_factory=lambda: NMSConfig(
             "hard",
@@ -176,6 +179,12 @@ class YoloV7(Detector):
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        config = self.config
+        return ota_loss_terms(
+            targets, raw, config.grid, config.image_size, config.loss, raw.get("auxiliary")
+        )
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         boxes = anchor_grid.decode(raw["box_codes"], self.config.grid, image_size)

@@ -48,6 +48,7 @@ def export(model: Any, path: str | pathlib.Path) -> compare.Difference:
 
 
 def _save(model: Any, folder: pathlib.Path) -> None:
+    model = model.for_inference()
     network = _freeze(signatures.network_function(model))
     canvas = signatures.Canvas(model.image_size, model.pad_value)
     tf.saved_model.save(
