@@ -15,7 +15,6 @@ from tfdet.heads.yolo import YoloHead
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.blocks import Style
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
-from tfdet.layers.merging import copy_merged
 from tfdet.losses.ota import OtaLossConfig, ota_loss_terms
 from tfdet.necks.yolov7 import NECKS, YoloV7Neck
 from tfdet.ops import anchor_grid
@@ -44,7 +43,11 @@ class YoloV7Config:
             `layers.blocks.Style`.
         anchor_scale: multiple of the published anchors' sides.
         implicit: implicit vectors in the heads.
-        auxiliary_heads: four more heads that only help training; of "w6".
+        auxiliary_heads: four more heads that only help training; of "w6". They were published with
+            `loss.top_k` 20.
+        borrows_p2: as the second detector of a cascade, read the first one's P2 in the place of
+            its own in the strided convolution that leads to P3. Of "x": the published Dy-YOLOv7-X
+            was trained so.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         merged: the form for inference, where batch norms, RepConv's branches and implicit vectors
             are merged into convolutions; `Detector.for_inference` makes it of a trained model.
@@ -63,6 +66,7 @@ class YoloV7Config:
     anchor_scale: float = 1.0
     implicit: bool = True
     auxiliary_heads: bool = False
+    borrows_p2: bool = False
     batch_norm: Kind = "plain"
     merged: bool = False
     weight_decay: float = 5e-4
@@ -85,6 +89,8 @@ class YoloV7Config:
             raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if self.auxiliary_heads and not NECKS[self.variant].auxiliary:
             raise UserError(f"auxiliary_heads are for the variant 'w6', not {self.variant!r}")
+        if self.borrows_p2 and self.variant == "w6":
+            raise UserError("borrows_p2 is for the variants 'x' and 'v7', not 'w6'")
         if self.nms.per_level:
             raise UserError("YOLOv7 has no nms.per_level; its candidates are those of all levels")
         anchor_grid.map_sizes(self.grid, self.image_size)  # checks the size
@@ -171,6 +177,24 @@ class YoloV7(Detector):
     ) -> dict[str, Any]:
         return self.backbone(self.normalization(images), training=training, added=added)
 
+    def taps_after(
+        self,
+        images: Any,
+        first: dict[str, Any],
+        added: dict[str, Any],
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        borrowed = {"P3": first["P2"]} if self.config.borrows_p2 else {}
+        for x in borrowed.values():
+            if x.shape[-1] != self.tap_channels["P2"]:
+                raise UserError(
+                    f"borrows_p2 needs a first detector with {self.tap_channels['P2']} channels in "
+                    f"P2, this one has {x.shape[-1]}"
+                )
+        return self.backbone(
+            self.normalization(images), training=training, added=added, strided_input=borrowed
+        )
+
     def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         maps = self.neck(taps, training=training)
         auxiliary = {level: maps.pop(level) for level in list(maps) if level.startswith("aux_")}
@@ -196,13 +220,10 @@ class YoloV7(Detector):
             image_size,
         )
 
-    def for_inference(self) -> "YoloV7":
+    def inference_form(self) -> "YoloV7":
         if self.config.merged:
             return self
-        merged = YoloV7(dataclasses.replace(self.config, merged=True), name=self.name)
-        merged.build_variables()
-        copy_merged(self, merged)
-        return merged
+        return YoloV7(dataclasses.replace(self.config, merged=True), name=self.name)
 
 
 _V7 = YoloV7Config()

@@ -13,15 +13,20 @@ def copy_merged(source: keras.layers.Layer, merged: keras.layers.Layer) -> None:
     if hasattr(source, "merged_weights") and not source.merged:
         merged.set_weights(source.merged_weights())
         return
-    parts = {part.name: part for part in _parts(source)}
-    for part in _parts(merged):
-        copy_merged(parts[part.name], part)
+    parts = _parts(source)
+    for key, part in _parts(merged).items():
+        copy_merged(parts[key], part)
     for variable, own in zip(_variables(source), _variables(merged), strict=True):
         own.assign(variable)
 
 
-def _parts(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
-    return list(layer._flatten_layers(include_self=False, recursive=False))
+def _parts(layer: keras.layers.Layer) -> dict[tuple[str, int], keras.layers.Layer]:
+    """The layers that a layer is made of, by name and by how many of that name come before."""
+    parts: dict[tuple[str, int], keras.layers.Layer] = {}
+    for part in layer._flatten_layers(include_self=False, recursive=False):
+        before = sum(part.name == name for name, _ in parts)
+        parts[part.name, before] = part
+    return parts
 
 
 def _variables(layer: keras.layers.Layer) -> list[keras.Variable]:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfdet.backbones.yolov7 import YoloV7Backbone
+from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.detectors.yolov7 import YoloV7
 from tfdet.heads.yolo import YoloHead
 from tfdet.layers.conv_bn import ConvBN
@@ -15,6 +16,7 @@ from tfdet.layers.elan import ELAN
 from tfdet.layers.max_pool_down import MaxPoolDown
 from tfdet.layers.reorg import ReOrg
 from tfdet.layers.rep_conv import RepConv
+from tfdet.layers.router import Router
 from tfdet.layers.sppcspc import SPPCSPC
 from tfdet.necks.yolov7 import YoloV7Neck
 
@@ -43,45 +45,62 @@ class Entry(NamedTuple):
         self.variable.assign(array.reshape(self.variable.shape))
 
 
-def reference_entries(model: YoloV7) -> list[Entry]:
+def reference_entries(model: YoloV7 | DynamicDetector) -> list[Entry]:
     """All tensors of the published checkpoint of a model that is not merged, in the file's order.
 
     Args:
-        model: `yolov7`, `yolov7-x` or `yolov7-w6`, with auxiliary heads or without.
+        model: `yolov7`, `yolov7-x` or `yolov7-w6`, with auxiliary heads or without, or a dynamic
+            detector of two of them.
     """
-    if model.config.merged:
-        raise ValueError("expected a model that is not merged")
-    rows = [*backbone_rows(model.backbone), *detection_rows(model)]
-    return entries_of_rows("model", rows)
+    if isinstance(model, DynamicDetector):
+        return _cascade_entries(model)
+    return _entries_of_rows("model", [*_own_backbone_rows(model), *_detection_rows(model)])
 
 
-def entries_of_rows(prefix: str, rows: list[Row]) -> list[Entry]:
+def _cascade_entries(model: DynamicDetector) -> list[Entry]:
+    first, second = model.first, model.second
+    joined = [*model.fusion.convs.values(), *_joined_backbone_rows(second)]
+    return [
+        *_entries(model.router, "router"),
+        *_entries_of_rows("model_b", _own_backbone_rows(first)),
+        *_entries_of_rows("model_b2", joined),
+        *_entries_of_rows("model_h", _detection_rows(first)),
+        *_entries_of_rows("model_h2", _detection_rows(second)),
+    ]
+
+
+def _entries_of_rows(prefix: str, rows: list[Row]) -> list[Entry]:
     """The tensors of a part whose lines are named "prefix.0", "prefix.1" and so on."""
     return [x for i, row in enumerate(rows) for x in _entries(row, f"{prefix}.{i}")]
 
 
-def backbone_rows(backbone: YoloV7Backbone, joined: tuple[str, ...] | None = None) -> list[Row]:
-    """Lines of a backbone.
+def _own_backbone_rows(model: YoloV7) -> list[Row]:
+    if model.config.merged:
+        raise ValueError("expected a model that is not merged")
+    blocks = _backbone_blocks(model.backbone)
+    return [row for _, _, layer in blocks for row in _rows(layer)]
 
-    Args:
-        backbone: whose.
-        joined: for a second backbone, the levels where the first one's maps are added, a line each.
-            Its table does not repeat ReOrg.
-    """
+
+def _joined_backbone_rows(model: YoloV7) -> list[Row]:
+    """Of a second backbone: without ReOrg, which is the first's, and with a line for each sum."""
     result = []
-    for level, entry in backbone.entries.items():
-        for layer in entry:
-            if joined is None or not isinstance(layer, ReOrg):
-                result += _rows(layer)
-        if level in (joined or ()):
-            result.append(None)
-        for layer in backbone.bodies[level]:
+    for level, is_last_of_entry, layer in _backbone_blocks(model.backbone):
+        if not isinstance(layer, ReOrg):
             result += _rows(layer)
+        if is_last_of_entry and level in model.joint_channels:
+            result.append(None)
     return result
 
 
-def detection_rows(model: YoloV7) -> list[Row]:
-    """Lines of the neck and the head of a detector."""
+def _backbone_blocks(backbone: YoloV7Backbone) -> Iterator[tuple[str, bool, keras.layers.Layer]]:
+    for level, entry in backbone.entries.items():
+        for layer in entry:
+            yield level, layer is entry[-1], layer
+        for layer in backbone.bodies[level]:
+            yield level, False, layer
+
+
+def _detection_rows(model: YoloV7) -> list[Row]:
     return [*_neck_rows(model.neck), (model.head, model.aux_head)]
 
 
@@ -138,6 +157,20 @@ def _(row: None, prefix: str) -> Iterator[Entry]:
 def _(row: ConvBN, prefix: str) -> Iterator[Entry]:
     yield _kernel(f"{prefix}.conv.weight", row.conv)
     yield from _batch_norm(f"{prefix}.bn", row.bn)
+
+
+@_entries.register
+def _(row: keras.layers.Conv2D, prefix: str) -> Iterator[Entry]:
+    yield _kernel(f"{prefix}.conv.weight", row)
+    yield _vector(f"{prefix}.conv.bias", row.bias)
+
+
+@_entries.register
+def _(row: Router, prefix: str) -> Iterator[Entry]:
+    for name, layer in (("layer1", row.hidden), ("layer2", row.score)):
+        inputs, outputs = layer.kernel.shape
+        yield Entry(f"{prefix}.{name}.weight", (outputs, inputs, 1, 1), layer.kernel)
+        yield _vector(f"{prefix}.{name}.bias", layer.bias)
 
 
 @_entries.register
