@@ -118,10 +118,17 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
 
 def profile_config(name: str, config: Any, image_size: tuple[int, int] | None = None) -> Profile:
     """As `profile`, for a registered model with a configuration of its own."""
+    return profile_unbuilt(
+        lambda: registry.detector_class(name).from_record(config, name), image_size
+    )
+
+
+def profile_unbuilt(make: Callable[[], Any], image_size: tuple[int, int] | None = None) -> Profile:
+    """As `profile`, for the detector that `make` gives; its variables are not made."""
 
     def run() -> Profile:
         with keras.StatelessScope(initialize_variables=False):
-            detector = registry.detector_class(name).from_record(config, name)
+            detector = make()
             detector.build_variables()
             return profile(detector, image_size)
 

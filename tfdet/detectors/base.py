@@ -8,6 +8,7 @@ from keras import ops
 
 from tfdet import records
 from tfdet.errors import UserError
+from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 
@@ -124,6 +125,21 @@ class Detector(keras.Model):
         """
         raise self._no_taps()
 
+    def taps_after(
+        self,
+        images: Any,
+        first: dict[str, Any],
+        added: dict[str, Any],
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        """As `taps`, of the second detector of a cascade.
+
+        Args:
+            images, added, training: as in `taps`.
+            first: the first detector's taps, of which `added` was made.
+        """
+        return self.taps(images, training=training, added=added)
+
     def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """What neck and head make of the backbone's features: the raw predictions."""
         raise self._no_taps()
@@ -145,6 +161,21 @@ class Detector(keras.Model):
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         """Raw predictions to detections in pixels of the network's input."""
         raise NotImplementedError
+
+    def inference_form(self) -> "Detector":
+        """A new detector, without variables, as this one runs best in inference; itself if it is.
+
+        Its layers are merged as `layers.merging.copy_merged` understands it.
+        """
+        return self
+
+    def for_inference(self) -> "Detector":
+        """A detector with the same detections that costs less; itself where there is none."""
+        form = self.inference_form()
+        if form is not self:
+            form.build_variables()
+            copy_merged(self, form)
+        return form
 
     def compute_loss(
         self,

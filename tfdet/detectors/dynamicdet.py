@@ -152,12 +152,15 @@ class DynamicDetector(Detector):
 
     @functools.cached_property
     def route_macs(self) -> dict[str, int]:
-        """Multiply-adds of an image that leaves early, and of one that goes all the way."""
-        return profiling.profile(self).routes
+        """Multiply-adds of an image that leaves early, and of one that goes all the way.
+
+        Those of the form for inference, which is what an image costs in the end.
+        """
+        return profiling.profile_unbuilt(self.inference_form).routes
 
     def second_taps(self, images: Any, taps: dict[str, Any], training: bool | None = None) -> Any:
         """Features of the second backbone, given the images and the features of the first."""
-        return self.second.taps(images, training=training, added=self.fusion(taps))
+        return self.second.taps_after(images, taps, self.fusion(taps), training)
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         # The router is trained on detectors as they are in inference.
@@ -179,6 +182,17 @@ class DynamicDetector(Detector):
             threshold = ops.convert_to_tensor(self._knob.variable)
         found = routing.route(self.stages, canvas, threshold, self.nothing)
         return self.with_costs(found)
+
+    def inference_form(self) -> "DynamicDetector":
+        first, second = self.first.inference_form(), self.second.inference_form()
+        if first is self.first and second is self.second:
+            return self
+        return DynamicDetector(first, second, self.router, self.fusion, self.config, name=self.name)
+
+    def for_inference(self) -> "DynamicDetector":
+        form = super().for_inference()
+        form.knob, form.calibration = self.knob, self.calibration
+        return form
 
     @property
     def stages(self) -> routing.Stages:
@@ -278,6 +292,15 @@ def _serialized(part: keras.layers.Layer) -> dict[str, Any]:
     return data
 
 
+# Name: both detectors, and the size of images, as published; "nano" and "test" are ours. The second
+# YOLOv7-X reads a map of the first: a slip in the published table, and so in its weights.
+_YOLO = {
+    "dy-yolov7": ("yolov7", {}),
+    "dy-yolov7-x": ("yolov7-x", {"borrows_p2": True}),
+    "dy-yolov7-w6": ("yolov7-w6", {}),
+    "dy-yolov7-nano": ("yolov7-nano", {}),
+    "dy-yolov7-test": ("yolov7-test", {}),
+}
 _D0 = {"name": "efficientdet-d0"}
 _TEST = {"name": "efficientdet-test"}
 
@@ -291,3 +314,17 @@ registry.register(
     DynamicDetector,
     CascadeConfig(image_size=(64, 64), first=_TEST, second=_TEST, weight_decay=4e-5),
 )
+
+for _name, (_part, _changes) in _YOLO.items():
+    _config = registry.config(_part)
+    registry.register(
+        _name,
+        DynamicDetector,
+        CascadeConfig(
+            image_size=_config.image_size,
+            num_classes=_config.num_classes,
+            first={"name": _part},
+            second={"name": _part, **_changes},
+            weight_decay=_config.weight_decay,
+        ),
+    )

@@ -54,6 +54,7 @@ def export(model: Any, path: str | pathlib.Path) -> compare.Difference:
 
 
 def _save(model: Any, folder: pathlib.Path) -> None:
+    model = model.for_inference()
     network = networks.frozen_network(model)
     canvas = signatures.Canvas(model.image_size, model.pad_value)
     knob = model.knob if model.has_knob else None
