@@ -86,8 +86,8 @@ def test_two_operations_per_multiply_add_are_the_published_operations(name):
     assert operations == pytest.approx(PUBLISHED[name][-1], rel=0.003)
 
 
-# Parameters as trained, and merged with the implicit vectors counted and dropped; multiply-adds in G
-# of the early and the late path, merged, and of the late path as trained, at the model's own size;
+# Parameters as trained, and merged with the implicit vectors counted and dropped; multiply-adds in
+# G of the early and the late path, merged, and of the late path as trained, at the own size;
 # of the paths at 1280 pixels; operations of the paths in G as published.
 DYNAMIC = {
     "dy-yolov7": (

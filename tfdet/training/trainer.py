@@ -213,9 +213,9 @@ def _build(run: Run) -> None:
     if settings.frozen:
         _say(run, freeze(run.model, settings.frozen))
     optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch)
-    optimizer.build(run.model.trainable_variables)
     # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
     run.model.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(run.model.trainable_variables)  # of what `compile` has left to train
     if settings.ema_decay:
         run.averages = averaging.MovingAverages(run.model, settings.ema_decay, settings.ema_ramp)
 
