@@ -154,13 +154,22 @@ class DynamicDetector(Detector):
 
         return {"early": early, "late": late}
 
-    @functools.cached_property
+    @property
     def route_macs(self) -> dict[str, int]:
         """Multiply-adds of an image that leaves early, and of one that goes all the way.
 
         Those of the form for inference, which is what an image costs in the end.
         """
-        return profiling.profile_unbuilt(self.inference_form).routes
+        return self._inference_profile.routes
+
+    @property
+    def router_macs(self) -> int:
+        """What deciding costs, which both paths contain."""
+        return self._inference_profile.parts["router"].macs
+
+    @functools.cached_property
+    def _inference_profile(self) -> profiling.Profile:
+        return profiling.profile_unbuilt(self.inference_form)
 
     def second_taps(self, images: Any, taps: dict[str, Any], training: bool | None = None) -> Any:
         """Features of the second backbone, given the images and the features of the first."""
@@ -207,11 +216,11 @@ class DynamicDetector(Detector):
             return taps, self.router(taps)
 
         def early(taps: dict[str, Any]) -> dict[str, Any]:
-            return self._decode("first", self.first.predictions(taps, training=False))
+            return self.decode_part("first", self.first.predictions(taps, training=False))
 
         def late(canvas: Any, taps: dict[str, Any]) -> dict[str, Any]:
             taps = self.second_taps(canvas, taps, training=False)
-            return self._decode("second", self.second.predictions(taps, training=False))
+            return self.decode_part("second", self.second.predictions(taps, training=False))
 
         return routing.Stages(scout, early, late)
 
@@ -228,11 +237,12 @@ class DynamicDetector(Detector):
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         """Detections of all that `call` gives, chosen by the knob."""
         hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._knob.variable))
-        early, late = (self._decode(role, raw[role]) for role in ("first", "second"))
+        early, late = (self.decode_part(role, raw[role]) for role in ("first", "second"))
         found = {name: routing.select(hard, late[name], early[name]) for name in early}
         return self.with_costs({**found, "easiness": raw["easiness"], "is_hard": hard})
 
-    def _decode(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+    def decode_part(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+        """Detections of the "first" or the "second" detector from its raw predictions."""
         found = getattr(self, role).decode(raw, self.image_size)
         return routing.with_rows(found, self._rows())
 
