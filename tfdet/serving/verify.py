@@ -21,7 +21,8 @@ def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
     """Runs both signatures of the SavedModel at `path` in a new process and compares.
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
-    and crowded scenes, odd sizes; a batch of encoded images has one size per image.
+    and crowded scenes, odd sizes; a batch of encoded images has one size per image. Where a library
+    of native ops lies in the SavedModel, the process loads it first.
     """
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
