@@ -37,6 +37,16 @@ def test_assignments_keep_commas_within_brackets_and_quotes():
 @pytest.mark.parametrize(
     ("hparams", "message"),
     [
+        ("train.weight_decay=0.1", "weight_decay=0.1 does nothing with train.optimizer='sgd'"),
+        (
+            "train.optimizer=adamw,train.bias_warmup_init=0",
+            "with train.optimizer='adamw'; leave it out, or choose optimizer 'nesterov'",
+        ),
+        (
+            "train.optimizer=nesterov,train.momentum_warmup_init=1",
+            "train.momentum_warmup_init must be in [0, 1), got 1",
+        ),
+        ("train.accumulate_batch=-1", "train.accumulate_batch must be at least 0, got -1"),
         ("train.learning_rte=1", "unknown key 'train.learning_rte'; did you mean 'learning_rate'"),
         ("trian.seed=1", "unknown key 'trian'; did you mean 'train'"),
         ("model.name=efficientdet-d9", "unknown model 'efficientdet-d9'; did you mean"),
@@ -44,7 +54,10 @@ def test_assignments_keep_commas_within_brackets_and_quotes():
         ("train.batch_size=0", "train.batch_size must be at least 1, got 0"),
         ("train.batch_size=many", "train.batch_size must be a whole number, got 'many'"),
         ("train.batch_size=2.5", "train.batch_size must be a whole number, got 2.5"),
-        ("train.optimizer=lion", "train.optimizer must be one of 'sgd', 'adam'; got 'lion'"),
+        (
+            "train.optimizer=lion",
+            "train.optimizer must be one of 'sgd', 'nesterov', 'adam', 'adamw'; got 'lion'",
+        ),
         ("train.ema_decay=1", "train.ema_decay must be in [0, 1), got 1"),
         ("train.num_epochs=2,train.warmup_epochs=2", "train.warmup_epochs must be below"),
         ("train.decay_epochs=[5, 3]", "train.decay_epochs must rise"),

@@ -55,19 +55,34 @@ class TrainConfig:
     Attributes:
         batch_size: images per step, over all replicas and workers.
         num_epochs: passes over the training data.
-        optimizer: "sgd" or "adam"; `momentum` is SGD's momentum or Adam's beta_1.
+        optimizer: "sgd", "nesterov" (SGD with PyTorch's Nesterov momentum), "adam" or "adamw".
+        momentum: SGD's momentum or Adam's beta_1.
+        weight_decay: of kernels, within the optimizers "nesterov" and "adamw"; that of a model is a
+            part of its loss.
+        accumulate_batch: images per update, about: the gradients of
+            round(accumulate_batch / batch_size) batches are added up, at least of one. The number
+            grows from 1 during the warm-up. `weight_decay` holds for just `accumulate_batch` images
+            and is scaled to those of an update. 0 updates after every batch.
         learning_rate: peak rate at a batch of `learning_rate_batch` images; it is scaled in
-            proportion to `batch_size`, and `warmup_init` with it.
+            proportion to `batch_size`, and `warmup_init` with it. With `learning_rate_batch` 0 it
+            is taken as it is.
         warmup_init, warmup_epochs: the rate rises in a line from `warmup_init` to the peak.
+        warmup_steps: the warm-up has at least so many batches.
         warmup: "linear", or "constant": it stays at `warmup_init` before it jumps to the peak.
+        bias_warmup_init, momentum_warmup_init: where the rate of biases (as it is) and the momentum
+            of "nesterov" begin; None for `warmup_init` and `momentum`.
         bias_factor: SGD's learning rate of biases, as a multiple of the others' (Detectron: 2).
-        schedule: what follows: "cosine", "stepwise", "polynomial" or "constant".
+        schedule: what follows: "cosine", "epoch_cosine" (YOLO's), "stepwise", "polynomial" or
+            "constant".
+        last_share: "epoch_cosine" ends at this share of the peak.
         decay_epochs: "stepwise" divides the rate by 10 at the start of each of these epochs.
         polynomial_power: exponent of "polynomial".
-        clip_gradients_norm: each gradient is clipped to this norm, then all of them together;
-            0 clips nothing.
+        clip_gradients_norm: each gradient of a batch is clipped to this norm, then all of them
+            together; 0 clips nothing.
         ema_decay: decay of the weights' moving average, which is what is measured and exported;
             0 keeps none.
+        ema_ramp: how that decay rises with the updates n: "fraction": up to n / (9 + n);
+            "exponential" (YOLO's): by the factor 1 - exp(-n / 2000).
         mixed_precision: "float16" (with dynamic loss scaling), "bfloat16", or "" for float32.
         frozen: variables whose path within the model begins with a match of this expression are
             not trained; for example "backbone|neck".
@@ -81,19 +96,26 @@ class TrainConfig:
 
     batch_size: int = 64
     num_epochs: int = 300
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "nesterov", "adam", "adamw"] = "sgd"
     momentum: float = 0.9
+    weight_decay: float = 0.0
+    accumulate_batch: int = 0
     learning_rate: float = 0.08
     learning_rate_batch: int = 64
     warmup_init: float = 0.008
     warmup_epochs: float = 1.0
+    warmup_steps: int = 0
     warmup: Literal["linear", "constant"] = "linear"
+    bias_warmup_init: float | None = None
+    momentum_warmup_init: float | None = None
     bias_factor: float = 1.0
-    schedule: Literal["cosine", "stepwise", "polynomial", "constant"] = "cosine"
+    schedule: Literal["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"] = "cosine"
+    last_share: float = 0.1
     decay_epochs: tuple[float, ...] = (200.0, 250.0)
     polynomial_power: float = 0.9
     clip_gradients_norm: float = 10.0
     ema_decay: float = 0.9998
+    ema_ramp: Literal["fraction", "exponential"] = "fraction"
     mixed_precision: Literal["", "float16", "bfloat16"] = ""
     frozen: str = ""
     pretrained: str = ""
@@ -103,9 +125,11 @@ class TrainConfig:
     save_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=1)
+        _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=0)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
-        _check_at_least(self, "train", bias_factor=0)
+        _check_at_least(self, "train", warmup_steps=0, bias_factor=0, last_share=0)
+        _check_at_least(self, "train", weight_decay=0, accumulate_batch=0)
+        self._check_optimizer()
         _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)
         if self.seed >= 2**32:
             raise UserError(f"train.seed must be below 2**32, got {self.seed}")
@@ -123,6 +147,27 @@ class TrainConfig:
             re.compile(self.frozen)
         except re.error as error:
             raise UserError(f"train.frozen is not a regular expression: {error}") from None
+
+    def _check_optimizer(self) -> None:
+        """Refuses keys that the chosen optimizer does not have."""
+        homes = {
+            "weight_decay": ("nesterov", "adamw"),
+            "bias_warmup_init": ("nesterov",),
+            "momentum_warmup_init": ("nesterov",),
+        }
+        for name, optimizers in homes.items():
+            value = getattr(self, name)
+            if value != getattr(TrainConfig, name) and self.optimizer not in optimizers:
+                raise UserError(
+                    f"train.{name}={value:g} does nothing with train.optimizer={self.optimizer!r}; "
+                    f"leave it out, or choose optimizer {' or '.join(map(repr, optimizers))}"
+                )
+        if self.bias_warmup_init is not None:
+            _check_at_least(self, "train", bias_warmup_init=0)
+        if self.momentum_warmup_init is not None and not 0 <= self.momentum_warmup_init < 1:
+            raise UserError(
+                f"train.momentum_warmup_init must be in [0, 1), got {self.momentum_warmup_init}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

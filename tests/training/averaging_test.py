@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -11,15 +13,22 @@ def small_model():
     return keras.Model(inputs, keras.layers.Dropout(0.5)(hidden))
 
 
-def test_averages_follow_the_published_ramp():
+@pytest.mark.parametrize(
+    ("ramp", "decay", "updates", "published"),
+    [
+        ("fraction", 0.3, 6, lambda step: min(0.3, (1 + step) / (10 + step))),
+        ("exponential", 0.9999, 300, lambda step: 0.9999 * (1 - math.exp(-(step + 1) / 2000))),
+    ],
+)
+def test_averages_follow_the_published_ramps(ramp, decay, updates, published):
     model = small_model()
-    averages = averaging.MovingAverages(model, decay=0.3)
-    expected = [w.numpy() for w in averages.weights]
+    averages = averaging.MovingAverages(model, decay, ramp)
+    expected = [w.numpy().astype(np.float64) for w in averages.weights]
     rng = np.random.default_rng(0)
-    for step in range(6):
+    for step in range(updates):
         for variable in averages.weights:
             variable.assign(rng.normal(size=variable.shape))
-        decay = min(0.3, (1 + step) / (10 + step))
+        decay = published(step)
         expected = [
             decay * old + (1 - decay) * v.numpy()
             for old, v in zip(expected, averages.weights, strict=True)

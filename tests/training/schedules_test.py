@@ -1,3 +1,5 @@
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_constant_stays_at_the_peak():
     assert [float(schedule(step)) for step in (0, 29999)] == pytest.approx([0.08, 0.08])
 
 
-@pytest.mark.parametrize("name", ["cosine", "stepwise", "polynomial", "constant"])
+@pytest.mark.parametrize("name", ["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"])
 def test_schedules_survive_serialization(name):
     schedule = make(schedule=name)
     saved = keras.saving.serialize_keras_object(schedule)
@@ -68,3 +70,50 @@ def test_schedules_survive_serialization(name):
 def test_a_constant_warmup_jumps(step, rate):
     schedule = make(schedule="constant", warmup="constant")
     assert float(schedule(step)) == pytest.approx(rate)
+
+
+YOLO = {
+    "batch_size": 16,
+    "accumulate_batch": 64,
+    "learning_rate": 0.01,
+    "learning_rate_batch": 0,
+    "optimizer": "nesterov",
+    "momentum": 0.937,
+    "momentum_warmup_init": 0.8,
+    "warmup_init": 0.0,
+    "bias_warmup_init": 0.1,
+    "warmup_epochs": 3.0,
+    "warmup_steps": 1000,
+    "schedule": "epoch_cosine",
+}
+
+
+def yolo_rates(step, steps_per_epoch):
+    """(rate, rate of biases, momentum, batches per update) in the published words."""
+    epoch, warmup = step // steps_per_epoch, max(3 * steps_per_epoch, 1000)
+    factor = (1 - math.cos(math.pi * epoch / 300)) / 2 * (0.1 - 1) + 1
+    rate, bias_rate, momentum, batches = (
+        float(np.interp(step, [0, warmup], ends))
+        for ends in ([0, 0.01 * factor], [0.1, 0.01 * factor], [0.8, 0.937], [1, 4])
+    )
+    return rate, bias_rate, momentum, max(1, round(batches))
+
+
+@pytest.mark.parametrize("steps_per_epoch", [250, 400])
+def test_epoch_cosine_and_warmup_are_yolos(steps_per_epoch):
+    settings = config.TrainConfig(**YOLO)
+    rate = schedules.make_schedule(settings, steps_per_epoch)
+    biases = schedules.make_schedule(settings, steps_per_epoch, settings.bias_warmup_init)
+    momentum = schedules.make_momentum(settings, steps_per_epoch)
+    batches = schedules.make_accumulation(settings, steps_per_epoch)
+    for step in (0, 1, 249, 250, 400, 999, 1000, 1001, 1199, 1200, 1201, 50_000, 74_999):
+        found = [float(schedule(step)) for schedule in (rate, biases, momentum, batches)]
+        found[-1] = round(found[-1])
+        assert found == pytest.approx(yolo_rates(step, steps_per_epoch), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(1, 64), (16, 4), (24, 3), (64, 1), (128, 1)])
+def test_an_update_takes_as_many_batches_as_it_has_images_for(batch, expected):
+    settings = config.TrainConfig(**{**YOLO, "batch_size": batch})
+    assert schedules.batches_per_update(settings) == expected
+    assert (schedules.make_accumulation(settings, 10) is None) == (expected == 1)

@@ -16,7 +16,7 @@ import pytest
 from tfdet import config, registry
 from tfdet.data import order, sources
 from tfdet.errors import UserError
-from tfdet.training import callbacks, checkpoint, pretrained, trained, trainer
+from tfdet.training import averaging, callbacks, checkpoint, pretrained, trained, trainer
 
 STEPS_PER_EPOCH = 15
 HPARAMS = (
@@ -44,11 +44,11 @@ def newest_step(model_dir):
     return int(files[-1].stem) if files else 0
 
 
-def kill_after(model_dir, steps, moment, rng):
+def kill_after(model_dir, steps, moment, rng, *flags):
     """Runs until `steps` more have been saved, then kills at once, later, or within a write."""
     wanted = newest_step(model_dir) + steps
     process = subprocess.Popen(
-        command(model_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(model_dir, *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while newest_step(model_dir) < wanted and process.poll() is None:
         time.sleep(0.002)
@@ -133,6 +133,23 @@ def test_equal_runs_end_with_the_same_bits(tmp_path):
         np.testing.assert_array_equal(two[name], value, err_msg=name)
 
 
+YOLO_RULES = (
+    "train.optimizer=nesterov,train.accumulate_batch=8,train.weight_decay=0.0005,"
+    "train.learning_rate=0.01,train.learning_rate_batch=0,train.warmup_init=0,"
+    "train.bias_warmup_init=0.1,train.momentum_warmup_init=0.8,train.schedule=epoch_cosine,"
+    "train.ema_decay=0.9999,train.ema_ramp=exponential"
+)
+
+
+@pytest.mark.slow
+def test_a_run_killed_between_two_updates_ends_with_the_same_bits(tmp_path):
+    rules = f"--hparams={YOLO_RULES}"
+    run_to_the_end(tmp_path / "undisturbed", rules)
+    kill_after(tmp_path / "killed", 10, "now", np.random.default_rng(0), rules)
+    run_to_the_end(tmp_path / "killed", rules)
+    assert_equal_runs(tmp_path / "killed", tmp_path / "undisturbed")
+
+
 def small_recipe(*hparams, **changes):
     return config.make_recipe(
         [
@@ -169,6 +186,14 @@ def finished(tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("finished")
     trainer.train(FINISHED, model_dir, measure=False)
     return model_dir
+
+
+@pytest.mark.parametrize(("accumulate", "updates"), [("0", 4), ("8", 1)])
+def test_averages_move_with_the_updates(tmp_path, monkeypatch, accumulate, updates):
+    seen = []
+    monkeypatch.setattr(averaging.MovingAverages, "update", lambda self, step: seen.append(step))
+    trainer.train(small_recipe(f"train.accumulate_batch={accumulate}"), tmp_path)
+    assert seen == list(range(updates))
 
 
 def test_another_recipe_in_the_same_folder_is_refused_by_key(finished):

@@ -1,7 +1,9 @@
 """Moving averages of a model's weights, the weights that are measured and exported."""
 
 import contextlib
+import math
 from collections.abc import Iterator
+from typing import Literal
 
 import keras
 import numpy as np
@@ -11,24 +13,35 @@ import tensorflow as tf
 class MovingAverages:
     """Averages every weight of a model, batch-norm statistics included, with a ramp.
 
-    After step t (from 0) each average moves by `1 - min(decay, (1 + t) / (10 + t))` of its distance
-    to the weight. Keras's own average has no ramp and leaves the statistics out, with which the
-    published models cannot be reproduced.
+    After update n (from 1) each average moves by 1 - d of its distance to the weight. Keras's own
+    average has no ramp and leaves the statistics out, with which the published models cannot be
+    reproduced.
 
     Args:
         model: a built model.
-        decay: the decay that the ramp ends at.
+        decay: the d that the ramp ends at.
+        ramp: "fraction": d = min(decay, n / (9 + n)), as in TensorFlow's averages; "exponential":
+            d = decay * (1 - exp(-n / 2000)), YOLO's.
     """
 
-    def __init__(self, model: keras.Model, decay: float):
+    def __init__(
+        self,
+        model: keras.Model,
+        decay: float,
+        ramp: Literal["fraction", "exponential"] = "fraction",
+    ):
         self.decay = decay
+        self.ramp = ramp
         self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
         # Plain variables on purpose: one copy, on the first device, however many replicas train.
         self.averages = [tf.Variable(read(v), trainable=False) for v in self.weights]
 
     def update(self, step: int) -> None:
-        """Moves the averages after optimizer step `step`, counted from 0."""
-        decay = min(self.decay, (1.0 + step) / (10.0 + step))
+        """Moves the averages after the optimizer's update `step`, counted from 0."""
+        if self.ramp == "fraction":
+            decay = min(self.decay, (1.0 + step) / (10.0 + step))
+        else:
+            decay = self.decay * -math.expm1(-(step + 1.0) / 2000.0)
         self._move(tf.constant(1.0 - decay, "float32"))
 
     @tf.function(autograph=False)

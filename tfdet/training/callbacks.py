@@ -107,15 +107,23 @@ class NonFiniteStop(keras.callbacks.Callback):
 
 
 class Averaging(keras.callbacks.Callback):
-    """Moves the averages after every step."""
+    """Moves the averages after every update of the optimizer; a batch may come without one."""
 
-    def __init__(self, progress: checkpoint.Progress, averages: averaging.MovingAverages):
+    def __init__(self, averages: averaging.MovingAverages):
         super().__init__()
-        self._progress = progress
         self._averages = averages
 
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._updates = self._count()
+
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        self._averages.update(self._progress.step - 1)
+        updates = self._count()
+        if updates > self._updates:
+            self._averages.update(updates - 1)
+        self._updates = updates
+
+    def _count(self) -> int:
+        return int(averaging.read(self.model.optimizer.iterations))
 
 
 class StateSaver(keras.callbacks.Callback):

@@ -7,9 +7,12 @@ import tensorflow as tf
 from keras import ops
 
 from tfdet.training import schedules
+from tfdet.training.accumulation import AccumulatedGradients
 
 # How the names of biases end; "beta" is that of a norm.
 _BIASES = ("bias", "beta")
+# Only kernels decay: neither biases, nor norms, nor other learnt scales.
+_KERNELS = ("kernel",)
 
 
 class ClippedGradients:
@@ -65,13 +68,106 @@ def _is_bias(variable: Any) -> bool:
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class SGD(ClippedGradients, keras.optimizers.SGD):
-    """Keras's SGD with `ClippedGradients`."""
+class SGD(AccumulatedGradients, ClippedGradients, keras.optimizers.SGD):
+    """Keras's SGD with `AccumulatedGradients` and `ClippedGradients`."""
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class Adam(ClippedGradients, keras.optimizers.Adam):
-    """Keras's Adam with `ClippedGradients`."""
+class Adam(AccumulatedGradients, ClippedGradients, keras.optimizers.Adam):
+    """Keras's Adam with `AccumulatedGradients` and `ClippedGradients`."""
+
+
+class DecayedKernels:
+    """Decay of kernels, which the subclass takes care of in its `update_step`.
+
+    Keras's own decay comes after every batch, also after one whose gradients are only added up.
+    """
+
+    def build(self, variables: list[Any]) -> None:
+        # By position: the copies of other replicas have other names.
+        self._decays = tuple(v.name.endswith(_KERNELS) for v in variables)
+        super().build(variables)
+
+    def _decay_of(self, variable: Any) -> float:
+        return self.weight_decay if self._decays[self._get_variable_index(variable)] else 0.0
+
+    def _apply_weight_decay(self, variables: list[Any]) -> None:
+        pass
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class AdamW(DecayedKernels, AccumulatedGradients, ClippedGradients, keras.optimizers.AdamW):
+    """Keras's AdamW with decay of kernels only."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        decay = self._decay_of(variable)
+        if decay:
+            self.assign_sub(variable, ops.multiply(variable, decay * learning_rate))
+        super().update_step(gradient, variable, learning_rate)
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class NesterovSGD(
+    DecayedKernels, AccumulatedGradients, ClippedGradients, keras.optimizers.Optimizer
+):
+    """SGD with Nesterov momentum as PyTorch has it, and a learning rate of its own for biases.
+
+    The velocity is a sum of gradients, without the learning rate that Keras's form keeps in it; the
+    two differ while learning rate or momentum change. Decay is added to the gradient.
+
+    Args:
+        learning_rate: a schedule.
+        bias_rate: a schedule for biases, those of norms too.
+        momentum: a schedule.
+        weight_decay: of kernels.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        bias_rate: Any,
+        momentum: Any,
+        weight_decay: float = 0.0,
+        name: str = "nesterov_sgd",
+        **kwargs: Any,
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, name=name, **kwargs)
+        self.bias_rate = bias_rate
+        self.momentum = momentum
+
+    def build(self, variables: list[Any]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._biases = tuple(_is_bias(v) for v in variables)
+        self._velocities = self.add_optimizer_variables(variables, "velocity")
+
+    def _update(self, distribution: Any, grads_and_vars: list[Any], learning_rate: Any) -> None:
+        # The schedules are evaluated once, not for each variable.
+        bias_rate = self.bias_rate(self._iterations)
+        momentum = self.momentum(self._iterations)
+        for gradient, variable in grads_and_vars:
+            is_bias = self._biases[self._get_variable_index(variable)]
+            rate = bias_rate if is_bias else learning_rate
+            distribution.extended.update(
+                variable, self._step, args=(gradient, rate, momentum), group=False
+            )
+
+    def _step(self, variable: Any, gradient: Any, rate: Any, momentum: Any) -> None:
+        velocity = self._velocities[self._get_variable_index(variable)]
+        decay = self._decay_of(variable)
+        gradient = tf.cast(gradient, variable.dtype)
+        if decay:
+            gradient = gradient + decay * variable
+        self.assign(velocity, ops.add(ops.multiply(velocity, momentum), gradient))
+        self.assign_sub(variable, rate * ops.add(gradient, ops.multiply(velocity, momentum)))
+
+    def get_config(self) -> dict[str, Any]:
+        own = {
+            name: keras.saving.serialize_keras_object(getattr(self, name))
+            for name in ("bias_rate", "momentum")
+        }
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -97,9 +193,28 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
 def make_optimizer(config: Any, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """The optimizer that a recipe's `train` section asks for."""
     schedule = schedules.make_schedule(config, steps_per_epoch)
-    ours = {"clip_norm": config.clip_gradients_norm, "bias_factor": config.bias_factor}
+    ours = {
+        "clip_norm": config.clip_gradients_norm,
+        "bias_factor": config.bias_factor,
+        "batches": schedules.make_accumulation(config, steps_per_epoch),
+    }
+    decay = _weight_decay(config)
     if config.optimizer == "adam":
         optimizer = Adam(schedule, beta_1=config.momentum, **ours)
+    elif config.optimizer == "adamw":
+        optimizer = AdamW(schedule, decay, beta_1=config.momentum, epsilon=1e-8, **ours)
+    elif config.optimizer == "nesterov":
+        bias_rate = schedules.make_schedule(config, steps_per_epoch, config.bias_warmup_init)
+        momentum = schedules.make_momentum(config, steps_per_epoch)
+        optimizer = NesterovSGD(schedule, bias_rate, momentum, decay, **ours)
     else:
         optimizer = SGD(schedule, momentum=config.momentum, **ours)
     return LossScaling(optimizer) if config.mixed_precision == "float16" else optimizer
+
+
+def _weight_decay(config: Any) -> float:
+    """The recipe's decay, in proportion to the images of an update after the warm-up."""
+    if not config.accumulate_batch:
+        return config.weight_decay
+    batches = schedules.batches_per_update(config)
+    return config.weight_decay * config.batch_size * batches / config.accumulate_batch

@@ -217,7 +217,7 @@ def _build(run: Run) -> None:
     # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
     run.model.compile(optimizer=optimizer, jit_compile=False)
     if settings.ema_decay:
-        run.averages = averaging.MovingAverages(run.model, settings.ema_decay)
+        run.averages = averaging.MovingAverages(run.model, settings.ema_decay, settings.ema_ramp)
 
 
 def freeze(model: keras.Model, expression: str) -> str:
@@ -259,7 +259,7 @@ def _callbacks(
         ),
     ]
     if run.averages:
-        chosen.append(callbacks.Averaging(progress, run.averages))
+        chosen.append(callbacks.Averaging(run.averages))
     if chief:
         chosen += [
             callbacks.Measurement(
