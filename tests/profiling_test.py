@@ -98,10 +98,9 @@ def test_classes_change_only_the_class_predictor():
 class _Net(keras.Model):
     """One layer of each counted kind, with the work written beside it."""
 
-    paths = {}
-
     def __init__(self):
         super().__init__(name="net")
+        self.paths = {}
         layers = keras.layers
         self.stack = [
             (layers.Conv2D(4, 3, strides=2, groups=1, use_bias=False), 7 * 7 * 4 * 3 * 9, 0),
@@ -144,6 +143,7 @@ def _repeated(times):
     class Net(keras.Model):
         def __init__(self):
             super().__init__(name="net")
+            self.paths = {}
             self.conv = keras.layers.Conv2D(3, 3, padding="same")
             self.parts = {"conv": [self.conv]}
 

@@ -36,6 +36,9 @@ class Detector(keras.Model):
 
     config_class: ClassVar[type]
 
+    # True of detectors that have a `knob`, a `calibration` and take `threshold` in `detect`.
+    has_knob: ClassVar[bool] = False
+
     # Ends of the names of the variables in the L2 loss. Usually kernels only: neither biases, nor
     # norms, nor fusion weights are pulled towards zero.
     decayed: ClassVar[tuple[str, ...]] = ("kernel",)

@@ -1,7 +1,7 @@
 """DynamicDet: two detectors in a cascade and a router between them."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ from keras import ops
 from tfdet import profiling, records, registry
 from tfdet.detectors import routing
 from tfdet.detectors.base import Detector
+from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
 from tfdet.errors import UserError
 from tfdet.layers.composition import DenseComposition
@@ -50,6 +51,7 @@ class DynamicDetector(Detector):
     """
 
     config_class = CascadeConfig
+    has_knob = True
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class DynamicDetector(Detector):
         self.fusion = fusion or DenseComposition(second.joint_channels, name="fusion")
         self.decayed = tuple(dict.fromkeys((*first.decayed, *second.decayed)))
         self._knob = _Knob(config.first_threshold)
+        self.calibration: Calibration | None = None
 
     @classmethod
     def from_record(cls, config: CascadeConfig, name: str) -> "DynamicDetector":
@@ -104,6 +107,23 @@ class DynamicDetector(Detector):
         if not 0 <= threshold <= 1:
             raise UserError(f"the knob goes from 0 (all easy) to 1 (all hard), got {threshold}")
         self._knob.variable.assign(threshold)
+
+    def calibrate(self, batches: Iterable[Any]) -> Calibration:
+        """Measures what each position of the knob costs, and keeps it as `calibration`.
+
+        Args:
+            batches: images of the kind that will be detected in, or (images, targets).
+        """
+        from tfdet.evaluation import calibration
+
+        self.calibration = calibration.calibrate(self, batches)
+        return self.calibration
+
+    def threshold_for(self, **wish: float) -> float:
+        """The knob's position for a share, a cost or a latency: `Calibration.threshold_for`."""
+        if self.calibration is None:
+            raise UserError("the model has not been calibrated; call `calibrate` first")
+        return self.calibration.threshold_for(**wish)
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
@@ -171,7 +191,7 @@ class DynamicDetector(Detector):
 
     def for_inference(self) -> "DynamicDetector":
         form = super().for_inference()
-        form.knob = self.knob
+        form.knob, form.calibration = self.knob, self.calibration
         return form
 
     @property
@@ -228,18 +248,20 @@ class DynamicDetector(Detector):
             **{name: _serialized(getattr(self, name)) for name in parts},
             "config": records.to_dict(self.config),
             "knob": self.knob,
+            "calibration": records.to_dict(self.calibration) if self.calibration else None,
             "name": self.name,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "DynamicDetector":
         config = dict(config)
-        knob = config.pop("knob")
+        knob, table = config.pop("knob"), config.pop("calibration")
         record = records.from_dict(DynamicConfig, config.pop("config"))
         parts = ("first", "second", "router", "fusion")
         loaded = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in parts}
         model = cls(**loaded, config=record, **config)
         model.knob = knob
+        model.calibration = records.from_dict(Calibration, table) if table else None
         return model
 
 

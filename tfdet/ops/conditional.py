@@ -56,9 +56,10 @@ def at_least_one(function: Callable[[tf.Tensor], Any], tensor: tf.Tensor) -> Any
         function: takes [B, ...] with B >= 1, gives a structure of tensors [B, ...].
         tensor: [B, ...].
     """
+    tensor = tf.convert_to_tensor(tensor)
     batch = tf.shape(tensor)[0]
     one_if_empty = tf.cast(batch == 0, tf.int32)
-    padded = tf.pad(tensor, [[0, one_if_empty]] + [[0, 0]] * (tensor.shape.rank - 1))
+    padded = tf.pad(tensor, [[0, one_if_empty]] + [[0, 0]] * (len(tensor.shape) - 1))
     return tf.nest.map_structure(lambda x: x[:batch], function(padded))
 
 
