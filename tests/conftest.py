@@ -75,3 +75,41 @@ def _vector(name: str, i: np.ndarray, j: int) -> np.ndarray:
     if name.endswith("bias"):
         return 0.05 * np.sin(0.9 * i + j)
     return (0.2 if ".bn3." in name else 1) * (1 + 0.1 * np.sin(0.7 * i + j))
+
+
+@pytest.fixture(scope="session")
+def make_dynamic() -> Callable:
+    """Makes a tiny dynamic detector with lively weights, whose router tells images apart."""
+    return _make_dynamic
+
+
+def _make_dynamic(seed: int = 0, **overrides: object) -> object:
+    import keras
+
+    import tfdet
+
+    keras.utils.set_random_seed(seed)
+    model = tfdet.create(
+        "dy-efficientdet-test", **{"num_classes": 3, "class_names": ("a", "b", "c"), **overrides}
+    )
+    random = np.random.default_rng(seed)
+    for variable in model.weights:
+        if variable.name in ("gamma", "moving_variance"):
+            variable.assign(random.uniform(0.6, 1.6, variable.shape))
+        elif variable.name in ("beta", "moving_mean"):
+            variable.assign(random.normal(0, 0.3, variable.shape))
+    noise = random.uniform(0, 255, (8, *model.image_size, 3)).astype("float32")
+    noise[::2] = noise[::2, :1, :1]  # plain images: a router has to tell something apart
+    raw = model(noise, training=False)
+    for part, found in ((model.first, raw["first"]), (model.second, raw["second"])):
+        for name, wanted in (("class_logits", 1.5), ("box_codes", 0.3)):
+            net = part.class_net if name == "class_logits" else part.box_net
+            kernel = net.predictor.weights[1]
+            assert kernel.path.endswith("predict/pointwise_kernel")
+            kernel.assign(np.asarray(kernel) * wanted / np.std(found[name]))
+    easiness = np.asarray(raw["easiness"], np.float64)
+    logits = np.log(easiness / (1 - easiness))
+    score = model.router.score
+    score.kernel.assign(np.asarray(score.kernel) / logits.std())
+    score.bias.assign((np.asarray(score.bias) - logits.mean()) / logits.std())
+    return model

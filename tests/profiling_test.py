@@ -100,6 +100,7 @@ class _Net(keras.Model):
 
     def __init__(self):
         super().__init__(name="net")
+        self.paths = {}
         layers = keras.layers
         self.stack = [
             (layers.Conv2D(4, 3, strides=2, groups=1, use_bias=False), 7 * 7 * 4 * 3 * 9, 0),
@@ -142,6 +143,7 @@ def _repeated(times):
     class Net(keras.Model):
         def __init__(self):
             super().__init__(name="net")
+            self.paths = {}
             self.conv = keras.layers.Conv2D(3, 3, padding="same")
             self.parts = {"conv": [self.conv]}
 

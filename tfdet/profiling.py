@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -48,6 +48,8 @@ class Profile:
             biased output of a convolution, two per output of a batch norm, one per output of a ReLU
             layer and one per input of a max-pooling layer.
         parts: the same counts for each part of the model, in the order of the data.
+        routes: multiply-adds of each path that an image can take ("early", "late"); the counts
+            above are of all parts together. Empty where there is one path.
     """
 
     name: str
@@ -57,6 +59,11 @@ class Profile:
     macs: int
     mmdet_flops: int
     parts: dict[str, Part]
+    routes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def cost(self, share: float) -> float:
+        """Mean multiply-adds per image where this share of the images takes the late path."""
+        return self.routes["early"] + share * (self.routes["late"] - self.routes["early"])
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as plain dicts, lists and numbers, ready for JSON."""
@@ -67,14 +74,17 @@ class Profile:
         """The profile as a table, one row per part."""
         height, width = self.image_size
         rows = [*self.parts.items(), ("total", self)]
+        first = max(12, *(len(name) + 1 for name in self.parts))
         lines = [
             f"{self.name}, one image of {height}x{width}",
-            f"{'part':<12}{'trainable':>14}{'parameters':>14}{'MAdds':>12}{'mmdet FLOPs':>14}",
+            f"{'part':<{first}}{'trainable':>14}{'parameters':>14}{'MAdds':>12}{'mmdet FLOPs':>14}",
         ]
         for name, part in rows:
             counts = f"{part.parameters:>14,}{part.parameters_total:>14,}"
             work = f"{part.macs / 1e9:>11.3f}G{part.mmdet_flops / 1e9:>13.3f}G"
-            lines.append(f"{name:<12}{counts}{work}")
+            lines.append(f"{name:<{first}}{counts}{work}")
+        for name, macs in self.routes.items():
+            lines.append(f"{'path: ' + name:<{first + 28}}{macs / 1e9:>11.3f}G")
         return "\n".join(lines)
 
 
@@ -93,21 +103,32 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
         return profile_config(model_or_name, registry.config(model_or_name), image_size)
     model = model_or_name
     size = tuple(image_size or model.image_size)
-    work = _count_layers(model, size)
+    work = _count_layers(model, size, model.compute_output_spec)
     total = _part([model], work)
     parts = {name: _part(layers, work) for name, layers in model.parts.items()}
     rest = Part(*(t - sum(p) for t, *p in zip(total, *parts.values(), strict=True)))
     if rest != Part(0, 0, 0, 0):
         parts["other"] = rest
-    return Profile(model.name, size, *total, parts)
+    routes = {
+        name: sum(done.macs for done in _count_layers(model, size, path).values())
+        for name, path in model.paths.items()
+    }
+    return Profile(model.name, size, *total, parts, routes)
 
 
 def profile_config(name: str, config: Any, image_size: tuple[int, int] | None = None) -> Profile:
     """As `profile`, for a registered model with a configuration of its own."""
+    return profile_unbuilt(
+        lambda: registry.detector_class(name).from_record(config, name), image_size
+    )
+
+
+def profile_unbuilt(make: Callable[[], Any], image_size: tuple[int, int] | None = None) -> Profile:
+    """As `profile`, for the detector that `make` gives; its variables are not made."""
 
     def run() -> Profile:
         with keras.StatelessScope(initialize_variables=False):
-            detector = registry.detector_class(name)(config, name=name)
+            detector = make()
             detector.build_variables()
             return profile(detector, image_size)
 
@@ -173,15 +194,17 @@ def _convolution(
     return Operations(macs, macs + (pixels if use_bias else 0))
 
 
-def _count_layers(model: Any, image_size: tuple[int, int]) -> dict[int, Operations]:
-    """Operations of every layer that has any, by its id, of one forward pass on shapes."""
+def _count_layers(
+    model: Any, image_size: tuple[int, int], forward: Callable[[Any], Any]
+) -> dict[int, Operations]:
+    """Operations of every layer that has any, by its id, of `forward` of one image on shapes."""
     work: dict[int, Operations] = {}
     silent = operations.dispatch(keras.layers.Layer)
     with contextlib.ExitStack() as stack:
         for layer in model._flatten_layers():
             if operations.dispatch(type(layer)) is not silent:
                 stack.enter_context(_watched(layer, work))
-        model.compute_output_spec(keras.KerasTensor((1, *image_size, 3)))
+        forward(keras.KerasTensor((1, *image_size, 3)))
     return work
 
 

@@ -13,6 +13,8 @@ _FAMILIES = (
     "tfdet.detectors.fcos",
     "tfdet.detectors.packdet",
     "tfdet.detectors.retinanet",
+    "tfdet.detectors.yolov7",
+    "tfdet.detectors.dynamicdet",
 )
 
 _MODELS: dict[str, "Entry"] = {}
@@ -51,7 +53,7 @@ def config(name: str, **overrides: Any) -> Any:
 
 def create(name: str, **overrides: Any) -> Any:
     """A detector by name, with its variables made; `overrides` as in `config`."""
-    detector = detector_class(name)(config(name, **overrides), name=name)
+    detector = detector_class(name).from_record(config(name, **overrides), name)
     detector.build_variables()
     return detector
 

@@ -69,3 +69,27 @@ def test_lite_has_no_squeeze_and_excite():
 def test_unknown_scales_are_listed():
     with pytest.raises(ValueError, match="unknown EfficientNet 'b9'; use one of b0"):
         EfficientNet("b9")
+
+
+@pytest.mark.parametrize("size", [(64, 64), (65, 97)])
+def test_added_maps_are_summed_in_where_a_level_begins(size):
+    keras.utils.set_random_seed(0)
+    backbone = EfficientNet("test", levels=(1, 2, 3, 4, 5), drop_connect=0.0)
+    images = np.random.default_rng(0).normal(size=(1, *size, 3)).astype("float32")
+    plain = backbone(images)
+    assert {k: x.shape[-1] for k, x in plain.items()} == backbone.channels
+    random = np.random.default_rng(1)
+    added = {
+        k: random.normal(size=(*plain[k].shape[:3], c)).astype("float32")
+        for k, c in backbone.joint_channels.items()
+    }
+    for level in range(1, 6):
+        found = backbone(images, added={f"P{level}": added[f"P{level}"]})
+        for other in range(1, 6):
+            is_equal = np.allclose(found[f"P{other}"], plain[f"P{other}"])
+            assert is_equal == (other < level), (level, other)
+    # Written out for the first level: the stem, and behind it the blocks up to the next stride.
+    x = backbone.act(backbone.stem_bn(backbone.stem_conv(images))) + added["P1"]
+    for block in backbone.blocks[: [b.strides for b in backbone.blocks].index(2)]:
+        x = block(x)
+    np.testing.assert_allclose(backbone(images, added=added)["P1"], x, rtol=1e-5, atol=1e-6)

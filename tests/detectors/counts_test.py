@@ -41,7 +41,9 @@ def built():
     def get(name):
         if name not in models:
             with keras.StatelessScope(initialize_variables=False):
-                models[name] = registry.detector_class(name)(registry.config(name), name=name)
+                models[name] = registry.detector_class(name).from_record(
+                    registry.config(name), name
+                )
                 models[name].build_variables()
         return models[name]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.detectors.postprocess import detections, postprocess
+from tfdet.detectors.postprocess import detections, object_detections, postprocess
 from tfdet.losses.assignment import assign
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
@@ -225,3 +225,25 @@ def test_candidates_of_each_level_take_empty_batches_and_nan():
     assert found["boxes"].shape == (0, 100, 4)
     found = postprocess(np.full_like(logits, np.nan), codes, ANCHORS, nms, SIZE, levels)
     np.testing.assert_array_equal(found["count"], 0)
+
+
+@pytest.mark.parametrize("batch", [0, 2])
+def test_scores_with_objectness_are_products_of_probabilities(batch):
+    logits = np.full((batch, 3, 2), -9, np.float32)
+    logits[:, 0], logits[:, 1], logits[:, 2] = (1, 2), (3, -2), (np.nan, 5)
+    objects = np.tile(np.float32([0.5, np.nan, -1]), (batch, 1))
+    boxes = np.tile(np.float32([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]]), (batch, 1, 1))
+    nms = NMSConfig("hard", score_threshold=0.3, max_candidates=10, max_detections=4)
+    found = object_detections(logits, objects, lambda rows: gather_rows(boxes, rows), nms, SIZE)
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
+
+    expected = np.array([sigmoid(0.5) * sigmoid(2), sigmoid(0.5) * sigmoid(1), 0, 0])
+    np.testing.assert_allclose(found["scores"], np.tile(expected, (batch, 1)), rtol=1e-5)
+    np.testing.assert_array_equal(found["labels"], np.tile([1, 0, -1, -1], (batch, 1)))
+    best = object_detections(
+        logits[..., :1], objects, lambda rows: gather_rows(boxes, rows), nms, SIZE
+    )
+    np.testing.assert_allclose(best["scores"][:, 0], np.full(batch, sigmoid(0.5)), rtol=1e-5)
+    np.testing.assert_array_equal(best["count"], np.full(batch, 1))

@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfdet.errors import UserError
-from tfdet.serving import compare, export, verify
+from tfdet.serving import compare, export, network, verify
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +150,10 @@ def test_hard_global_suppression_survives_export(make_model, tmp_path):
 
 def test_wrong_export_is_noticed_and_not_kept(model, tmp_path, monkeypatch):
     path = tmp_path / "saved_model"
-    honest = export._freeze
+    honest = network.frozen_network
 
-    def shifted(network):
-        frozen = honest(network)
+    def shifted(model):
+        frozen = honest(model)
 
         def call(canvas):
             found = frozen(canvas)
@@ -161,7 +161,7 @@ def test_wrong_export_is_noticed_and_not_kept(model, tmp_path, monkeypatch):
 
         return call
 
-    monkeypatch.setattr(export, "_freeze", shifted)
+    monkeypatch.setattr(network, "frozen_network", shifted)
     with pytest.raises(RuntimeError, match="differs from the model: serving_default"):
         export.export(model, path)
     assert list(tmp_path.iterdir()) == []

@@ -64,6 +64,9 @@ class EfficientNet(Composite):
     Example:
         features = EfficientNet("b0")(images)  # {"P3": ..., "P4": ..., "P5": ...}
 
+    `added` maps are summed in where their level begins, onto the output of the layer that halves
+    the map; their channels are `joint_channels`.
+
     Args:
         scale: a key of `SCALES`.
         levels: which levels to return, between 1 and 5.
@@ -126,14 +129,36 @@ class EfficientNet(Composite):
                 )
                 self.blocks.append(block)
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of every level, returned or not."""
+        last = [i for i, stage in enumerate(self.stages[1:]) if stage.strides > 1]
+        last.append(len(self.stages) - 1)
+        return {f"P{i}": self.stages[stage].filters for i, stage in enumerate(last, 1)}
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels of what each level begins with, where `added` maps go."""
+        strided = [stage.filters for stage in self.stages if stage.strides > 1]
+        return {f"P{i}": c for i, c in enumerate([stem_filters(self.scale), *strided], 1)}
+
+    def call(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        added = added or {}
         x = self.act(self.stem_bn(self.stem_conv(images), training=training))
+        x = x + added["P1"] if "P1" in added else x
         # A level is the last map before the next stride.
         reductions = []
         for block in self.blocks:
             if block.strides > 1:
                 reductions.append(x)
             x = block(x, training=training)
+            level = f"P{len(reductions) + 1}"
+            x = x + added[level] if block.strides > 1 and level in added else x
         reductions.append(x)
         return {f"P{level}": reductions[level - 1] for level in self.levels}
 

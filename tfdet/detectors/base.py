@@ -1,5 +1,6 @@
 """What every detector of the garden has in common."""
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 from tfdet import records
 from tfdet.errors import UserError
+from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 
@@ -33,6 +35,9 @@ class Detector(keras.Model):
     """
 
     config_class: ClassVar[type]
+
+    # True of detectors that have a `knob`, a `calibration` and take `threshold` in `detect`.
+    has_knob: ClassVar[bool] = False
 
     # Ends of the names of the variables in the L2 loss. Usually kernels only: neither biases, nor
     # norms, nor fusion weights are pulled towards zero.
@@ -66,6 +71,11 @@ class Detector(keras.Model):
         return self.config.class_ids or tuple(range(self.num_classes))
 
     @property
+    def max_detections(self) -> int:
+        """Rows of the detections of an image."""
+        return self.config.nms.max_detections
+
+    @property
     def pad_value(self) -> tuple[float, float, float]:
         """The colour that normalisation maps to 0; images are padded with it."""
         raise NotImplementedError
@@ -75,9 +85,70 @@ class Detector(keras.Model):
         """The layers behind each part that `tfdet.profile` counts apart."""
         return {layer.name: [layer] for layer in self.layers}
 
+    @property
+    def paths(self) -> dict[str, Callable[[Any], Any]]:
+        """What is computed for an image, by the path it takes: functions of images [B, H, W, 3].
+
+        Empty where all images are treated alike. `tfdet.profile` counts each path.
+        """
+        return {}
+
     def build_variables(self) -> None:
         """Creates all variables without running the network; subclasses call it when composed."""
         self.build((1, *self.image_size, 3))
+
+    @property
+    def tap_channels(self) -> dict[str, int]:
+        """Channels of the maps that `taps` returns, {"P1": 64, ...}."""
+        raise self._no_taps()
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels where `taps` adds maps to each level, {"P1": 64, ...}."""
+        raise self._no_taps()
+
+    def taps(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Features of the backbone by level, {"P1": [B, H/2, W/2, C_1], ...}, finest first.
+
+        A detector that has them composes `call` as `predictions(taps(images))`.
+
+        Args:
+            images: as `call` takes them.
+            training: as in `call`.
+            added: maps by level, of `joint_channels`; each is summed in where its level begins,
+                onto the output of the layer that halves the map.
+        """
+        raise self._no_taps()
+
+    def taps_after(
+        self,
+        images: Any,
+        first: dict[str, Any],
+        added: dict[str, Any],
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        """As `taps`, of the second detector of a cascade.
+
+        Args:
+            images, added, training: as in `taps`.
+            first: the first detector's taps, of which `added` was made.
+        """
+        return self.taps(images, training=training, added=added)
+
+    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """What neck and head make of the backbone's features: the raw predictions."""
+        raise self._no_taps()
+
+    def _no_taps(self) -> UserError:
+        return UserError(
+            f"{type(self).__name__} does not give its backbone's features, so that it cannot be "
+            "joined with another detector; use one with `taps`"
+        )
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         """Weighted loss terms, float32 scalars by name.
@@ -90,6 +161,21 @@ class Detector(keras.Model):
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         """Raw predictions to detections in pixels of the network's input."""
         raise NotImplementedError
+
+    def inference_form(self) -> "Detector":
+        """A new detector, without variables, as this one runs best in inference; itself if it is.
+
+        Its layers are merged as `layers.merging.copy_merged` understands it.
+        """
+        return self
+
+    def for_inference(self) -> "Detector":
+        """A detector with the same detections that costs less; itself where there is none."""
+        form = self.inference_form()
+        if form is not self:
+            form.build_variables()
+            copy_merged(self, form)
+        return form
 
     def compute_loss(
         self,
@@ -118,14 +204,19 @@ class Detector(keras.Model):
         squares = (ops.sum(ops.square(ops.cast(v, "float32"))) for v in self._decayed_variables())
         return replicas.total_to_share(0.5 * self.config.weight_decay * sum(squares))
 
-    def detect(self, images: Any) -> dict[str, Any]:
-        """Detections in pixels of `images` [B, H, W, 3], which may have any size."""
+    def detect(self, images: Any, **options: Any) -> dict[str, Any]:
+        """Detections in pixels of `images` [B, H, W, 3], which may have any size.
+
+        `options` go to `detect_fitted`.
+        """
         from tfdet.ops.letterbox import letterbox
 
         canvas, scale = letterbox(images, self.image_size, self.pad_value)
-        raw = self(canvas, training=False)
-        size = ops.shape(images)[1:3]
-        return to_original(self.decode(raw, self.image_size), scale, size)
+        return to_original(self.detect_fitted(canvas, **options), scale, ops.shape(images)[1:3])
+
+    def detect_fitted(self, canvas: Any) -> dict[str, Any]:
+        """Detections in pixels of `canvas`, float [B, *image_size, 3]; what is served."""
+        return self.decode(self(canvas, training=False), self.image_size)
 
     def train_step(self, *args: Any) -> Any:
         if keras.backend.backend() != "tensorflow":
@@ -186,7 +277,13 @@ class Detector(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Detector":
-        return cls(records.from_dict(cls.config_class, config["config"]), name=config["name"])
+        record = records.from_dict(cls.config_class, config["config"])
+        return cls.from_record(record, config["name"])
+
+    @classmethod
+    def from_record(cls, config: Any, name: str) -> "Detector":
+        """The detector that a `config_class` describes, without variables."""
+        return cls(config, name=name)
 
 
 def _sum(terms: dict[str, Any]) -> Any:

@@ -24,6 +24,9 @@ from tfdet.necks.topologies import FPNNode, topology
 from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
 from tfdet.ops.nms import NMSConfig
 
+# The backbone's, all of which a router may look at.
+TAP_LEVELS = (1, 2, 3, 4, 5)
+
 
 @dataclasses.dataclass(frozen=True)
 class EfficientDetConfig:
@@ -167,7 +170,7 @@ class EfficientDet(Detector):
         self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
         self.backbone = EfficientNet(
             config.backbone,
-            levels=tuple(range(config.min_level, 6)),
+            levels=TAP_LEVELS,
             drop_connect=config.drop_connect,
             activation=config.activation,
             batch_norm=config.batch_norm,
@@ -232,8 +235,24 @@ class EfficientDet(Detector):
             return {"head": [self.packed_head]}
         return {"class_net": [self.class_net], "box_net": [self.box_net]}
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        features = self.backbone(self.normalization(images), training=training)
+    @property
+    def tap_channels(self) -> dict[str, int]:
+        return self.backbone.channels
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        return self.backbone.joint_channels
+
+    def taps(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return self.backbone(self.normalization(images), training=training, added=added)
+
+    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        features = {f"P{i}": taps[f"P{i}"] for i in range(self.config.min_level, 6)}
         maps = self.neck(features, training=training)
         if self.packed_head is not None:
             return self.packed_head(maps, training=training)
@@ -241,6 +260,9 @@ class EfficientDet(Detector):
             "class_logits": self.class_net(maps, training=training),
             "box_codes": self.box_net(maps, training=training),
         }
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.predictions(self.taps(images, training), training)
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)

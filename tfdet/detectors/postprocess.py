@@ -77,6 +77,33 @@ def detections(
     else:
         rows, labels, values = _candidates(logits, nms.max_candidates)
         scores = ops.sigmoid(values)
+    return _suppressed(rows, labels, scores, decode, nms, image_size)
+
+
+def object_detections(
+    class_logits,
+    object_logits,
+    decode: Callable[[Any], Any],
+    nms: NMSConfig,
+    image_size: tuple[Any, Any],
+):
+    """Detections of a batch whose scores are those of an object times those of its class (YOLO).
+
+    Args:
+        class_logits: [B, K, C], any float dtype. With one class the object's score is the score.
+        object_logits: [B, K].
+        decode, nms, image_size: see `detections`, which also says what is returned. Candidates are
+            those of all levels.
+    """
+    scores = _probability(ops.cast(object_logits, "float32"))[..., None]
+    if class_logits.shape[-1] > 1:
+        scores *= _probability(ops.cast(class_logits, "float32"))
+    rows, labels, scores = _candidates(scores, nms.max_candidates)
+    return _suppressed(rows, labels, scores, decode, nms, image_size)
+
+
+def _suppressed(rows, labels, scores, decode, nms: NMSConfig, image_size: tuple[Any, Any]):
+    """Candidates of rows, labels and scores [B, N] to detections."""
     boxes = decode(rows)
     if nms.clips_first:
         boxes = box_ops.clip(boxes, image_size)

@@ -250,9 +250,7 @@ def _compile(model: Any, batch_size: int) -> Callable[..., dict[str, Any]]:
         ]
     )
     def detect(images, scale, size):
-        raw = model(images, training=False)
-        found = model.decode(raw, model.image_size)
-        return to_original(found, scale, (size[:, 0], size[:, 1]))
+        return to_original(model.detect_fitted(images), scale, (size[:, 0], size[:, 1]))
 
     return detect
 

@@ -14,6 +14,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 PIXELS = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "lite": ((127.0,) * 3, (128.0,) * 3),
+    "unit": ((0.0,) * 3, (255.0,) * 3),
     "detectron": ((122.7717, 115.9465, 102.9801), (1.0,) * 3),
 }
 

@@ -11,6 +11,8 @@ SCORE_TOLERANCE = 1e-3
 # Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
 TIE = 1e-5
 
+_PER_IMAGE = {"easiness", "is_hard", "macs"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
@@ -45,7 +47,8 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
 
     Counts must be equal, and every detection needs a partner with the same label, boxes within
     `BOX_TOLERANCE` and scores within `SCORE_TOLERANCE`. Partners need not have the same rank,
-    since rounding orders detections of almost equal score.
+    since rounding orders detections of almost equal score. Images of a dynamic detector must have
+    taken the same path at the same cost, with an easiness within `SCORE_TOLERANCE`.
 
     Args:
         expected, found: as `Detector.decode` returns them.
@@ -68,6 +71,10 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
 
 
 def _compare_image(expected: dict, found: dict, name: str) -> Difference:
+    for key in _PER_IMAGE & expected.keys():
+        tolerance = SCORE_TOLERANCE if key == "easiness" else 0.0
+        if abs(float(found[key]) - float(expected[key])) > tolerance:
+            return _mismatch(f"{name}: {key} should be {expected[key]}, got {found[key]}")
     count = int(expected["count"])
     if int(found["count"]) != count:
         return _mismatch(f"{name}: {count} detections expected, got {int(found['count'])}")

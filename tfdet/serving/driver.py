@@ -1,11 +1,14 @@
 """One way to run a detector, whether it is a Keras model or an exported one."""
 
+import json
 import pathlib
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from tfdet import records
+from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
 
@@ -20,14 +23,21 @@ class Driver(Protocol):
         class_names: a name per label.
         class_ids: the data set's own id per label.
         image_size: (height, width) of the canvas that images are fitted into.
+        knob: of a dynamic detector, its position; None of others.
+        calibration: of a dynamic detector that has been calibrated, else None.
     """
 
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
     image_size: tuple[int, int]
+    knob: float | None
+    calibration: Calibration | None
 
-    def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """uint8 images [B, H, W, 3] of any size to detections, see `Detector`."""
+    def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+        """uint8 images [B, H, W, 3] of any size to detections, see `Detector`.
+
+        `threshold` stands in for the knob.
+        """
 
 
 class ModelDriver:
@@ -37,12 +47,21 @@ class ModelDriver:
         self.class_names = tuple(model.class_names)
         self.class_ids = tuple(model.class_ids)
         self.image_size = tuple(model.image_size)
-        self._detect = tf.function(
-            model.detect, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
-        )
+        self.knob = model.knob if model.has_knob else None
+        self.calibration = model.calibration if model.has_knob else None
+        specs = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
+        if model.has_knob:
+            specs.append(tf.TensorSpec([], tf.float32))
+            self._detect = tf.function(
+                lambda images, threshold: model.detect(images, threshold=threshold),
+                input_signature=specs,
+            )
+        else:
+            self._detect = tf.function(model.detect, input_signature=specs)
 
-    def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return _to_numpy(self._detect(tf.constant(images)))
+    def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+        knob = _chosen_knob(self, threshold)
+        return _to_numpy(self._detect(tf.constant(images), *knob.values()))
 
 
 class SavedModelDriver:
@@ -74,8 +93,22 @@ class SavedModelDriver:
         self.class_ids = tuple(metadata["class_ids"].tolist())
         self.image_size = tuple(metadata["image_size"].tolist())
 
-    def detect(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        return _to_numpy(self._detect(images=tf.constant(images)))
+        has_knob = "threshold" in metadata
+        self.knob = float(metadata["threshold"]) if has_knob else None
+        table = metadata["calibration"].decode() if has_knob else ""
+        self.calibration = records.from_dict(Calibration, json.loads(table)) if table else None
+
+    def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+        knob = _chosen_knob(self, threshold)
+        return _to_numpy(self._detect(images=tf.constant(images), **knob))
+
+
+def _chosen_knob(driver: Driver, threshold: float | None) -> dict[str, tf.Tensor]:
+    if driver.knob is None:
+        if threshold is not None:
+            raise UserError("the model has no knob: it treats all images alike")
+        return {}
+    return {"threshold": tf.constant(driver.knob if threshold is None else threshold, tf.float32)}
 
 
 def _to_numpy(tensors: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:

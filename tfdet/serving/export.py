@@ -9,9 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
+from tfdet.evaluation import calibration
 from tfdet.ops import pack_native
 from tfdet.serving import compare, signatures, verify
+from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
 
 
@@ -25,7 +28,10 @@ def export(model: Any, path: str | pathlib.Path, native_ops: bool = False) -> co
       EXIF orientation is honoured, boxes are in pixels of the upright image;
     - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2].
 
-    Both serving signatures return what `model.predict` returns.
+    Both serving signatures return what `model.predict` returns. Those of a dynamic detector also
+    take the `threshold`, float32 [], which has the model's knob as default for TensorFlow Serving;
+    Python's loader wants it given. Its metadata has `threshold`, that default, and `calibration`,
+    the table of `model.calibration` as JSON with times of the exported form, or "".
 
     Args:
         model: a `Detector`.
@@ -56,18 +62,21 @@ def export(model: Any, path: str | pathlib.Path, native_ops: bool = False) -> co
 
 
 def _save(model: Any, folder: pathlib.Path, native_ops: bool) -> None:
+    model = model.for_inference()
     if native_ops:
         pack_native.check()
     with pack_native.allowed(native_ops):
-        network = _freeze(signatures.network_function(model))
+        network = networks.frozen_network(model)
     canvas = signatures.Canvas(model.image_size, model.pad_value)
+    knob = model.knob if model.has_knob else None
+    table = _calibration(model, network) if model.has_knob else None
     tf.saved_model.save(
         tf.Module(),
         str(folder),
         signatures={
-            "serving_default": signatures.images_function(network, canvas),
-            "serving_encoded": signatures.encoded_function(network, canvas),
-            "metadata": signatures.metadata_function(model),
+            "serving_default": signatures.images_function(network, canvas, knob),
+            "serving_encoded": signatures.encoded_function(network, canvas, knob),
+            "metadata": signatures.metadata_function(model, table),
         },
     )
 
@@ -81,41 +90,14 @@ def _add_library(model: Any, folder: pathlib.Path) -> None:
     shutil.copy(pack_native.library_path(), target)
 
 
-def _freeze(network: Any) -> signatures.Network:
-    """The network with its variables as constants, so that Grappler folds batch norms away.
-
-    1.6 times as fast on CPU for EfficientDet-D0. Both serving signatures call the one frozen graph,
-    which is stored once.
-    """
-    from tensorflow.python.framework import convert_to_constants
-
-    frozen = convert_to_constants.convert_variables_to_constants_v2(
-        network.get_concrete_function(),
-        lower_control_flow=False,  # loops stay functions: only those can be called by others
+def _calibration(model: Any, network: networks.Network) -> Calibration | None:
+    """The model's table with the times of what is exported, which is faster than the model."""
+    if model.calibration is None:
+        return None
+    run = tf.function(network).get_concrete_function(
+        tf.TensorSpec([1, *model.image_size, 3]), tf.TensorSpec([])
     )
-    frozen = _without_gradients(frozen)
-
-    def call(canvas: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(signatures.NAMES, frozen(canvas), strict=True))
-
-    return call
-
-
-def _without_gradients(function: Any) -> Any:
-    """The same function without the names of custom gradients.
-
-    Nobody trains what is served, and whoever loads a graph with such names (swish has one) is
-    warned that they cannot be found.
-    """
-    graph = function.graph.as_graph_def()
-    for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
-        for node in nodes:
-            node.attr.pop("_gradient_op_type", None)
-    everything = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
-    names = ([x.name for x in tensors] for tensors in (function.inputs, function.outputs))
-    return everything.prune(
-        *(tf.nest.map_structure(everything.graph.as_graph_element, x) for x in names)
-    )
+    return model.calibration.with_latency(calibration.time_paths(run, model.image_size))
 
 
 @contextlib.contextmanager

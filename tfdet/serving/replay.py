@@ -1,8 +1,9 @@
 """Runs an exported model where nothing but TensorFlow is at hand.
 
 `python replay.py MODEL INPUTS.npz OUTPUTS.npz`: each array SIGNATURE/BATCH/... of the inputs is a
-batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME. Libraries of
-native ops that lie in the model's folder are loaded.
+batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME. An array
+THRESHOLD/SIGNATURE/BATCH goes to that input of the signature. Libraries of native ops that lie in
+the model's folder are loaded.
 """
 
 import pathlib
@@ -16,8 +17,11 @@ def main(model: str, source: str, target: str) -> None:
     for library in pathlib.Path(model, "assets.extra").glob("*.so"):
         tf.load_op_library(str(library))
     served = tf.saved_model.load(model)
-    inputs, batches = np.load(source), {}
+    inputs, batches, thresholds = np.load(source), {}, {}
     for key in inputs.files:
+        if key.startswith("THRESHOLD/"):
+            thresholds[key.partition("/")[2]] = {"threshold": tf.constant(inputs[key])}
+            continue
         signature, batch, *item = key.split("/")
         name = f"{signature}/{batch}"
         if item:
@@ -27,13 +31,13 @@ def main(model: str, source: str, target: str) -> None:
     outputs = {}
     for name, batch in batches.items():
         function = served.signatures[name.split("/")[0]]
-        (argument,) = function.structured_input_signature[1]
-        found = function(**{argument: tf.constant(batch)})
+        (argument,) = function.structured_input_signature[1].keys() - {"threshold"}
+        found = function(**{argument: tf.constant(batch)}, **thresholds.get(name, {}))
         outputs.update({f"{name}/{key}": value.numpy() for key, value in found.items()})
     for key, value in served.signatures["metadata"]().items():
-        array = value.numpy()
-        if array.dtype == object:  # bytes: text can be stored without pickling
-            array = np.array([text.decode("utf-8") for text in array])
+        array = np.array(value.numpy())
+        if value.dtype == tf.string:  # bytes: text can be stored without pickling
+            array = np.array([text.decode("utf-8") for text in np.atleast_1d(array)])
         outputs[f"metadata/{key}"] = array
     if "tfdet" in sys.modules:
         raise RuntimeError("the exported model was to be run without tfdet")

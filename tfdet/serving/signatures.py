@@ -1,19 +1,18 @@
 """The graphs that are served, around one network: plain images, and encoded ones."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
+from tfdet import records
 from tfdet.detectors.base import to_original
+from tfdet.detectors.calibration import Calibration
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import decode
-
-# Detections as they leave the network, in the order in which TensorFlow flattens a dict.
-NAMES = ("boxes", "count", "labels", "scores")
-
-Network = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+from tfdet.serving.network import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,29 +23,25 @@ class Canvas:
     pad_value: tuple[float, float, float]
 
 
-def network_function(model: Any) -> tf.types.experimental.GenericFunction:
-    """The part that costs time: canvas float32 [B, h, w, 3] to detections in its pixels."""
+def images_function(
+    network: Network, canvas: Canvas, knob: float | None = None
+) -> tf.types.experimental.GenericFunction:
+    """uint8 images [B, H, W, 3] of any batch and image size to detections in their pixels.
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *model.image_size, 3], tf.float32)])
-    def network(canvas):
-        return model.decode(model(canvas, training=False), model.image_size)
+    With a knob also of its position, a scalar whose default is `knob`.
+    """
 
-    return network
-
-
-def images_function(network: Network, canvas: Canvas) -> tf.types.experimental.GenericFunction:
-    """uint8 images [B, H, W, 3] of any batch and image size to detections in their pixels."""
-
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
-    def detect(images):
+    def detect(images, *threshold):
         fitted, scale = letterbox(images, canvas.size, canvas.pad_value)
         size = tf.shape(images)
-        return to_original(_run(network, fitted), scale, (size[1], size[2]))
+        return to_original(network(fitted, *threshold), scale, (size[1], size[2]))
 
-    return detect
+    return _served(detect, tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"), knob)
 
 
-def encoded_function(network: Network, canvas: Canvas) -> tf.types.experimental.GenericFunction:
+def encoded_function(
+    network: Network, canvas: Canvas, knob: float | None = None
+) -> tf.types.experimental.GenericFunction:
     """Encoded images [B], each of its own size, to detections in pixels of the upright image."""
 
     def fit(encoded):
@@ -54,8 +49,7 @@ def encoded_function(network: Network, canvas: Canvas) -> tf.types.experimental.
         fitted, scale = letterbox(image, canvas.size, canvas.pad_value)
         return fitted, scale, tf.shape(image)[:2]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="encoded")])
-    def detect(encoded):
+    def detect(encoded, *threshold):
         fitted, scale, size = tf.map_fn(
             fit,
             encoded,
@@ -65,13 +59,20 @@ def encoded_function(network: Network, canvas: Canvas) -> tf.types.experimental.
                 tf.TensorSpec([2], tf.int32),
             ),
         )
-        return to_original(_run(network, fitted), scale, (size[:, 0], size[:, 1]))
+        return to_original(network(fitted, *threshold), scale, (size[:, 0], size[:, 1]))
 
-    return detect
+    return _served(detect, tf.TensorSpec([None], tf.string, name="encoded"), knob)
 
 
-def metadata_function(model: Any) -> tf.types.experimental.GenericFunction:
-    """No input to what a client must know: class names and ids by label, size of the canvas."""
+def metadata_function(
+    model: Any, calibration: Calibration | None = None
+) -> tf.types.experimental.GenericFunction:
+    """No input to what a client must know: class names and ids by label, size of the canvas.
+
+    Of a model with a knob also its position and the calibration as JSON, "" where there is none.
+    """
+    table = json.dumps(records.to_dict(calibration)) if calibration else ""
+    knob = {"threshold": model.knob, "calibration": table} if model.has_knob else {}
 
     @tf.function(input_signature=[])
     def metadata():
@@ -79,15 +80,25 @@ def metadata_function(model: Any) -> tf.types.experimental.GenericFunction:
             "class_names": tf.constant(list(model.class_names), tf.string),
             "class_ids": tf.constant(list(model.class_ids), tf.int64),
             "image_size": tf.constant(list(model.image_size), tf.int32),
+            **{name: tf.constant(value) for name, value in knob.items()},
         }
 
     return metadata
 
 
-def _run(network: Network, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Runs the network; an empty batch gets an image that is taken away again."""
-    # Batch norm that Grappler fuses with a convolution fails on a batch of none.
-    batch = tf.shape(canvas)[0]
-    one_if_empty = tf.cast(batch == 0, tf.int32)
-    canvas = tf.pad(canvas, [[0, one_if_empty], [0, 0], [0, 0], [0, 0]])
-    return {name: values[:batch] for name, values in network(canvas).items()}
+def _served(
+    detect: Callable[..., dict[str, tf.Tensor]], inputs: tf.TensorSpec, knob: float | None
+) -> tf.types.experimental.GenericFunction:
+    """`detect(inputs)` as a signature, or `detect(inputs, threshold)` where there is a knob."""
+    if knob is None:
+        return tf.function(lambda x: detect(x), input_signature=[inputs])
+
+    # The default goes into the signature's definition, where TensorFlow Serving looks for it.
+    default = tf.constant(knob, tf.float32)
+
+    def route(x, threshold=default):
+        return detect(x, threshold)
+
+    return tf.function(
+        route, input_signature=[inputs, tf.TensorSpec([], tf.float32, name="threshold")]
+    )

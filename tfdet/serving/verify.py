@@ -15,32 +15,64 @@ from tfdet.serving import compare
 from tfdet.serving.driver import Driver, ModelDriver
 
 _TIMEOUT_SECONDS = 1800
+# How far the easiness of an image may move by rounding: 1e-7 to 1e-6 were seen.
+_ROUNDING = 5e-6
 
 
 def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
     """Runs both signatures of the SavedModel at `path` in a new process and compares.
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
-    and crowded scenes, odd sizes; a batch of encoded images has one size per image. Where a library
-    of native ops lies in the SavedModel, the process loads it first.
+    and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
+    detector is run with nothing hard, with all hard, and with something of both in a batch. Where a
+    library of native ops lies in the SavedModel, the process loads it first.
     """
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
-    inputs = {f"serving_default/{name}": batch for name, batch in images.items()}
-    for name, batch in encoded.items():
-        for i, image in enumerate(batch):
-            inputs[f"serving_encoded/{name}/{i}"] = np.frombuffer(_png(image), np.uint8)
+    thresholds = _thresholds(driver, images["batch of 3"])
+    inputs = {}
+    for threshold in thresholds:
+        for name, batch in images.items():
+            inputs[f"serving_default/{_at(name, threshold)}"] = batch
+        for name, batch in encoded.items():
+            for i, image in enumerate(batch):
+                key = f"serving_encoded/{_at(name, threshold)}/{i}"
+                inputs[key] = np.frombuffer(_png(image), np.uint8)
+        for name in {**images, **encoded} if threshold is not None else ():
+            for signature in ("serving_default", "serving_encoded"):
+                key = f"THRESHOLD/{signature}/{_at(name, threshold)}"
+                inputs[key] = np.float32(threshold)
     outputs = _replay(path, inputs)
     total = _compare_metadata(driver, outputs)
-    for name, batch in images.items():
-        found = _batch(outputs, f"serving_default/{name}")
-        total += compare.compare(driver.detect(batch), found, f"serving_default, {name}")
-    for name, batch in encoded.items():
-        singles = [driver.detect(image[None]) for image in batch]
-        expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
-        found = _batch(outputs, f"serving_encoded/{name}")
-        total += compare.compare(expected, found, f"serving_encoded, {name}")
+    for threshold in thresholds:
+        for name, batch in images.items():
+            where = f"serving_default/{_at(name, threshold)}"
+            expected = driver.detect(batch, threshold)
+            total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
+        for name, batch in encoded.items():
+            where = f"serving_encoded/{_at(name, threshold)}"
+            singles = [driver.detect(image[None], threshold) for image in batch]
+            expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
+            total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
     return total
+
+
+def _thresholds(driver: Driver, batch: np.ndarray) -> list[float | None]:
+    """Positions of the knob to try: both ends, and one that parts the images of `batch`."""
+    if driver.knob is None:
+        return [None]
+    easiness = np.sort(driver.detect(batch, 0.0)["easiness"])
+    gaps = np.diff(easiness)
+    chosen: list[float | None] = [0.0, 1.0]
+    # Where the scores are equal but for rounding, no threshold parts the images.
+    if gaps.max() > 2 * _ROUNDING:
+        i = int(gaps.argmax())
+        chosen.append(float(easiness[i : i + 2].mean()))
+    return chosen
+
+
+def _at(name: str, threshold: float | None) -> str:
+    return name if threshold is None else f"{name} at {threshold:g}"
 
 
 def _image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -114,6 +146,9 @@ def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare
     found = _batch(outputs, "metadata")
     given = tuple(tuple(found[key].tolist()) for key in ("class_names", "class_ids", "image_size"))
     expected = (driver.class_names, driver.class_ids, driver.image_size)
+    if driver.knob is not None:
+        given += (float(found["threshold"]), bool(found["calibration"].item()))
+        expected += (driver.knob, driver.calibration is not None)
     if given == expected:
         return compare.Difference()
     return compare.Difference(mismatches=(f"metadata should be {expected}, got {given}",))

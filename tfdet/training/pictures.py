@@ -16,7 +16,7 @@ def draw_validation(model: Any, dataset: DetectionDataset, count: int, path: pat
     if batch is None:  # each of these images turned out damaged
         return
     images, targets = batch
-    found = model.decode(model(images, training=False), model.image_size)
+    found = model.detect_fitted(images)
     path.parent.mkdir(parents=True, exist_ok=True)
     names = model.class_names
     draw.save_picture(str(path), draw.comparison(images.numpy(), targets, found, names))

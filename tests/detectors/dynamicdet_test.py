@@ -1,0 +1,281 @@
+import collections
+import dataclasses
+import glob
+import importlib
+import json
+
+import hypothesis
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+
+import tfdet
+from tfdet import records, registry
+from tfdet.detectors import routing
+from tfdet.detectors.cascade import CascadeConfig
+from tfdet.detectors.dynamicdet import DynamicDetector
+from tfdet.errors import UserError
+from tfdet.serving import compare
+
+POOL = 9
+
+
+@pytest.fixture(scope="module")
+def model(make_dynamic):
+    return make_dynamic()
+
+
+@pytest.fixture(scope="module")
+def images():
+    """Canvases from plain to noisy, so that their scores differ."""
+    random = np.random.default_rng(1)
+    noise = random.uniform(0, 255, (POOL, 64, 64, 3))
+    plain = noise.mean(axis=(1, 2), keepdims=True)
+    share = np.linspace(0, 1, POOL)[:, None, None, None]
+    return (share * noise + (1 - share) * plain).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def detect(model):
+    """The routed inference as one graph for all batch sizes and thresholds."""
+    return tf.function(
+        lambda canvas, threshold: model.detect_fitted(canvas, threshold),
+        input_signature=[tf.TensorSpec([None, 64, 64, 3]), tf.TensorSpec([])],
+    )
+
+
+@pytest.fixture(scope="module")
+def singles(model, detect, images):
+    """Detections of each image alone by either path, and the scores."""
+    early, late = (
+        [detect(tf.constant(images[i : i + 1]), tf.constant(t)) for i in range(POOL)]
+        for t in (0.0, 1.0)
+    )
+    return early, late, np.array([found["easiness"][0] for found in early])
+
+
+def _between(easiness):
+    """Thresholds that no score is near to: rounding may not decide the path."""
+    order = np.sort(easiness)
+    gaps = np.diff(order)
+    return [float(order[i : i + 2].mean()) for i in np.flatnonzero(gaps > 1e-4)]
+
+
+def test_paths_of_single_images_are_the_two_detectors(model, images, singles):
+    early, late, easiness = singles
+    assert len(_between(easiness)) >= POOL // 2
+    raw = model(images, training=False)
+    for role, found in (("first", early), ("second", late)):
+        expected = getattr(model, role).decode(raw[role], (64, 64))
+        for i in range(POOL):
+            row = {name: np.asarray(values)[i : i + 1] for name, values in expected.items()}
+            assert compare.compare(row, found[i], role).mismatches == ()
+
+
+@hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
+@hypothesis.given(
+    chosen=st.lists(st.integers(0, POOL - 1), max_size=6), position=st.floats(0, 1, width=32)
+)
+@hypothesis.example(chosen=[], position=0.5)
+@hypothesis.example(chosen=[3], position=0.0)
+@hypothesis.example(chosen=[0, 4, 8, 2], position=0.0)
+@hypothesis.example(chosen=[0, 4, 8, 2], position=1.0)
+@hypothesis.example(chosen=[8, 0, 7, 1, 6, 2], position=0.5)
+def test_a_batch_gives_what_each_image_gives_alone(detect, images, singles, chosen, position):
+    early, late, easiness = singles
+    ends = [0.0, *_between(easiness), 1.0]
+    threshold = ends[round(position * (len(ends) - 1))]
+    found = detect(tf.constant(images[chosen]), tf.constant(threshold))
+    assert found["boxes"].shape == (len(chosen), 100, 4)
+    for row, i in enumerate(chosen):
+        expected = late[i] if easiness[i] < threshold else early[i]
+        one = {name: values[row : row + 1] for name, values in found.items()}
+        assert compare.compare(expected, one, f"image {i} at {threshold}").mismatches == ()
+
+
+def test_eager_detection_is_the_same(model, detect, images, singles):
+    threshold = _between(singles[2])[3]
+    found, eager = (
+        run(tf.constant(images), tf.constant(threshold)) for run in (detect, model.detect_fitted)
+    )
+    assert 0 < np.count_nonzero(found["is_hard"]) < POOL
+    assert compare.compare(found, eager, "eager").mismatches == ()
+
+
+def test_the_knob_is_turned_without_building_anew(model, images, singles):
+    traced = []
+
+    @tf.function
+    def run(canvas):
+        traced.append(1)
+        return model.detect_fitted(canvas)["is_hard"]
+
+    hard = []
+    for model.knob in (0.0, 1.0, _between(singles[2])[2]):
+        hard.append(run(tf.constant(images)).numpy().tolist())
+    assert len(traced) == 1
+    assert not any(hard[0]) and all(hard[1]) and 0 < sum(hard[2]) < POOL
+    with pytest.raises(UserError, match=r"from 0 \(all easy\) to 1 \(all hard\), got 1.5"):
+        model.knob = 1.5
+
+
+@pytest.mark.parametrize("easiness", [0.0, 1.0, np.nan, 0.3])
+def test_the_ends_of_the_knob_hold_for_any_score(easiness):
+    scores = np.array([easiness], "float32")
+    assert not np.asarray(routing.is_hard(scores, 0.0))[0]
+    assert np.asarray(routing.is_hard(scores, 1.0))[0]
+
+
+def test_predict_routes_images_of_any_size_and_tells_their_cost(model):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 50, 90, 3)).astype("uint8")
+    easiness = np.asarray(model.detect(pictures)["easiness"])
+    model.knob = float(np.sort(easiness)[:2].mean())
+    found = model.predict(pictures, verbose=0)
+    assert np.all(found["boxes"] <= [90, 50, 90, 50])
+    np.testing.assert_array_equal(found["is_hard"], easiness < model.knob)
+    routes = tfdet.profile(model).routes
+    expected = np.where(found["is_hard"], routes["late"], routes["early"])
+    np.testing.assert_allclose(found["macs"], expected)
+
+
+def _executed(run, *arguments, folder):
+    """How often each kind of operation ran, by TensorFlow's profiler."""
+    run(*arguments)
+    tf.profiler.experimental.start(str(folder))
+    run(*arguments)
+    tf.profiler.experimental.stop()
+    (file,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
+    protos = importlib.import_module("tensorflow.tsl.profiler.protobuf.xplane_pb2")
+    with open(file, "rb") as stream:
+        space = protos.XSpace.FromString(stream.read())
+    counted = collections.Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                if "Conv2" in name:
+                    counted["depthwise" if "Depthwise" in name else "dense"] += 1
+    return counted
+
+
+def test_what_no_image_needs_is_not_executed(model, detect, images, singles, tmp_path):
+    batch, between = tf.constant(images), tf.constant(_between(singles[2])[3])
+    spec = [tf.TensorSpec([None, 64, 64, 3])]
+    ways = {
+        "easy": (detect, batch, tf.constant(0.0)),
+        "hard": (detect, batch, tf.constant(1.0)),
+        "mixed": (detect, batch, between),
+        "none": (detect, batch[:0], tf.constant(1.0)),
+        "first": (tf.function(model.first.detect_fitted, input_signature=spec), batch),
+        "all": (
+            tf.function(lambda x: model.decode(model(x), (64, 64)), input_signature=spec),
+            batch,
+        ),
+        "taps": (tf.function(model.first.taps, input_signature=spec), batch),
+    }
+    done = {name: _executed(*way, folder=tmp_path / name) for name, way in ways.items()}
+    assert done["easy"] == done["first"]
+    assert done["none"] == done["taps"]  # of the one image that fills the batch up
+    assert done["mixed"] == done["all"]
+    head = {kind: n - done["taps"][kind] for kind, n in done["first"].items()}
+    assert done["hard"] == {kind: n - head[kind] for kind, n in done["all"].items()}
+    assert done["easy"].total() < 0.6 * done["all"].total()
+
+
+def test_a_saved_model_comes_back_with_its_knob_and_calibration(model, images, tmp_path):
+    model.knob = 0.4
+    table = model.calibrate([images[:4], (images[4:], None)])
+    assert table.images == POOL
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(again, DynamicDetector)
+    assert (again.config, again.knob, again.calibration) == (model.config, model.knob, table)
+    assert [v.path for v in again.weights] == [v.path for v in model.weights]
+    for name, values in model(images).items():
+        tf.nest.map_structure(np.testing.assert_array_equal, again(images)[name], values)
+
+
+def test_calibrated_thresholds_send_the_wanted_share(model, images, singles):
+    table = model.calibrate([images])
+    easiness = singles[2]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        sent = np.mean(np.asarray(routing.is_hard(easiness, model.threshold_for(share=share))))
+        assert abs(sent - share) <= 1 / POOL
+    routes = model.route_macs
+    assert (table.macs[0], table.macs[-1]) == (routes["early"], routes["late"])
+    assert 0 < table.latency_ms[0] < table.latency_ms[-1]
+    middle = (routes["early"] + routes["late"]) / 2
+    assert model.threshold_for(target_madds=middle) == model.threshold_for(share=0.5)
+
+
+def test_a_model_without_calibration_says_so(make_dynamic):
+    with pytest.raises(UserError, match="has not been calibrated"):
+        make_dynamic().threshold_for(share=0.5)
+
+
+def test_any_two_detectors_with_taps_are_joined():
+    first = tfdet.create("efficientdet-test", num_classes=3)
+    second = tfdet.create(
+        "efficientdet-test", num_classes=3, backbone="nano", **{"nms.max_detections": 30}
+    )
+    model = DynamicDetector(first, second, name="pair")
+    model.build_variables()
+    found = {t: model.detect_fitted(np.zeros((2, 64, 64, 3), "float32"), t) for t in (0.0, 1.0)}
+    for detections in found.values():
+        assert detections["boxes"].shape == (2, 100, 4)
+    assert np.all(np.asarray(found[1.0]["labels"])[:, 30:] == -1)
+    assert tfdet.profile(model).routes["late"] > 2 * tfdet.profile(model).routes["early"]
+    other = tfdet.create("efficientdet-test", num_classes=4)
+    with pytest.raises(UserError, match="num_classes of the second detector is 4, expected 3"):
+        DynamicDetector(first, other)
+
+
+def test_detectors_without_taps_are_refused():
+    first = tfdet.create("efficientdet-test", num_classes=3, image_size=(64, 64))
+
+    class Closed(tfdet.Detector):
+        pass
+
+    closed = Closed(dataclasses.replace(first.config, weight_decay=0.0), ())
+    with pytest.raises(UserError, match="Closed does not give its backbone's features"):
+        DynamicDetector(first, closed)
+
+
+def test_a_cascade_survives_json_and_takes_nested_changes():
+    config = registry.config("dy-efficientdet-d0", num_classes=3, **{"second.fpn_cells": 4})
+    data = json.loads(json.dumps(records.to_dict(config)))
+    assert records.from_dict(CascadeConfig, data) == config
+    assert config.part("first")[1].fpn_cells == 3
+    name, second = config.part("second")
+    assert (name, second.fpn_cells, second.num_classes) == ("efficientdet-d0", 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"first.fpn_cels": 2}, r"unknown key 'first.fpn_cels'; did you mean 'fpn_cells'"),
+        ({"second.name": "efficientdet-d9"}, "unknown model 'efficientdet-d9'"),
+        ({"second.num_classes": 3}, "second.num_classes cannot be set: both detectors have"),
+        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
+        ({"step": "both"}, "step must be one of 'joint', 'router'"),
+        ({"first": {"name": None}}, "first lacks the key 'name'"),
+        ({"router_reduction": 0}, "router_reduction must be at least 1, got 0"),
+    ],
+)
+def test_mistakes_in_a_configuration_are_named(overrides, message):
+    with pytest.raises(UserError, match=message):
+        registry.config("dy-efficientdet-test", **overrides)
+
+
+def test_paths_cost_what_their_parts_cost():
+    profile = tfdet.profile("dy-efficientdet-d0")
+    single = tfdet.profile("efficientdet-d0")
+    parts = profile.parts
+    assert profile.routes["early"] == single.macs + parts["router"].macs
+    rest = sum(part.macs for name, part in parts.items() if name.startswith("second_"))
+    assert profile.routes["late"] == (
+        parts["first_backbone"].macs + parts["router"].macs + parts["fusion"].macs + rest
+    )
+    assert profile.cost(0.25) == 0.75 * profile.routes["early"] + 0.25 * profile.routes["late"]

@@ -1,0 +1,92 @@
+"""Tests of an exported dynamic detector: its knob is an input, and images take their own path."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+import tfdet
+from tfdet.errors import UserError
+from tfdet.serving import compare, verify
+from tfdet.serving.driver import ModelDriver, SavedModelDriver
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return np.stack([verify._crowded_scene(50, 90, seed=i) for i in range(6)])
+
+
+@pytest.fixture(scope="module")
+def model(make_dynamic, scenes):
+    model = make_dynamic()
+    model.calibrate([scenes])
+    model.knob = model.threshold_for(share=0.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "saved_model"
+    return path, tfdet.export(model, path)
+
+
+@pytest.fixture(scope="module")
+def drivers(model, exported):
+    return ModelDriver(model), SavedModelDriver(exported[0])
+
+
+def test_the_exporter_compares_both_ends_and_a_mixed_batch(exported):
+    _, difference = exported
+    assert difference.mismatches == ()
+    assert difference.detections == 3 * 800
+
+
+@pytest.mark.parametrize("rows", [[], [0], [5, 1], [0, 1, 2, 3, 4, 5]])
+def test_a_batch_gives_what_each_image_gives_alone(drivers, scenes, rows):
+    python, saved = drivers
+    easiness = np.sort(python.detect(scenes, 0.0)["easiness"])
+    for threshold in (0.0, *(float(easiness[i : i + 2].mean()) for i in range(5)), 1.0):
+        found = saved.detect(scenes[rows], threshold)
+        assert found["boxes"].shape == (len(rows), 100, 4)
+        for row, i in enumerate(rows):
+            expected = python.detect(scenes[i : i + 1], threshold)
+            one = {name: values[row : row + 1] for name, values in found.items()}
+            assert compare.compare(expected, one, f"{i} at {threshold}").mismatches == ()
+
+
+def test_the_knob_of_the_model_is_the_default(model, exported, drivers, scenes):
+    hard = [driver.detect(scenes)["is_hard"] for driver in drivers]
+    assert 0 < hard[0].sum() < len(scenes)
+    np.testing.assert_array_equal(*hard)
+    file = saved_model_pb2.SavedModel.FromString((exported[0] / "saved_model.pb").read_bytes())
+    for signature in ("serving_default", "serving_encoded"):  # where TensorFlow Serving looks
+        defaults = file.meta_graphs[0].signature_def[signature].defaults
+        assert defaults["threshold"].float_val == [pytest.approx(model.knob)]
+    metadata = tf.saved_model.load(str(exported[0])).signatures["metadata"]()
+    assert float(metadata["threshold"]) == pytest.approx(model.knob)
+    table = json.loads(metadata["calibration"].numpy())
+    assert table["thresholds"] == list(model.calibration.thresholds)
+
+
+def test_the_exported_calibration_has_times_of_its_own(model, drivers):
+    _, saved = drivers
+    ours, theirs = model.calibration, saved.calibration
+    assert theirs.macs == ours.macs
+    assert theirs.latency_ms != ours.latency_ms
+    assert 0 < theirs.latency_ms[0] < theirs.latency_ms[-1]
+
+
+def test_a_detector_without_a_knob_refuses_a_threshold():
+    driver = ModelDriver(tfdet.create("efficientdet-test", num_classes=3))
+    with pytest.raises(UserError, match="has no knob"):
+        driver.detect(np.zeros((1, 64, 64, 3), np.uint8), 0.5)
+
+
+def test_a_wrong_path_is_a_mismatch(model, scenes):
+    found = ModelDriver(model).detect(scenes[:2], 0.0)
+    other = {name: values.copy() for name, values in found.items()}
+    other["is_hard"][1] = True
+    sentences = compare.compare(found, other, "paths").mismatches
+    assert sentences == ("paths, image 1: is_hard should be False, got True",)

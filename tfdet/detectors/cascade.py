@@ -1,0 +1,91 @@
+"""What a dynamic detector is made of, as records."""
+
+import dataclasses
+from typing import Any, Literal
+
+from tfdet import records, registry
+from tfdet.errors import UserError
+
+# Keys that both detectors take from the cascade.
+SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
+
+
+@dataclasses.dataclass(frozen=True)
+class DynamicConfig:
+    """What a `DynamicDetector` needs to know beside its parts.
+
+    Attributes:
+        image_size: (height, width) of the canvas, of both detectors.
+        num_classes: classes without background.
+        class_names, class_ids: a name and the data set's own id per class; may be empty.
+        weight_decay: factor of the L2 loss on the weights that are trained.
+        step: what training trains: "joint" both detectors, with the sum of their losses; "router"
+            the router alone, on frozen detectors.
+        threshold: the knob's first position: images that are less easy go to the second detector;
+            0 sends none, 1 all. None is 1 in the joint step, whose router knows nothing yet, so
+            that the second detector is measured (0 measures the first), and 0.5 after that.
+    """
+
+    image_size: tuple[int, int] = (512, 512)
+    num_classes: int = 90
+    class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    weight_decay: float = 0.0
+    step: Literal["joint", "router"] = "joint"
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UserError(f"threshold must be between 0 and 1, got {self.threshold}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+    @property
+    def first_threshold(self) -> float:
+        """The knob's position in a new model."""
+        if self.threshold is not None:
+            return self.threshold
+        return 1.0 if self.step == "joint" else 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeConfig(DynamicConfig):
+    """A dynamic detector of two registered ones; fields of `DynamicConfig` and these.
+
+    Attributes:
+        first, second: {"name": registered name, **changes to its configuration}. Image size,
+            classes and weight decay are the cascade's.
+        router_reduction: see `layers.router.Router`.
+    """
+
+    first: dict[str, Any] = dataclasses.field(default_factory=dict)
+    second: dict[str, Any] = dataclasses.field(default_factory=dict)
+    router_reduction: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.router_reduction < 1:
+            raise UserError(f"router_reduction must be at least 1, got {self.router_reduction}")
+        for role in ("first", "second"):
+            self.part(role)  # checks its keys
+
+    def part(self, role: Literal["first", "second"]) -> tuple[str, Any]:
+        """Name and full configuration of one of the detectors."""
+        changes = dict(getattr(self, role))
+        name = changes.pop("name", None)
+        if name is None:
+            raise UserError(f"{role} lacks the key 'name', that of a registered detector")
+        for key in SHARED:
+            if key in changes:
+                raise UserError(
+                    f"{role}.{key} cannot be set: both detectors have the {key} of the whole; "
+                    f"set {key}"
+                )
+            changes[key] = getattr(self, key)
+        return name, records.replace(registry.config(name), changes, role)
+
+    @property
+    def dynamic(self) -> DynamicConfig:
+        """The part of it that the model keeps beside its detectors."""
+        fields = dataclasses.fields(DynamicConfig)
+        return DynamicConfig(**{field.name: getattr(self, field.name) for field in fields})

@@ -1,0 +1,330 @@
+"""DynamicDet: two detectors in a cascade and a router between them."""
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdet import profiling, records, registry
+from tfdet.detectors import routing
+from tfdet.detectors.base import Detector
+from tfdet.detectors.calibration import Calibration
+from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
+from tfdet.errors import UserError
+from tfdet.layers.composition import DenseComposition
+from tfdet.layers.router import Router
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class DynamicDetector(Detector):
+    """Easy images leave after the first detector; hard ones go on to the second.
+
+    The backbone of the first detector sees every image, and the router says from its features how
+    easy the image is. An easy image gets the neck and the head of the first detector; a hard one
+    gets the second detector, whose backbone also takes the features of the first. What an image
+    does not need is not computed, also in a batch of easy and hard images.
+
+    Paper: https://arxiv.org/abs/2304.05552.
+
+    `call` gives all of it, `{"first": raw, "second": raw, "easiness": [B]}`; `detect` and
+    `detect_fitted` route. Detections have, beside those of `Detector`,
+
+    - `easiness`: float32 [B], the router's score in [0, 1);
+    - `is_hard`: bool [B], whether the second detector was taken;
+    - `macs`: float32 [B], the multiply-adds that the image cost.
+
+    Example:
+        model = DynamicDetector(tfdet.create("efficientdet-d0"), tfdet.create("efficientdet-d0"))
+        model.build_variables()
+        model.knob = 0.3  # images that are less easy than this are hard
+        detections = model.predict(images)
+
+    Args:
+        first, second: detectors with taps (`Detector.taps`), for the same images and classes.
+        router: maps taps to the easiness [B] in [0, 1); a `Router` where not given.
+        fusion: maps the taps of the first to the maps that the second adds; a `DenseComposition`
+            where not given.
+        config: what else there is to say; where not given, size and classes are those of `first`.
+    """
+
+    config_class = CascadeConfig
+    has_knob = True
+
+    def __init__(
+        self,
+        first: Detector,
+        second: Detector,
+        router: keras.layers.Layer | None = None,
+        fusion: keras.layers.Layer | None = None,
+        config: DynamicConfig | None = None,
+        **kwargs: Any,
+    ):
+        config = config or DynamicConfig(**{key: getattr(first.config, key) for key in SHARED})
+        for role, detector in (("first", first), ("second", second)):
+            _check_part(role, detector, config)
+        if not first.tap_channels.keys() & second.joint_channels.keys():
+            raise UserError("the two detectors have no level in common where they can be joined")
+        names = [
+            f"{role}_{name}"
+            for role, part in (("first", first), ("second", second))
+            for name in _own_losses(part)
+        ]
+        super().__init__(config, tuple(names), **kwargs)
+        self.first = first
+        self.second = second
+        self.router = router or Router(name="router")
+        self.fusion = fusion or DenseComposition(second.joint_channels, name="fusion")
+        self.decayed = tuple(dict.fromkeys((*first.decayed, *second.decayed)))
+        self._knob = _Knob(config.first_threshold)
+        self.calibration: Calibration | None = None
+
+    @classmethod
+    def from_record(cls, config: CascadeConfig, name: str) -> "DynamicDetector":
+        parts = {}
+        for role in ("first", "second"):
+            kind, part = config.part(role)
+            parts[role] = registry.detector_class(kind).from_record(part, name=role)
+        router = Router(config.router_reduction, name="router")
+        return cls(**parts, router=router, config=config.dynamic, name=name)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        # By themselves first: a backbone is built from images alone, not from images and maps.
+        for detector in (self.first, self.second):
+            if not detector.built:
+                detector.build(input_shape)
+        self.call(keras.KerasTensor(input_shape))
+
+    @property
+    def knob(self) -> float:
+        """The threshold: images that are less easy are hard. 0: none is, 1: all are."""
+        return float(ops.convert_to_numpy(self._knob.variable))
+
+    @knob.setter
+    def knob(self, threshold: float) -> None:
+        if not 0 <= threshold <= 1:
+            raise UserError(f"the knob goes from 0 (all easy) to 1 (all hard), got {threshold}")
+        self._knob.variable.assign(threshold)
+
+    def calibrate(self, batches: Iterable[Any]) -> Calibration:
+        """Measures what each position of the knob costs, and keeps it as `calibration`.
+
+        Args:
+            batches: images of the kind that will be detected in, or (images, targets).
+        """
+        from tfdet.evaluation import calibration
+
+        self.calibration = calibration.calibrate(self, batches)
+        return self.calibration
+
+    def threshold_for(self, **wish: float) -> float:
+        """The knob's position for a share, a cost or a latency: `Calibration.threshold_for`."""
+        if self.calibration is None:
+            raise UserError("the model has not been calibrated; call `calibrate` first")
+        return self.calibration.threshold_for(**wish)
+
+    @property
+    def pad_value(self) -> tuple[float, float, float]:
+        return self.first.pad_value
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        return {
+            "router": [self.router],
+            **{f"first_{name}": layers for name, layers in self.first.parts.items()},
+            "fusion": [self.fusion],
+            **{f"second_{name}": layers for name, layers in self.second.parts.items()},
+        }
+
+    @property
+    def paths(self) -> dict[str, Callable[[Any], Any]]:
+        def early(images: Any) -> Any:
+            taps = self.first.taps(images)
+            return self.router(taps), self.first.predictions(taps)
+
+        def late(images: Any) -> Any:
+            taps = self.first.taps(images)
+            return self.router(taps), self.second.predictions(self.second_taps(images, taps))
+
+        return {"early": early, "late": late}
+
+    @functools.cached_property
+    def route_macs(self) -> dict[str, int]:
+        """Multiply-adds of an image that leaves early, and of one that goes all the way.
+
+        Those of the form for inference, which is what an image costs in the end.
+        """
+        return profiling.profile_unbuilt(self.inference_form).routes
+
+    def second_taps(self, images: Any, taps: dict[str, Any], training: bool | None = None) -> Any:
+        """Features of the second backbone, given the images and the features of the first."""
+        return self.second.taps_after(images, taps, self.fusion(taps), training)
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        # The router is trained on detectors as they are in inference.
+        training = training and self.config.step == "joint"
+        taps = self.first.taps(images, training=training)
+        second = self.second_taps(images, taps, training)
+        return {
+            "first": self.first.predictions(taps, training=training),
+            "second": self.second.predictions(second, training=training),
+            "easiness": self.router(taps),
+        }
+
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.call(images, training=training)
+
+    def detect_fitted(self, canvas: Any, threshold: Any = None) -> dict[str, Any]:
+        """As `Detector.detect_fitted`; `threshold` in the place of the knob's."""
+        if threshold is None:
+            threshold = ops.convert_to_tensor(self._knob.variable)
+        found = routing.route(self.stages, canvas, threshold, self.nothing)
+        return self.with_costs(found)
+
+    def inference_form(self) -> "DynamicDetector":
+        first, second = self.first.inference_form(), self.second.inference_form()
+        if first is self.first and second is self.second:
+            return self
+        return DynamicDetector(first, second, self.router, self.fusion, self.config, name=self.name)
+
+    def for_inference(self) -> "DynamicDetector":
+        form = super().for_inference()
+        form.knob, form.calibration = self.knob, self.calibration
+        return form
+
+    @property
+    def stages(self) -> routing.Stages:
+        """The computations of a routed inference."""
+
+        def scout(canvas: Any) -> tuple[dict[str, Any], Any]:
+            taps = self.first.taps(canvas, training=False)
+            return taps, self.router(taps)
+
+        def early(taps: dict[str, Any]) -> dict[str, Any]:
+            return self._decode("first", self.first.predictions(taps, training=False))
+
+        def late(canvas: Any, taps: dict[str, Any]) -> dict[str, Any]:
+            taps = self.second_taps(canvas, taps, training=False)
+            return self._decode("second", self.second.predictions(taps, training=False))
+
+        return routing.Stages(scout, early, late)
+
+    @property
+    def nothing(self) -> dict[str, np.ndarray]:
+        """An image's row without detections."""
+        return routing.no_detections(self._rows())
+
+    def with_costs(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The detections with the multiply-adds of each image."""
+        early, late = (np.float32(self.route_macs[name]) for name in ("early", "late"))
+        return {**found, "macs": ops.where(found["is_hard"], late, early)}
+
+    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        """Detections of all that `call` gives, chosen by the knob."""
+        hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._knob.variable))
+        early, late = (self._decode(role, raw[role]) for role in ("first", "second"))
+        found = {name: routing.select(hard, late[name], early[name]) for name in early}
+        return self.with_costs({**found, "easiness": raw["easiness"], "is_hard": hard})
+
+    def _decode(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+        found = getattr(self, role).decode(raw, self.image_size)
+        return routing.with_rows(found, self._rows())
+
+    def _rows(self) -> int:
+        return max(part.max_detections for part in (self.first, self.second))
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        terms = {}
+        for role in ("first", "second"):
+            part = getattr(self, role).loss_terms(targets, raw[role])
+            terms |= {f"{role}_{name}": value for name, value in part.items()}
+        return terms
+
+    def get_config(self) -> dict[str, Any]:
+        parts = ("first", "second", "router", "fusion")
+        return {
+            **{name: _serialized(getattr(self, name)) for name in parts},
+            "config": records.to_dict(self.config),
+            "knob": self.knob,
+            "calibration": records.to_dict(self.calibration) if self.calibration else None,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "DynamicDetector":
+        config = dict(config)
+        knob, table = config.pop("knob"), config.pop("calibration")
+        record = records.from_dict(DynamicConfig, config.pop("config"))
+        parts = ("first", "second", "router", "fusion")
+        loaded = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in parts}
+        model = cls(**loaded, config=record, **config)
+        model.knob = knob
+        model.calibration = records.from_dict(Calibration, table) if table else None
+        return model
+
+
+class _Knob:
+    """Holds a variable where Keras does not look for weights: neither averaged nor trained."""
+
+    def __init__(self, threshold: float):
+        self.variable = keras.Variable(
+            keras.initializers.Constant(threshold), shape=(), trainable=False, name="knob"
+        )
+
+
+def _own_losses(detector: Detector) -> tuple[str, ...]:
+    """The detector's own terms; the L2 loss is one of the whole."""
+    return tuple(name for name in detector.loss_names if name != "l2_loss")
+
+
+def _check_part(role: str, detector: Detector, config: DynamicConfig) -> None:
+    for key in ("image_size", "num_classes", "class_names", "class_ids"):
+        ours, theirs = getattr(config, key), getattr(detector.config, key)
+        if ours != theirs:
+            raise UserError(f"{key} of the {role} detector is {theirs}, expected {ours}")
+
+
+def _serialized(part: keras.layers.Layer) -> dict[str, Any]:
+    data = keras.saving.serialize_keras_object(part)
+    data.pop("build_config", None)  # the whole builds its parts, under its own name
+    return data
+
+
+# Name: both detectors, and the size of images, as published; "nano" and "test" are ours. The second
+# YOLOv7-X reads a map of the first: a slip in the published table, and so in its weights.
+_YOLO = {
+    "dy-yolov7": ("yolov7", {}),
+    "dy-yolov7-x": ("yolov7-x", {"borrows_p2": True}),
+    "dy-yolov7-w6": ("yolov7-w6", {}),
+    "dy-yolov7-nano": ("yolov7-nano", {}),
+    "dy-yolov7-test": ("yolov7-test", {}),
+}
+_D0 = {"name": "efficientdet-d0"}
+_TEST = {"name": "efficientdet-test"}
+
+registry.register(
+    "dy-efficientdet-d0",
+    DynamicDetector,
+    CascadeConfig(first=_D0, second=_D0, weight_decay=4e-5),
+)
+registry.register(
+    "dy-efficientdet-test",
+    DynamicDetector,
+    CascadeConfig(image_size=(64, 64), first=_TEST, second=_TEST, weight_decay=4e-5),
+)
+
+for _name, (_part, _changes) in _YOLO.items():
+    _config = registry.config(_part)
+    registry.register(
+        _name,
+        DynamicDetector,
+        CascadeConfig(
+            image_size=_config.image_size,
+            num_classes=_config.num_classes,
+            first={"name": _part},
+            second={"name": _part, **_changes},
+            weight_decay=_config.weight_decay,
+        ),
+    )

@@ -1,0 +1,245 @@
+"""YOLOv7, YOLOv7-X and YOLOv7-W6: https://arxiv.org/abs/2207.02696."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from tfdet import registry
+from tfdet.backbones import yolov7 as backbones
+from tfdet.backbones.yolov7 import Variant, YoloV7Backbone
+from tfdet.detectors.base import Detector
+from tfdet.detectors.postprocess import object_detections
+from tfdet.errors import UserError
+from tfdet.heads.yolo import YoloHead
+from tfdet.layers.batch_norm import Kind
+from tfdet.layers.blocks import Style
+from tfdet.layers.image_normalization import PIXELS, ImageNormalization
+from tfdet.losses.ota import OtaLossConfig, ota_loss_terms
+from tfdet.necks.yolov7 import NECKS, YoloV7Neck
+from tfdet.ops import anchor_grid
+from tfdet.ops.anchor_grid import AnchorGrid
+from tfdet.ops.gather import gather_rows
+from tfdet.ops.nms import NMSConfig
+
+_GRIDS = {
+    "v7": anchor_grid.YOLOV7,
+    "x": anchor_grid.YOLOV7,
+    "w6": anchor_grid.YOLOV7_W6,
+}
+_GRAY = (114.0,) * 3
+
+
+@dataclasses.dataclass(frozen=True)
+class YoloV7Config:
+    """All that makes a YOLOv7; the defaults are the published YOLOv7's.
+
+    Attributes:
+        image_size: (height, width) of the canvas; multiples of 32, or 64 for "w6".
+        num_classes: classes without background.
+        class_names, class_ids: a name and the data set's own id per class; may be empty.
+        variant: which tables of blocks (`backbones.yolov7.STAGES`, `necks.yolov7.NECKS`).
+        width, depth: multiples of the published channels and of the lengths of the blocks, see
+            `layers.blocks.Style`.
+        anchor_scale: multiple of the published anchors' sides.
+        implicit: implicit vectors in the heads.
+        auxiliary_heads: four more heads that only help training; of "w6". They were published with
+            `loss.top_k` 20.
+        borrows_p2: as the second detector of a cascade, read the first one's P2 in the place of
+            its own in the strided convolution that leads to P3. Of "x": the published Dy-YOLOv7-X
+            was trained so.
+        batch_norm: "plain", "synchronized" over replicas, or "frozen".
+        merged: the form for inference, where batch norms, RepConv's branches and implicit vectors
+            are merged into convolutions; `Detector.for_inference` makes it of a trained model.
+        weight_decay: factor of an L2 loss on kernels; the published decay is the optimizer's.
+        loss: see `losses.ota.OtaLossConfig`.
+        nms: see `ops.nms.NMSConfig`; the score is that of the object times that of the class.
+    """
+
+    image_size: tuple[int, int] = (640, 640)
+    num_classes: int = 80
+    class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    variant: Variant = "v7"
+    width: float = 1.0
+    depth: float = 1.0
+    anchor_scale: float = 1.0
+    implicit: bool = True
+    auxiliary_heads: bool = False
+    borrows_p2: bool = False
+    batch_norm: Kind = "plain"
+    merged: bool = False
+    weight_decay: float = 0.0
+    loss: OtaLossConfig = dataclasses.field(default_factory=OtaLossConfig)
+    nms: NMSConfig = dataclasses.field(
+        default_factory=lambda: NMSConfig(
+            "hard",
+            iou_threshold=0.65,
+            score_threshold=0.001,
+            max_candidates=30_000,
+            max_detections=300,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "anchor_scale"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if self.auxiliary_heads and not NECKS[self.variant].auxiliary:
+            raise UserError(f"auxiliary_heads are for the variant 'w6', not {self.variant!r}")
+        if self.borrows_p2 and self.variant == "w6":
+            raise UserError("borrows_p2 is for the variants 'x' and 'v7', not 'w6'")
+        if self.nms.per_level:
+            raise UserError("YOLOv7 has no nms.per_level; its candidates are those of all levels")
+        anchor_grid.map_sizes(self.grid, self.image_size)  # checks the size
+
+    @property
+    def grid(self) -> AnchorGrid:
+        """Cells and anchors of the predictions."""
+        published = _GRIDS[self.variant]
+        scale = self.anchor_scale
+        anchors = tuple(tuple((w * scale, h * scale) for w, h in x) for x in published.anchors)
+        return AnchorGrid(published.strides, anchors)
+
+    @property
+    def style(self) -> Style:
+        return Style(self.width, self.depth, self.batch_norm, self.merged)
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class YoloV7(Detector):
+    """`backbone -> neck -> head`, anchors on three levels, or four for the variant "w6".
+
+    `call` takes images as `Detector` says and returns what `heads.yolo.YoloHead` returns:
+    `{"box_codes": [B, K, 4], "object_logits": [B, K], "class_logits": [B, K, C]}`, and the same of
+    the auxiliary heads under "auxiliary" where there are such.
+
+    Example:
+        model = tfdet.create("yolov7", num_classes=3)
+        detections = model.predict(images)
+
+    Args:
+        config: what to build.
+    """
+
+    config_class = YoloV7Config
+
+    def __init__(self, config: YoloV7Config, **kwargs: Any):
+        super().__init__(config, ("box_loss", "object_loss", "class_loss"), **kwargs)
+        self.normalization = ImageNormalization(*PIXELS["unit"], name="normalization")
+        self.backbone = YoloV7Backbone(config.variant, config.style, name="backbone")
+        has_auxiliary = config.auxiliary_heads and not config.merged
+        self.neck = YoloV7Neck(config.variant, config.style, has_auxiliary, name="neck")
+        self.head = self._head(config.implicit, "head")
+        self.aux_head = self._head(False, "aux_head") if has_auxiliary else None
+
+    def _head(self, implicit: bool, name: str) -> YoloHead:
+        grid = self.config.grid
+        return YoloHead(
+            self.config.num_classes,
+            grid.strides,
+            grid.anchors_per_cell,
+            implicit,
+            self.config.merged,
+            name=name,
+        )
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.call(keras.KerasTensor(input_shape))
+
+    @property
+    def pad_value(self) -> tuple[float, float, float]:
+        return _GRAY
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        auxiliary = {} if self.aux_head is None else {"aux_head": [self.aux_head]}
+        return {"backbone": [self.backbone], "neck": [self.neck], "head": [self.head], **auxiliary}
+
+    @property
+    def tap_channels(self) -> dict[str, int]:
+        return backbones.tap_channels(self.config.variant, self.config.style)
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        return backbones.joint_channels(self.config.variant, self.config.style)
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.predictions(self.taps(images, training), training)
+
+    def taps(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        return self.backbone(self.normalization(images), training=training, added=added)
+
+    def taps_after(
+        self,
+        images: Any,
+        first: dict[str, Any],
+        added: dict[str, Any],
+        training: bool | None = None,
+    ) -> dict[str, Any]:
+        borrowed = {"P3": first["P2"]} if self.config.borrows_p2 else {}
+        for x in borrowed.values():
+            if x.shape[-1] != self.tap_channels["P2"]:
+                raise UserError(
+                    f"borrows_p2 needs a first detector with {self.tap_channels['P2']} channels in "
+                    f"P2, this one has {x.shape[-1]}"
+                )
+        return self.backbone(
+            self.normalization(images), training=training, added=added, strided_input=borrowed
+        )
+
+    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        maps = self.neck(taps, training=training)
+        auxiliary = {level: maps.pop(level) for level in list(maps) if level.startswith("aux_")}
+        raw = self.head(maps)
+        return {**raw, "auxiliary": self.aux_head(auxiliary)} if auxiliary else raw
+
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.call(images, training=training)
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        config = self.config
+        return ota_loss_terms(
+            targets, raw, config.grid, config.image_size, config.loss, raw.get("auxiliary")
+        )
+
+    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        boxes = anchor_grid.decode(raw["box_codes"], self.config.grid, image_size)
+        return object_detections(
+            raw["class_logits"],
+            raw["object_logits"],
+            lambda rows: gather_rows(boxes, rows),
+            self.config.nms,
+            image_size,
+        )
+
+    def inference_form(self) -> "YoloV7":
+        if self.config.merged:
+            return self
+        return YoloV7(dataclasses.replace(self.config, merged=True), name=self.name)
+
+
+_V7 = YoloV7Config()
+# Ours: small enough to train on a CPU in minutes, and for unit tests.
+_NANO = YoloV7Config(
+    image_size=(160, 160), num_classes=5, width=1 / 8, depth=1 / 2, anchor_scale=1 / 2
+)
+_TEST = dataclasses.replace(_NANO, image_size=(64, 64), width=1 / 32, anchor_scale=1 / 4)
+
+_TABLE = {
+    "yolov7": _V7,
+    "yolov7-x": dataclasses.replace(_V7, variant="x"),
+    "yolov7-w6": dataclasses.replace(_V7, variant="w6", image_size=(1280, 1280)),
+    "yolov7-nano": _NANO,
+    "yolov7-test": _TEST,
+}
+
+for _name, _entry in _TABLE.items():
+    registry.register(_name, YoloV7, _entry)

@@ -1,0 +1,91 @@
+"""Convolution, batch norm and activation, and their merged form for inference."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfdet.layers.activation import activation as get_activation
+from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.layers.composite import Composite
+from tfdet.layers.initializers import uniform_kernel
+from tfdet.layers.symmetric import SymmetricConv2D
+
+# YOLOv7's; its own framework's default epsilon is 1e-5.
+EPSILON = 1e-3
+MOMENTUM = 0.97
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class ConvBN(Composite):
+    """[B, H, W, C] to [B, H / strides, W / strides, filters]: YOLO's "Conv".
+
+    Padding is symmetric, which matters where the stride is 2.
+
+    Args:
+        filters: output channels.
+        kernel_size: odd.
+        strides: of the convolution.
+        activation: its name, or None.
+        batch_norm: kind of batch norm.
+        merged: a convolution with bias stands for the convolution and its batch norm.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int = 1,
+        strides: int = 1,
+        activation: str | None = "silu",
+        batch_norm: Kind = "plain",
+        merged: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.activation = activation
+        self.batch_norm = batch_norm
+        self.merged = merged
+        # "same" is symmetric where the stride is 1, and faster than padding first.
+        convolution = keras.layers.Conv2D if strides == 1 else SymmetricConv2D
+        self.conv = convolution(
+            filters,
+            kernel_size,
+            strides,
+            padding="same",
+            use_bias=merged,
+            kernel_initializer=uniform_kernel(),
+            name="conv",
+        )
+        self.bn = None if merged else yolo_batch_norm(batch_norm, "bn")
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x, training=training)
+        return x if self.activation is None else get_activation(self.activation)(x)
+
+    def merged_weights(self) -> list[np.ndarray]:
+        """Kernel and bias of the merged form."""
+        scale, bias = batch_norm_line(self.bn)
+        return [np.asarray(self.conv.kernel, np.float64) * scale, bias]
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("filters", "kernel_size", "strides", "activation", "batch_norm", "merged")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def yolo_batch_norm(kind: Kind, name: str) -> keras.layers.Layer:
+    """A batch norm with YOLOv7's epsilon and momentum."""
+    return batch_norm(kind, name, epsilon=EPSILON, momentum=MOMENTUM)
+
+
+def batch_norm_line(bn: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, bias) [C] float64 of what a batch norm does in inference."""
+    gamma, beta, mean, variance = (
+        np.asarray(v, np.float64) for v in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
+    )
+    scale = gamma / np.sqrt(variance + bn.epsilon)
+    return scale, beta - mean * scale

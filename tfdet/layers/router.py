@@ -1,0 +1,54 @@
+"""The router of DynamicDet: https://arxiv.org/abs/2304.05552, section 3.2."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdet.layers.composite import Composite
+from tfdet.layers.initializers import uniform_bias, uniform_kernel
+
+# The sigmoid of a large number rounds to 1, and a threshold of 1 is to be above every score.
+_LARGEST_SCORE = float(np.nextafter(np.float32(1), np.float32(0)))
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Router(Composite):
+    """Maps {"P1": [B, H_1, W_1, C_1], ...} to how easy each image is, float32 [B] in [0, 1).
+
+    The mean of every channel, a hidden layer, and a sigmoid. The paper's difficulty is 1 minus
+    this easiness.
+
+    Args:
+        reduction: the hidden layer has this part of the channels of all maps together.
+    """
+
+    def __init__(self, reduction: int = 4, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.reduction = reduction
+
+    def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
+        width = sum(shape[-1] for shape in input_shape.values())
+        hidden = max(1, width // self.reduction)
+        self.hidden = _dense(hidden, width, "hidden")
+        self.score = _dense(1, hidden, "score")
+        super().build(input_shape)
+
+    def call(self, maps: dict[str, Any]) -> Any:
+        order = sorted(maps, key=lambda name: int(name[1:]))
+        means = ops.concatenate([ops.mean(maps[name], axis=(1, 2)) for name in order], axis=-1)
+        logits = ops.cast(self.score(ops.relu(self.hidden(means))), "float32")
+        return ops.minimum(ops.sigmoid(logits[:, 0]), _LARGEST_SCORE)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "reduction": self.reduction}
+
+
+def _dense(units: int, inputs: int, name: str) -> keras.layers.Dense:
+    return keras.layers.Dense(
+        units,
+        kernel_initializer=uniform_kernel(),
+        bias_initializer=uniform_bias(inputs),
+        name=name,
+    )

@@ -1,0 +1,79 @@
+"""The part of a detector that costs time, as graphs with constants in the place of variables."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tfdet.detectors import routing
+from tfdet.ops import conditional
+
+# Canvas float32 [B, h, w, 3] to detections in its pixels; a detector with a knob takes that too.
+Network = Callable[..., dict[str, tf.Tensor]]
+
+
+def frozen_network(model: Any) -> Network:
+    """The detector's inference with its variables as constants, so that Grappler folds batch norms.
+
+    1.6 times as fast on CPU for EfficientDet-D0. A dynamic detector is frozen stage by stage: in
+    the branches of a graph that is frozen as a whole, constants are arguments, and nothing folds.
+
+    Returns:
+        A function that all signatures call, so that the constants are stored once.
+    """
+    canvas = tf.TensorSpec([None, *model.image_size, 3], tf.float32)
+    if not model.has_knob:
+        detect = _frozen(model.detect_fitted, canvas)
+        return lambda images: conditional.at_least_one(detect, images)
+    scout, early, late = model.stages
+    scout = _frozen(scout, canvas)
+    taps, _ = scout.outputs
+    stages = routing.Stages(scout, _frozen(early, taps), _frozen(late, canvas, taps))
+
+    def route(images: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
+        return model.with_costs(routing.route(stages, images, threshold, model.nothing))
+
+    return route
+
+
+class _Frozen:
+    """A function of tensors as one graph without variables; `outputs` has its specs."""
+
+    def __init__(self, graph: Any, outputs: Any):
+        self._graph = graph
+        self.outputs = outputs
+
+    def __call__(self, *arguments: Any) -> Any:
+        flat = self._graph(*tf.nest.flatten(arguments))
+        return tf.nest.pack_sequence_as(self.outputs, flat)
+
+
+def _frozen(function: Callable[..., Any], *specs: Any) -> _Frozen:
+    from tensorflow.python.framework import convert_to_constants
+
+    concrete = tf.function(function).get_concrete_function(*specs)
+    graph = convert_to_constants.convert_variables_to_constants_v2(
+        concrete,
+        lower_control_flow=False,  # loops stay functions: only those can be called by others
+    )
+    outputs = tf.nest.map_structure(
+        lambda x: tf.TensorSpec(x.shape, x.dtype), concrete.structured_outputs
+    )
+    return _Frozen(_without_gradients(graph), outputs)
+
+
+def _without_gradients(function: Any) -> Any:
+    """The same function without the names of custom gradients.
+
+    Nobody trains what is served, and whoever loads a graph with such names (swish has one) is
+    warned that they cannot be found.
+    """
+    graph = function.graph.as_graph_def()
+    for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
+        for node in nodes:
+            node.attr.pop("_gradient_op_type", None)
+    everything = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
+    names = ([x.name for x in tensors] for tensors in (function.inputs, function.outputs))
+    return everything.prune(
+        *(tf.nest.map_structure(everything.graph.as_graph_element, x) for x in names)
+    )
