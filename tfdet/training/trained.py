@@ -2,6 +2,7 @@
 
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from tfdet import config
@@ -10,20 +11,27 @@ from tfdet.errors import UserError
 RECIPE_FILE = "recipe.yaml"
 
 
-def load_trained(model_dir: str | pathlib.Path, which: Literal["best", "last"] = "best") -> Any:
+def load_trained(
+    model_dir: str | pathlib.Path,
+    which: Literal["best", "last"] = "best",
+    changes: Mapping[str, Any] | None = None,
+) -> Any:
     """The detector of a training folder, with its averaged weights and its class names.
 
     Args:
         model_dir: the folder that `tfdet-train` wrote.
         which: "best" takes the weights with the best AP, or the last ones where nothing has been
             measured; "last" takes the last ones.
+        changes: keys of the model's configuration that shall differ from the recipe's, dotted
+            ("nms.iou_threshold"); the weights must still fit.
     """
-    from tfdet import registry
+    from tfdet import records, registry
 
     recipe = trained_recipe(model_dir)
     weights = weights_file(model_dir, which)
-    changes = {key: value for key, value in recipe.model.items() if key != "name"}
-    model = registry.create(recipe.model["name"], **changes)
+    settings = records.merge(recipe.model, records.nest(changes or {}))
+    name = settings.pop("name")
+    model = registry.create(name, **settings)
     load_weights(model, weights)
     return model
 
