@@ -32,6 +32,15 @@ def test_table_and_files_agree(model_dir, tmp_path, capsys):
     assert np.array([row["bbox"] for row in detections]).min() >= 0
 
 
+def test_hparams_change_the_model_of_the_folder(model_dir, tmp_path):
+    found = tmp_path / "found.json"
+    changes = "--hparams=model.nms.max_detections=2"
+    argv = (f"--model_dir={model_dir}", "--data=shapes:val:5", changes)
+    assert _run(*argv, f"--detections_out={found}") == 0
+    images = [row["image_id"] for row in json.loads(found.read_text())]
+    assert len(images) == 2 * len(set(images)) == 10
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
@@ -40,6 +49,8 @@ def test_table_and_files_agree(model_dir, tmp_path, capsys):
         (("--model_dir=a", "--weights=b"), "--weights belongs to --model_name"),
         (("--model_name=efficientdet-d0", "--data=shapes:val"), "--model_name needs --weights"),
         (("--model_name=efficientdet-d0", "--weights=w"), "--model_name needs --data"),
+        (("--model_dir=a", "--hparams=train.seed=1"), "only keys of the model can be changed"),
+        (("--model_dir=a", "--hparams=model.name=b"), "only keys of the model can be changed"),
         (("--model_dir=a", "--batch_size=0"), "--batch_size must be above 0, got 0"),
         (("--model_dir=a", "--json_out=/no/such/x.json"), "its folder does not exist"),
         (("--model_dir=a", "--datta=x"), "there is no flag --datta; did you mean --data?"),

@@ -86,9 +86,9 @@ def test_two_operations_per_multiply_add_are_the_published_operations(name):
     assert operations == pytest.approx(PUBLISHED[name][-1], rel=0.003)
 
 
-# Parameters as trained, and merged with the implicit vectors counted and dropped; multiply-adds in
-# G of the early and the late path, merged, and of the late path as trained, at the own size;
-# of the paths at 1280 pixels; operations of the paths in G as published.
+# Parameters as trained, and merged with the implicit vectors counted and dropped. Multiply-adds in
+# G of the early and the late path, merged, and of the late path as trained, at the model's own
+# size; of the merged paths at 1280 pixels. Operations of the paths in G as published.
 DYNAMIC = {
     "dy-yolov7": (
         (80_621_333, 79_191_765, 79_186_651),

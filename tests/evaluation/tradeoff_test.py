@@ -92,7 +92,8 @@ def test_a_good_router_surpasses_the_line_and_chance_does_not(model, paths):
         assert row["AP_oracle"] == pytest.approx(1)
         assert row["AP_random"] <= 1
     above = result["above_line"]
-    assert above["router"] == pytest.approx(above["oracle"], abs=0.03) > 0.1
+    assert above["router"] > 0.1
+    assert above["router"] == pytest.approx(above["oracle"], abs=0.03)
     assert above["random"] < above["router"] - 0.1
     assert result["static"]["first"] == {"macs": 99, "AP": curve[0]["AP"]}
     assert result["static"]["second"]["macs"] == 299

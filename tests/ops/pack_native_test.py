@@ -123,10 +123,12 @@ def test_a_saved_model_packs_in_a_process_without_tfdet(form, tmp_path, monkeypa
 
 
 def test_keras_is_told_that_xla_cannot_compile_the_native_op(monkeypatch):
+    from tfdet.heads.packed import PackedStack, PackingConfig
     from tfdet.layers.pack import Pack
 
     pack_cases.require_native()
-    monkeypatch.setenv("TFDET_PACK", "native")
-    assert not Pack(4).supports_jit
-    monkeypatch.setenv("TFDET_PACK", "portable")
-    assert Pack(4).supports_jit
+    for make in (lambda: Pack(4), lambda: PackedStack(PackingConfig())):
+        monkeypatch.setenv("TFDET_PACK", "native")
+        assert not make().supports_jit
+        monkeypatch.setenv("TFDET_PACK", "portable")
+        assert make().supports_jit

@@ -172,7 +172,7 @@ def test_failed_export_leaves_the_earlier_one(model, exported, tmp_path, monkeyp
     shutil.copytree(exported[0], path)
     before = (path / "saved_model.pb").read_bytes()
 
-    def fail(model, folder):
+    def fail(model, folder, native_ops):
         pathlib.Path(folder, "saved_model.pb").write_bytes(b"half")
         raise OSError(28, "No space left on device", str(folder))
 

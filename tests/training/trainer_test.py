@@ -115,6 +115,24 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, undisturbed, kills):
     assert_equal_runs(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
+def test_equal_runs_end_with_the_same_bits(tmp_path):
+    # Large enough for TensorFlow's threads to meet in any order; see Detector._tensorflow_step.
+    for name in ("one", "two"):
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "tfdet.cli.train", "--data=shapes:train:256"),
+                "--hparams=configs/efficientdet/nano_shapes.yaml",
+                "--val_data=shapes:val:8",
+                *("--num_epochs=2", f"--model_dir={tmp_path / name}"),
+            ],
+            check=True,
+        )
+    one, two = (weights(tmp_path / name / "last.weights.h5") for name in ("one", "two"))
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[name], value, err_msg=name)
+
+
 YOLO_RULES = (
     "train.optimizer=nesterov,train.accumulate_batch=8,train.weight_decay=0.0005,"
     "train.learning_rate=0.01,train.learning_rate_batch=0,train.warmup_init=0,"

@@ -2,6 +2,7 @@
 
 import os
 import types
+from collections.abc import Iterable
 from typing import Any
 
 from absl import flags as absl_flags
@@ -28,6 +29,12 @@ def define_model(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_string(
         "weights", None, "Weights file (.weights.h5) for --model_name.", flag_values=flags
+    )
+    absl_flags.DEFINE_multi_string(
+        "hparams",
+        [],
+        "Changes of the model, such as model.nms.iou_threshold=0.5; may be repeated.",
+        flag_values=flags,
     )
 
 
@@ -119,22 +126,40 @@ def check_positive(options: types.SimpleNamespace, *names: str) -> None:
 
 def load_model(options: types.SimpleNamespace) -> Any:
     """The detector that `--model_dir`, or `--model_name` and `--weights`, stand for."""
+    changes = _model_changes(options.hparams)
     if "model_dir" in options.given:
         from tfdet.training import trained
 
-        model = trained.load_trained(options.model_dir)
+        model = trained.load_trained(options.model_dir, changes=changes)
         print(f"model: {trained.weights_file(options.model_dir)}", flush=True)
         return model
     from tfdet import registry
     from tfdet.training import pretrained
 
-    model = registry.create(options.model_name)
+    model = registry.create(options.model_name, **changes)
     if options.weights:
         pretrained.start_from(model, options.weights)
         print(f"model: {options.weights}", flush=True)
     else:
         print(f"model: {options.model_name} with random weights, never trained", flush=True)
     return model
+
+
+def _model_changes(hparams: Iterable[str]) -> dict[str, Any]:
+    """Overrides of a model's configuration from `--hparams`; only the section "model" is of use."""
+    from tfdet import config
+
+    changes = {}
+    for item in hparams:
+        for key, value in config.parse_assignments(item).items():
+            section, _, name = key.partition(".")
+            if section != "model" or name in ("", "name"):
+                raise app.UsageError(
+                    f"--hparams={item}: only keys of the model can be changed here, "
+                    "such as model.nms.iou_threshold=0.5"
+                )
+            changes[name] = value
+    return changes
 
 
 def check_model(options: types.SimpleNamespace, *others: str) -> str:
@@ -144,4 +169,7 @@ def check_model(options: types.SimpleNamespace, *others: str) -> str:
         raise app.UsageError(f"--weights={options.weights} is a folder; give it as --model_dir")
     if options.weights and given != "model_name":
         raise app.UsageError(f"--weights belongs to --model_name; --{given} has its own")
+    _model_changes(options.hparams)
+    if options.hparams and given in others:
+        raise app.UsageError(f"--hparams cannot change what --{given} holds; export it again")
     return given

@@ -211,16 +211,20 @@ class Detector(keras.Model):
         terms = dict(self.loss_terms(y, y_pred))
         if self.config.weight_decay:
             terms["l2_loss"] = self._l2_loss()
-        batch_size = ops.shape(x)[0]
+        self._track(terms, ops.shape(x)[0])
+        return _sum(terms)
+
+    def _track(self, terms: dict[str, Any], batch_size: Any) -> None:
         for tracker in self.loss_trackers:
             share = replicas.share_to_total(terms[tracker.name])
             tracker.update_state(share, sample_weight=batch_size)
-        return ops.sum(ops.stack([terms[name] for name in self.loss_names]))
+
+    def _decayed_variables(self) -> list[keras.Variable]:
+        return [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
 
     def _l2_loss(self) -> Any:
-        decayed = [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
-        total = sum(ops.sum(ops.square(ops.cast(v, "float32"))) for v in decayed)
-        return replicas.total_to_share(0.5 * self.config.weight_decay * total)
+        squares = (ops.sum(ops.square(ops.cast(v, "float32"))) for v in self._decayed_variables())
+        return replicas.total_to_share(0.5 * self.config.weight_decay * sum(squares))
 
     def detect(self, images: Any, **options: Any) -> dict[str, Any]:
         """Detections in pixels of `images` [B, H, W, 3], which may have any size.
@@ -237,7 +241,44 @@ class Detector(keras.Model):
         return self.decode(self(canvas, training=False), self.image_size)
 
     def train_step(self, *args: Any) -> Any:
-        return replicas.as_reducible(super().train_step(*args))
+        if keras.backend.backend() != "tensorflow":
+            return super().train_step(*args)
+        return replicas.as_reducible(self._tensorflow_step(*args))
+
+    def _tensorflow_step(self, data: Any) -> dict[str, Any]:
+        """Keras's step, but for the gradient of the L2 loss, which is written out.
+
+        A kernel that all levels share has a gradient from each, and TensorFlow adds all that meet
+        in one AddN, which begins with any whose memory it can reuse. With convolutions' gradients
+        alone that is always the same one; an elementwise one among them, as that of the L2 loss,
+        is chosen or not as the threads happen to run, and equal runs then end with other bits.
+        """
+        import tensorflow as tf
+
+        images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            terms = dict(self.loss_terms(targets, self(images, training=True)))
+            scaled = self.optimizer.scale_loss(_sum(terms))
+        gradients = tape.gradient(scaled, variables)
+        if self.config.weight_decay:
+            terms["l2_loss"] = self._l2_loss()
+            gradients = self._with_decay(gradients, variables)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        batch_size = tf.shape(images)[0]
+        self._track(terms, batch_size)
+        loss = replicas.share_to_total(_sum(terms))
+        self._loss_tracker.update_state(loss, sample_weight=batch_size)
+        return self.compute_metrics(images, targets, None)
+
+    def _with_decay(self, gradients: list[Any], variables: list[keras.Variable]) -> list[Any]:
+        share = replicas.total_to_share(self.config.weight_decay)
+        scale = self.optimizer.scale_loss(share)
+        decayed = {id(v) for v in self._decayed_variables()}
+        return [
+            _plus(gradient, scale * ops.cast(v, "float32")) if id(v) in decayed else gradient
+            for gradient, v in zip(gradients, variables, strict=True)
+        ]
 
     def test_step(self, *args: Any) -> Any:
         return replicas.as_reducible(super().test_step(*args))
@@ -265,6 +306,18 @@ class Detector(keras.Model):
     def from_record(cls, config: Any, name: str) -> "Detector":
         """The detector that a `config_class` describes, without variables."""
         return cls(config, name=name)
+
+
+def _sum(terms: dict[str, Any]) -> Any:
+    return ops.sum(ops.stack(list(terms.values())))
+
+
+def _plus(gradient: Any, decay: Any) -> Any:
+    """The sum, as vectors: the graph optimizer would merge a plain addition into the AddN."""
+    if gradient is None:
+        return decay
+    flat = ops.reshape(gradient, (-1,)) + ops.reshape(decay, (-1,))
+    return ops.reshape(flat, ops.shape(decay))
 
 
 def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class YoloV7Config:
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         merged: the form for inference, where batch norms, RepConv's branches and implicit vectors
             are merged into convolutions; `Detector.for_inference` makes it of a trained model.
-        weight_decay: factor of the L2 loss on kernels.
+        weight_decay: factor of an L2 loss on kernels; the published decay is the optimizer's.
         loss: see `losses.ota.OtaLossConfig`.
         nms: see `ops.nms.NMSConfig`; the score is that of the object times that of the class.
     """
@@ -69,7 +69,7 @@ class YoloV7Config:
     borrows_p2: bool = False
     batch_norm: Kind = "plain"
     merged: bool = False
-    weight_decay: float = 5e-4
+    weight_decay: float = 0.0
     loss: OtaLossConfig = dataclasses.field(default_factory=OtaLossConfig)
     nms: NMSConfig = dataclasses.field(
         default_factory=lambda: NMSConfig(

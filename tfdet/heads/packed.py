@@ -84,6 +84,7 @@ class PackedStack(Composite):
     def __init__(self, config: PackingConfig, **kwargs: Any):
         super().__init__(**kwargs)
         self.config = config
+        self.supports_jit = not pack_ops.native_is_available()  # XLA does not know the native op
         self.reduction = ConvBlock(config.filters, 1, config.groups, name="reduction")
         self.blocks = [
             ConvBlock(config.filters, 3, config.groups, name=f"block_{i}")

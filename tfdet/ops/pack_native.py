@@ -20,12 +20,16 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdet.errors import UserError
 from tfdet.ops.pack_layout import Layout
 
 DTYPES = ("float32", "float16", "bfloat16")
 
+OP = "TfdetPack"
+LIBRARY = "libtfdet_pack.so"
+
 _FOLDER = pathlib.Path(__file__).parent
-_CPU, _CUDA = "libtfdet_pack.so", "libtfdet_pack_cuda.so"
+_CUDA = "libtfdet_pack_cuda.so"
 _is_allowed = contextvars.ContextVar("tfdet_native_pack_is_allowed", default=True)
 
 
@@ -54,7 +58,7 @@ def is_available() -> bool:
 
 def library_path() -> pathlib.Path:
     """The CPU library: what a program without tfdet gives to `tf.load_op_library`."""
-    return pathlib.Path(os.environ.get("TFDET_PACK_LIBRARY") or _FOLDER / _CPU)
+    return pathlib.Path(os.environ.get("TFDET_PACK_LIBRARY") or _FOLDER / LIBRARY)
 
 
 def pack(maps: Sequence[Any], layout: Layout) -> tf.Tensor:
@@ -67,6 +71,22 @@ def unpack(packed: Any, layout: Layout) -> list[tf.Tensor]:
     """`tfdet.ops.pack.unpack` by the native op."""
     sizes = [_size(*size) for size in layout.sizes]
     return _load().tfdet_unpack(packed=packed, sizes=sizes, corners=_corners(layout))
+
+
+def check() -> None:
+    """Raises a UserError that says why, where the library cannot be loaded."""
+    try:
+        _load()
+    except ImportError as error:
+        raise UserError(str(error)) from None
+
+
+def register(library: str | pathlib.Path) -> None:
+    """Makes the op known to TensorFlow: by tfdet's own library, or else by this copy of it."""
+    try:
+        _load()
+    except ImportError:
+        tf.load_op_library(str(library))
 
 
 @functools.cache
@@ -143,7 +163,7 @@ def _size_of(x: tf.Tensor) -> tf.Tensor:
     return _size(*x.shape[1:3])
 
 
-@tf.RegisterGradient("TfdetPack")
+@tf.RegisterGradient(OP)
 def _pack_gradient(op: Any, gradient: tf.Tensor) -> list[tf.Tensor | None]:
     maps = op.inputs[:-1]
     sizes = [_size_of(x) for x in maps]

@@ -10,6 +10,10 @@ import tensorflow as tf
 from tfdet import records
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
+from tfdet.ops import pack_native
+
+# Where TensorFlow Serving's conventions put files that travel with a SavedModel.
+LIBRARY_FOLDER = "assets.extra"
 
 
 class Driver(Protocol):
@@ -70,7 +74,10 @@ class SavedModelDriver:
     def __init__(self, path: str | pathlib.Path):
         if not (pathlib.Path(path) / "saved_model.pb").is_file():
             raise UserError(f"{path} is not a SavedModel: it has no saved_model.pb")
+        library = pathlib.Path(path, LIBRARY_FOLDER, pack_native.LIBRARY)
         try:
+            if library.is_file():
+                pack_native.register(library)
             self._loaded = tf.saved_model.load(str(path))
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
             reason = str(error).splitlines()[0]

@@ -12,11 +12,13 @@ import tensorflow as tf
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.evaluation import calibration
+from tfdet.ops import pack_native
 from tfdet.serving import compare, signatures, verify
 from tfdet.serving import network as networks
+from tfdet.serving.driver import LIBRARY_FOLDER
 
 
-def export(model: Any, path: str | pathlib.Path) -> compare.Difference:
+def export(model: Any, path: str | pathlib.Path, native_ops: bool = False) -> compare.Difference:
     """Writes `model` as a SavedModel, runs that in a new process and compares.
 
     The file needs TensorFlow alone: no tfdet, no custom ops, no variables. Its signatures are
@@ -34,17 +36,23 @@ def export(model: Any, path: str | pathlib.Path) -> compare.Difference:
     Args:
         model: a `Detector`.
         path: folder to write; an earlier export there is replaced once the new one is proved.
+        native_ops: use the native PackOp. The program that serves the file calls
+            `tf.load_op_library` before it loads it; a copy of the library for this kind of machine
+            lies in the folder, as `assets.extra/libtfdet_pack.so`.
 
     Returns:
         The difference that was found, which is within the tolerances of `serving.compare`.
 
     Raises:
-        UserError: if `path` is something else than an earlier export.
+        UserError: if `path` is something else than an earlier export, or native ops were asked for
+            and there are none.
         RuntimeError: if the exported model does not give what the model gives; nothing is written.
     """
     path = pathlib.Path(path)
     with _replacing_folder(path) as folder:
-        _save(model, folder)
+        _save(model, folder, native_ops)
+        if native_ops:
+            _add_library(model, folder)
         difference = verify.verify(model, folder)
         if difference.mismatches:
             raise RuntimeError(
@@ -53,9 +61,12 @@ def export(model: Any, path: str | pathlib.Path) -> compare.Difference:
     return difference
 
 
-def _save(model: Any, folder: pathlib.Path) -> None:
+def _save(model: Any, folder: pathlib.Path, native_ops: bool) -> None:
     model = model.for_inference()
-    network = networks.frozen_network(model)
+    if native_ops:
+        pack_native.check()
+    with pack_native.allowed(native_ops):
+        network = networks.frozen_network(model)
     canvas = signatures.Canvas(model.image_size, model.pad_value)
     knob = model.knob if model.has_knob else None
     table = _calibration(model, network) if model.has_knob else None
@@ -68,6 +79,15 @@ def _save(model: Any, folder: pathlib.Path) -> None:
             "metadata": signatures.metadata_function(model, table),
         },
     )
+
+
+def _add_library(model: Any, folder: pathlib.Path) -> None:
+    graph = (folder / "saved_model.pb").read_bytes()
+    if pack_native.OP.encode() not in graph:
+        raise UserError(f"{model.name} does not pack: there is no native op for it to use")
+    target = folder / LIBRARY_FOLDER / pack_native.LIBRARY
+    target.parent.mkdir()
+    shutil.copy(pack_native.library_path(), target)
 
 
 def _calibration(model: Any, network: networks.Network) -> Calibration | None:

@@ -2,9 +2,11 @@
 
 `python replay.py MODEL INPUTS.npz OUTPUTS.npz`: each array SIGNATURE/BATCH/... of the inputs is a
 batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME. An array
-THRESHOLD/SIGNATURE/BATCH goes to that input of the signature.
+THRESHOLD/SIGNATURE/BATCH goes to that input of the signature. Libraries of native ops that lie in
+the model's folder are loaded.
 """
 
+import pathlib
 import sys
 
 import numpy as np
@@ -12,6 +14,8 @@ import tensorflow as tf
 
 
 def main(model: str, source: str, target: str) -> None:
+    for library in pathlib.Path(model, "assets.extra").glob("*.so"):
+        tf.load_op_library(str(library))
     served = tf.saved_model.load(model)
     inputs, batches, thresholds = np.load(source), {}, {}
     for key in inputs.files:

@@ -24,7 +24,8 @@ def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
     and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
-    detector is run with nothing hard, with all hard, and with something of both in a batch.
+    detector is run with nothing hard, with all hard, and with something of both in a batch. Where a
+    library of native ops lies in the SavedModel, the process loads it first.
     """
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)

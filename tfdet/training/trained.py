@@ -3,6 +3,7 @@
 import json
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from tfdet import config, records
@@ -14,21 +15,29 @@ RECIPE_FILE = "recipe.yaml"
 CALIBRATION_FILE = "calibration.json"
 
 
-def load_trained(model_dir: str | pathlib.Path, which: Literal["best", "last"] = "best") -> Any:
+def load_trained(
+    model_dir: str | pathlib.Path,
+    which: Literal["best", "last"] = "best",
+    changes: Mapping[str, Any] | None = None,
+) -> Any:
     """The detector of a training folder, with its averaged weights and its class names.
 
     Args:
         model_dir: the folder that `tfdet-train` wrote.
         which: "best" takes the weights with the best AP, or the last ones where nothing has been
-            measured; "last" takes the last ones. The calibration of a dynamic detector comes with
-            the weights that it was made of.
+            measured; "last" takes the last ones.
+        changes: keys of the model's configuration that shall differ from the recipe's, dotted
+            ("nms.iou_threshold"); the weights must still fit.
+
+    The calibration of a dynamic detector comes with the weights that it was made of.
     """
     from tfdet import registry
 
     recipe = trained_recipe(model_dir)
     weights = weights_file(model_dir, which)
-    changes = {key: value for key, value in recipe.model.items() if key != "name"}
-    model = registry.create(recipe.model["name"], **changes)
+    settings = records.merge(recipe.model, records.nest(changes or {}))
+    name = settings.pop("name")
+    model = registry.create(name, **settings)
     load_weights(model, weights)
     if model.has_knob:
         model.calibration = read_calibration(model_dir, weights.name)
