@@ -1,8 +1,11 @@
 import collections
 import dataclasses
 import glob
-import importlib
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 
 import hypothesis
 import keras
@@ -279,3 +282,34 @@ def test_paths_cost_what_their_parts_cost():
         parts["first_backbone"].macs + parts["router"].macs + parts["fusion"].macs + rest
     )
     assert profile.cost(0.25) == 0.75 * profile.routes["early"] + 0.25 * profile.routes["late"]
+
+
+_ON_JAX = """
+import keras, numpy as np, sys
+assert keras.backend.backend() == "jax"
+import tfdet
+model = tfdet.create("dy-efficientdet-test", num_classes=3, class_names=("a", "b", "c"))
+model.load_weights(sys.argv[1])
+images = np.load(sys.argv[2])
+found = {}
+for threshold in (0.0, float(sys.argv[4]), 1.0):
+    for name, values in model.detect_fitted(images, threshold).items():
+        found[f"{threshold}/{name}"] = np.asarray(values)
+np.savez(sys.argv[3], **found)
+"""
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
+def test_without_tensorflow_results_are_selected(model, detect, images, singles, tmp_path):
+    threshold = _between(singles[2])[3]
+    paths = [tmp_path / name for name in ("model.weights.h5", "images.npy", "found.npz")]
+    model.save_weights(paths[0])
+    np.save(paths[1], images)
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    command = [sys.executable, "-c", _ON_JAX, *map(str, paths), repr(threshold)]
+    subprocess.run(command, check=True, env=environment)
+    with np.load(paths[2]) as found:
+        for knob in (0.0, threshold, 1.0):
+            theirs = {k.partition("/")[2]: v for k, v in found.items() if k.startswith(f"{knob}/")}
+            ours = detect(tf.constant(images), tf.constant(knob))
+            assert compare.compare(ours, theirs, f"at {knob}").mismatches == ()

@@ -363,30 +363,21 @@ def _serialized(part: keras.layers.Layer) -> dict[str, Any]:
     return data
 
 
-# Name: both detectors, and the size of images, as published; "nano" and "test" are ours. The second
-# YOLOv7-X reads a map of the first: a slip in the published table, and so in its weights.
-_YOLO = {
+# Name: both detectors, and the changes to the second. "nano" and "test" are ours, as is the pair of
+# EfficientDets. The second YOLOv7-X reads a map of the first: a slip in the published table, and so
+# in its weights.
+_CASCADES = {
     "dy-yolov7": ("yolov7", {}),
     "dy-yolov7-x": ("yolov7-x", {"borrows_p2": True}),
     "dy-yolov7-w6": ("yolov7-w6", {}),
     "dy-yolov7-nano": ("yolov7-nano", {}),
     "dy-yolov7-test": ("yolov7-test", {}),
+    "dy-efficientdet-d0": ("efficientdet-d0", {}),
+    "dy-efficientdet-nano": ("efficientdet-nano", {}),
+    "dy-efficientdet-test": ("efficientdet-test", {}),
 }
-_D0 = {"name": "efficientdet-d0"}
-_TEST = {"name": "efficientdet-test"}
 
-registry.register(
-    "dy-efficientdet-d0",
-    DynamicDetector,
-    CascadeConfig(first=_D0, second=_D0, weight_decay=4e-5),
-)
-registry.register(
-    "dy-efficientdet-test",
-    DynamicDetector,
-    CascadeConfig(image_size=(64, 64), first=_TEST, second=_TEST, weight_decay=4e-5),
-)
-
-for _name, (_part, _changes) in _YOLO.items():
+for _name, (_part, _changes) in _CASCADES.items():
     _config = registry.config(_part)
     registry.register(
         _name,
