@@ -55,6 +55,31 @@ def project_pixels(
     return moved[0]
 
 
+def scale_pixels(
+    image: tf.Tensor, matrix: tf.Tensor, size: Sequence[int], fill: float
+) -> tf.Tensor:
+    """`project_pixels` for maps that only scale and shift, in less than half the time.
+
+    Unlike there, the outer half of the outermost pixels is filled too.
+
+    Args:
+        image: uint8 or float32 [H, W, 3] of at least 2 x 2 pixels.
+        matrix, size, fill: see there; a size of at least 2 x 2.
+
+    Returns:
+        float32 [size[0], size[1], 3].
+    """
+    last = tf.constant(size, tf.float32)
+    ends = tf.stack([[0.5, 0.5], last - 0.5])  # centres of the corner pixels, (y, x)
+    scale = tf.stack([matrix[1, 1], matrix[0, 0]])
+    shift = tf.stack([matrix[1, 2], matrix[0, 2]])
+    places = (ends - shift) / scale - 0.5  # in pixel centres of the image
+    whole = tf.cast(tf.shape(image)[:2] - 1, tf.float32)
+    window = tf.reshape(places / whole, [1, 4])
+    pixels = image[tf.newaxis]
+    return tf.image.crop_and_resize(pixels, window, [0], size, extrapolation_value=fill)[0]
+
+
 def _transform_boxes(boxes: tf.Tensor, matrix: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     x0, y0, x1, y1 = tf.unstack(boxes, axis=1)
     corners = tf.stack([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])  # [4, 2, N]

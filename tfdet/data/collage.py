@@ -14,14 +14,11 @@ GREY = 114  # published: what is seen beside the images
 
 
 def fit(example: Example, size: Sequence[int]) -> tuple[Example, tf.Tensor]:
-    """An example scaled up or down until it just fits into (height, width); and the scale.
-
-    The image becomes float32.
-    """
+    """An example scaled up or down until it just fits into (height, width); and the scale."""
     new_size, scale = fitted_size(tf.shape(example.image)[:2], size)
     stretch = tf.cast(new_size / tf.shape(example.image)[:2], tf.float32)
-    stretch = tf.tile(stretch[::-1], [2])  # x, y, x, y
-    image = tf.cast(tf.image.resize(example.image, new_size), tf.float32)
+    stretch = tf.tile(tf.reverse(stretch, [0]), [2])  # x, y, x, y
+    image = tf.cast(tf.round(tf.image.resize(example.image, new_size)), tf.uint8)
     boxes, sides = example.boxes * stretch, example.sides * stretch
     return example._replace(image=image, boxes=boxes, sides=sides), scale
 
@@ -74,15 +71,15 @@ def nine_corners(sizes: tf.Tensor, size: Sequence[int], seed: tf.Tensor) -> tf.T
 def collage(examples: Sequence[Example], corners: tf.Tensor, size: Sequence[int]) -> Example:
     """Examples on one grey canvas (height, width) as one example; later ones cover earlier ones.
 
+    Images are rounded on the way, to have a quarter of the memory to move.
     Boxes and outlines are those of whole images: they may reach beyond the canvas. `index` and
     `size` are those of the first example.
     """
     canvas = tf.fill([*size, 3], tf.constant(GREY, tf.uint8))
     moved, num_objects = [], 0
     for example, corner in zip(examples, tf.unstack(corners, num=len(examples)), strict=True):
-        tile = tf.cast(tf.round(example.image), tf.uint8)  # a quarter of the memory to move
-        canvas = insert(canvas, tile, corner)
-        shift = tf.tile(tf.cast(corner, tf.float32)[::-1], [2])  # x, y, x, y
+        canvas = insert(canvas, example.image, corner)
+        shift = tf.tile(tf.cast(tf.reverse(corner, [0]), tf.float32), [2])  # x, y, x, y
         moved.append((example.boxes + shift, example.sides + shift, example.owners + num_objects))
         num_objects += tf.shape(example.boxes)[0]
     boxes, sides, owners = (tf.concat(x, axis=0) for x in zip(*moved, strict=True))
@@ -94,6 +91,13 @@ def collage(examples: Sequence[Example], corners: tf.Tensor, size: Sequence[int]
         sides=sides,
         owners=owners,
     )
+
+
+def add_frame(example: Example) -> Example:
+    """The example with one grey pixel more on all sides."""
+    grey = tf.constant(GREY, example.image.dtype)
+    image = tf.pad(example.image, [[1, 1], [1, 1], [0, 0]], constant_values=grey)
+    return example._replace(image=image, boxes=example.boxes + 1, sides=example.sides + 1)
 
 
 def insert(canvas: tf.Tensor, image: tf.Tensor, corner: tf.Tensor) -> tf.Tensor:

@@ -83,10 +83,9 @@ def hsv_jitter(image: tf.Tensor, gains: Sequence[float], seed: tf.Tensor) -> tf.
         float32 [H, W, 3], 0-255; the hue turns round, the others stop at their largest value.
     """
     factors = 1 + tf.constant(gains) * tf.random.stateless_uniform([3], seed, -1.0, 1.0)
-    hue, saturation, value = tf.unstack(tf.image.rgb_to_hsv(image / 255), axis=-1)
-    hue = tf.math.floormod(hue * factors[0], 1.0)
-    others = [tf.minimum(saturation * factors[1], 1.0), tf.minimum(value * factors[2], 1.0)]
-    return 255 * tf.image.hsv_to_rgb(tf.stack([hue, *others], axis=-1))
+    hsv = factors * tf.image.rgb_to_hsv(image / 255)
+    hsv = tf.minimum(hsv - tf.floor(hsv) * tf.constant([1.0, 0.0, 0.0]), 1.0)
+    return 255 * tf.image.hsv_to_rgb(hsv)
 
 
 def _blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -52,7 +52,8 @@ def load_example(
     dataset = loader.dataset
 
     def load(i):
-        image, position = loader.load_or_next(i) if replace else (loader.load(i), int(i))
+        i = int(i)
+        image, position = loader.load_or_next(i) if replace else (loader.load(i), i)
         if image is None:
             image, position = np.zeros((1, 1, 3), np.uint8), -1
         rows = dataset.rows(position) if position >= 0 else slice(0, 0)

@@ -148,7 +148,7 @@ def _paste(image, boxes, labels, trial, cut_out, label):
         x, y = trial[0], trial[1]
         behind = image[y : y + new_size[0], x : x + new_size[1]]
         part = tf.where(is_object, scaled[:, :, :3], behind)
-        box = tf.concat([trial[:2], trial[:2] + new_size[::-1]], axis=0)
+        box = tf.concat([trial[:2], trial[:2] + tf.reverse(new_size, [0])], axis=0)
         return (
             insert(image, part, tf.stack([y, x])),
             tf.concat([boxes, tf.cast(box, tf.float32)[tf.newaxis]], axis=0),

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdet.data.augment import AugmentConfig, random_flips
-from tfdet.data.collage import centred_corner, collage, fit, four_corners, nine_corners
+from tfdet.data.collage import (
+    add_frame,
+    centred_corner,
+    collage,
+    fit,
+    four_corners,
+    nine_corners,
+)
 from tfdet.data.colour import hsv_jitter
 from tfdet.data.example import Example, load_example, restore_shapes
 from tfdet.data.loader import ImageLoader
@@ -37,6 +44,10 @@ class SceneMaker:
         self._config = config
         self._size = tuple(size)
         self._cut_outs = CutOuts(loader) if config.paste_in else None
+        # Traced once each, though a picture may need both often: a quarter of the time to start.
+        index, seed = tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32)
+        self._tile = tf.function(self._load_tile, input_signature=[index])
+        self._moved = tf.function(self._move, input_signature=[index, seed])
 
     def make(self, index: tf.Tensor, seed: tf.Tensor) -> tuple[Example, tf.Tensor]:
         """The picture of an image: an example with image float32 [H, W, 3] 0-255, and its scale.
@@ -46,8 +57,8 @@ class SceneMaker:
             seed: [2]; all that is random follows from it.
         """
         config = self._config
-        seeds = tf.unstack(tf.random.split(seed, 6))
-        picture, scale = self._moved(load_example(self._loader, index, True, True), seeds[0])
+        seeds = tf.unstack(tf.random.split(seed, 5))
+        picture, scale = self._moved(index, seeds[0])
         if config.mixup:
             picture = _maybe(config.mixup, picture, seeds[1], self._mixed)
         gains = (config.hue, config.saturation, config.value)
@@ -60,39 +71,40 @@ class SceneMaker:
         image, boxes = random_flips(picture.image, picture.boxes, config, seeds[4])
         return picture._replace(image=image, boxes=boxes), scale
 
-    def _moved(self, example: Example, seed: tf.Tensor) -> tuple[Example, tf.Tensor]:
-        """A mosaic around the example, or it alone, after the affine map; and its own scale."""
+    def _load_tile(self, index: tf.Tensor) -> tuple[Example, tf.Tensor]:
+        """The example at a position, fitted to the size; and its scale."""
+        return fit(load_example(self._loader, index, with_outlines=True), self._size)
+
+    def _move(self, index: tf.Tensor, seed: tf.Tensor) -> tuple[Example, tf.Tensor]:
+        """A mosaic around an image, or it alone, after the affine map; and the image's scale."""
+        config = self._config
         chance_seed, mosaic_seed, map_seed = tf.unstack(tf.random.split(seed, 3))
-        fitted, scale = fit(example, self._size)
+        fitted, scale = self._tile(index)
 
         def alone():
-            frame = tf.shape(fitted.image)[:2]
-            start = centred_corner(frame, self._size)
+            start = centred_corner(tf.shape(fitted.image)[:2], self._size)
             middle = tf.constant(self._size, tf.float32) / 2 - tf.cast(start, tf.float32)
-            return self._warped(fitted, middle[::-1], map_seed)
+            return add_frame(fitted), middle + 1
 
         def joined():
-            height, width = self._size
-            centre = tf.constant([width, height], tf.float32)
-            return self._warped(self._mosaic(fitted, mosaic_seed), centre, map_seed)
+            return self._mosaic(fitted, mosaic_seed), tf.constant(self._size, tf.float32)
 
-        picture, factor = _either(self._config.mosaic, chance_seed, joined, alone)
-        return self._with_static_shape(picture), scale * factor
-
-    def _warped(self, example, centre, seed) -> tuple[Example, tf.Tensor]:
-        config = self._config
+        picture, middle = _either(config.mosaic, chance_seed, joined, alone)
+        y, x = tf.unstack(middle)
         matrix, factor = random_matrix(
-            centre,
+            tf.stack([x, y]),
             self._size,
             config.translate,
             config.scale,
             config.degrees,
             config.shear,
             config.perspective,
-            seed,
+            map_seed,
         )
         has_outlines = self._loader.dataset.outlines is not None
-        return warp(example, matrix, factor, self._size, has_outlines), factor
+        is_upright = not (config.degrees or config.shear or config.perspective)
+        moved = warp(picture, matrix, factor, self._size, has_outlines, is_upright)
+        return moved, scale * factor
 
     def _mosaic(self, fitted: Example, seed: tf.Tensor) -> Example:
         """The fitted example among three or eight others on a canvas of twice the size."""
@@ -101,8 +113,7 @@ class SceneMaker:
         canvas = (2 * self._size[0], 2 * self._size[1])
 
         def of(count, place):
-            others = [load_example(self._loader, indices[k], True, True) for k in range(count - 1)]
-            tiles = [fitted, *(fit(other, self._size)[0] for other in others)]
+            tiles = [fitted, *(self._tile(indices[k])[0] for k in range(count - 1))]
             sizes = tf.stack([tf.shape(tile.image)[:2] for tile in tiles])
             return collage(tiles, place(sizes, self._size, place_seed), canvas)
 
@@ -117,15 +128,11 @@ class SceneMaker:
         """The picture blended with that of a random other image; the objects of both."""
         choice_seed, other_seed, share_seed = tf.unstack(tf.random.split(seed, 3))
         index = self._random_indices(1, choice_seed)[0]
-        other, _ = self._moved(load_example(self._loader, index, True, True), other_seed)
+        other, _ = self._moved(index, other_seed)
         return mixup(picture, other, share_seed)
 
     def _random_indices(self, count: int, seed: tf.Tensor) -> tf.Tensor:
         return tf.random.stateless_uniform([count], seed, 0, len(self._loader.dataset), tf.int64)
-
-    def _with_static_shape(self, picture: Example) -> Example:
-        image = tf.ensure_shape(picture.image, [*self._size, 3])
-        return restore_shapes(picture)._replace(image=image)
 
 
 def mixup(first: Example, second: Example, seed: tf.Tensor) -> Example:

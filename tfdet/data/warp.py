@@ -63,6 +63,7 @@ def warp(
     factor: tf.Tensor,
     size: Sequence[int],
     has_outlines: bool,
+    is_upright: bool = False,
 ) -> Example:
     """An example after a map into a frame of (height, width); around it all is grey.
 
@@ -75,16 +76,20 @@ def warp(
         factor: by how much it enlarges, to compare areas.
         size: (height, width) of the frame.
         has_outlines: whether `sides` are outlines, and not boxes; a box must keep more of itself.
+        is_upright: promises that the map only scales and shifts, which takes less time.
     """
-    frame = tf.cast(tf.shape(example.image)[1::-1], tf.float32)
+    height, width = tf.unstack(tf.cast(tf.shape(example.image)[:2], tf.float32))
+    frame = tf.stack([width, height])
     window = tf.constant(size[::-1], tf.float32)
     num_objects = tf.shape(example.boxes)[0]
     boxes = visible_boxes(example.sides, example.owners, num_objects, frame, matrix, window)
     before = tf.clip_by_value(example.boxes, 0.0, tf.tile(frame, [2]))
     least_share = _LEAST_SHARE_OF_OUTLINE if has_outlines else _LEAST_SHARE_OF_BOX
     keep = _is_kept(before, boxes, factor, least_share)
-    pixels = tf.cast(example.image, tf.float32)
-    image = affine.project_pixels(pixels, matrix, size, GREY)
+    if is_upright:
+        image = affine.scale_pixels(example.image, matrix, size, GREY)
+    else:
+        image = affine.project_pixels(tf.cast(example.image, tf.float32), matrix, size, GREY)
     return example._replace(
         image=tf.ensure_shape(image, [*size, 3]),
         boxes=tf.boolean_mask(boxes, keep),
