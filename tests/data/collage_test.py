@@ -121,8 +121,18 @@ def test_nine_full_tiles_fill_the_canvas():
     assert len(shifts) > 40
 
 
+_ANY_EXAMPLE = Example(
+    *(tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([None, 4])),
+    *(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.bool)),
+    *(tf.TensorSpec([None, 4]), tf.TensorSpec([None], tf.int32)),
+    *(tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32)),
+)
+
+
 @pytest.mark.parametrize("count", [4, 9])
 def test_painted_rectangles_move_with_their_tile(painted, count):
+    signature = [count * [_ANY_EXAMPLE], tf.TensorSpec([count, 2], tf.int32)]
+    run = tf.function(lambda tiles, at: collage(tiles, at, CANVAS), input_signature=signature)
     for seed in range(200):
         sizes = _random_sizes(count, seed)
         shown = seed % count
@@ -130,7 +140,7 @@ def test_painted_rectangles_move_with_their_tile(painted, count):
         box = painted.random_rectangle(seed, SIZE)
         tiles = [_example(np.zeros((*size, 3), np.uint8), k=k) for k, size in enumerate(sizes)]
         tiles[shown] = _example(painted.paint(SIZE, box), [box], shown)
-        joined = collage(tiles, tf.constant(_corners(count, sizes, seed)), CANVAS)
+        joined = run(tiles, tf.constant(_corners(count, sizes, seed)))
         visible = np.clip(joined.boxes[0], 0, np.tile(CANVAS[::-1], 2))
         extent = painted.extent(joined.image)
         if extent is None:
