@@ -85,7 +85,7 @@ def _transform_boxes(boxes: tf.Tensor, matrix: tf.Tensor, shape: tf.Tensor) -> t
     corners = tf.stack([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])  # [4, 2, N]
     moved = tf.einsum("ij,cjn->cin", matrix[:, :2], corners) + matrix[:, 2:]
     sides = tf.concat([tf.reduce_min(moved, axis=0), tf.reduce_max(moved, axis=0)], axis=0)
-    limits = tf.cast(tf.tile(shape[1::-1], [2]), tf.float32)
+    limits = tf.cast(tf.tile(tf.reverse(shape[:2], [0]), [2]), tf.float32)
     return tf.clip_by_value(tf.transpose(sides), 0.0, limits)
 
 
