@@ -47,7 +47,7 @@ def test_model_and_saved_model_find_the_same(model_dir, saved_model, photos, tmp
     results = []
     for i, model in enumerate((f"--model_dir={model_dir}", f"--saved_model={saved_model}")):
         output = tmp_path / str(i)
-        argv = (f"--input={photos}", f"--output_dir={output}", "--threshold=0.005")
+        argv = (f"--input={photos}", f"--output_dir={output}", "--min_score=0.005")
         assert _run(model, *argv) == 0
         assert sorted(path.name for path in output.iterdir()) == [
             "a.jpg",
@@ -97,7 +97,7 @@ def test_damaged_images_are_left_out_named_and_change_the_exit_code(
     [
         (("--input=x", "--output_dir=y"), 2, "give --model_dir or --model_name or --saved_model"),
         (("--saved_model=m", "--input=x"), 2, "--output_dir must be given"),
-        (("--saved_model=m", "--input=x", "--output_dir=y", "--threshold=30"), 2, "got 30"),
+        (("--saved_model=m", "--input=x", "--output_dir=y", "--min_score=30"), 2, "got 30"),
         (("--saved_model=m", "--input=/no/*.jpg", "--output_dir=y"), 1, "no file matches"),
         (("--saved_model=m", "--model_dir=n", "--input=x", "--output_dir=y"), 2, "only one of"),
     ],

@@ -5,10 +5,12 @@ import os
 import sys
 import time
 import types
+from typing import Any
 
 from absl import flags as absl_flags
 
 from tfdet.cli import app, flags, progress
+from tfdet.errors import UserError
 
 COMMAND = app.Command(
     name="tfdet-eval",
@@ -16,6 +18,8 @@ COMMAND = app.Command(
     example="""
         tfdet-eval --model_dir=runs/shapes --data=shapes:val
         tfdet-eval --model_dir=runs/d0 --data=coco:val.json:val2017 --json_out=runs/d0/val.json
+        tfdet-eval --model_dir=runs/dynamic --calibrate
+        tfdet-eval --model_dir=runs/dynamic --tradeoff --figure_out=runs/dynamic/tradeoff.png
     """,
 )
 flags.define_model(COMMAND.flags)
@@ -32,23 +36,96 @@ absl_flags.DEFINE_string(
     "File for the detections as the COCO server takes them (original ids).",
     flag_values=COMMAND.flags,
 )
+flags.define_knob(COMMAND.flags)
+absl_flags.DEFINE_boolean(
+    "calibrate",
+    False,
+    "Measure what each position of a dynamic detector's knob costs on --data, and keep the table "
+    "in --model_dir.",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_boolean(
+    "tradeoff",
+    False,
+    "Measure a dynamic detector at every tenth of hard images, from one pass over the data.",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_string(
+    "figure_out", None, "--tradeoff: file for the figure (.png).", flag_values=COMMAND.flags
+)
+absl_flags.DEFINE_integer(
+    "random_draws",
+    3,
+    "--tradeoff: random routings that are averaged for each share.",
+    flag_values=COMMAND.flags,
+)
 
 
 def main(options: types.SimpleNamespace) -> None:
     """Loads, measures, prints the table and writes what was asked for."""
     _check(options)
     from tfdet.data import sources
-    from tfdet.evaluation import coco
 
     source = options.data or _validation_data(options.model_dir)
     model = flags.load_model(options)
+    if (options.calibrate or options.tradeoff) and not model.has_knob:
+        raise UserError(f"{model.name} is no dynamic detector: it has nothing to trade")
     dataset = sources.open_dataset(source)
     print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
+    if options.calibrate:
+        _calibrate(options, model, dataset)
+    elif options.tradeoff:
+        _trade_off(options, model, dataset, source)
+    else:
+        _measure(options, model, dataset, source)
+
+
+def _calibrate(options: types.SimpleNamespace, model: Any, dataset: Any) -> None:
+    from tfdet.training import router_step
+
+    path, table = router_step.calibrate(model, options.model_dir, dataset, options.batch_size)
+    print(f"{'share':>6}{'threshold':>11}{'GMAC':>10}{'ms':>9}")
+    for i in range(0, len(table.thresholds), 10):
+        print(
+            f"{'/' + format(100 * table.shares[i], '.0f'):>6}{table.thresholds[i]:>11.6f}"
+            f"{table.macs[i] / 1e9:>10.4g}{table.latency_ms[i]:>9.4g}"
+        )
+    print(f"wrote {path}")
+
+
+def _trade_off(options: types.SimpleNamespace, model: Any, dataset: Any, source: str) -> None:
+    from tfdet.evaluation import tradeoff
+
+    both = tradeoff.BothPaths(model, dataset, options.batch_size)
+    paths = both.run(progress.ImageCounter())
+    print("measuring each share", flush=True)
+    result = tradeoff.trade_off(model, paths, options.random_draws)
+    print(tradeoff.format_table(result))
+    if options.json_out:
+        _write(options.json_out, json.dumps({**result, "data": source}, indent=1))
+    if options.figure_out:
+        tradeoff.draw({**result, "data": source}, options.figure_out)
+        print(f"wrote {options.figure_out}")
+
+
+def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: str) -> None:
+    from tfdet.evaluation import coco
+    from tfdet.serving import driver
+
+    threshold = flags.chosen_threshold(options, driver.ModelDriver(model))
+    if threshold is not None:
+        model.knob = threshold
     started = time.monotonic()
     evaluation = coco.Evaluation(model, dataset, options.batch_size)
     evaluator = evaluation.run(progress.ImageCounter())
     metrics = evaluator.result()
     print(coco.format_table(metrics))
+    if evaluation.costs:
+        share, macs = evaluation.costs["share"], evaluation.costs["macs"]
+        print(
+            f"knob at {model.knob:g}: {100 * share:.1f} % of the images were hard; "
+            f"{macs / 1e9:.4g} GMAC per image"
+        )
     if evaluator.num_left_out:
         print(f"left out: {evaluator.num_left_out} images that cannot be read; see tfdet-data")
     if options.json_out:
@@ -57,6 +134,7 @@ def main(options: types.SimpleNamespace) -> None:
             "images": len(dataset) - evaluator.num_left_out,
             "left_out": evaluator.num_left_out,
             "seconds": round(time.monotonic() - started, 1),
+            **evaluation.costs,
         }
         _write(options.json_out, json.dumps({**facts, "metrics": metrics}, indent=1))
     if options.detections_out:
@@ -70,10 +148,33 @@ def _check(options: types.SimpleNamespace) -> None:
         raise app.UsageError("--model_name needs --weights: random weights detect nothing")
     if given == "model_name" and not options.data:
         raise app.UsageError("--model_name needs --data")
-    for name in ("json_out", "detections_out"):
+    flags.check_knob(options)
+    _check_modes(options)
+    for name in ("json_out", "detections_out", "figure_out"):
         path = getattr(options, name)
         if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
             raise app.UsageError(f"--{name}={path}: its folder does not exist")
+
+
+def _check_modes(options: types.SimpleNamespace) -> None:
+    """Refuses flags that the chosen kind of measurement would leave without effect."""
+    if options.calibrate and options.tradeoff:
+        raise app.UsageError("give only one of --calibrate and --tradeoff")
+    if options.calibrate and not options.model_dir:
+        raise app.UsageError("--calibrate keeps its table in --model_dir; give that")
+    knob = {"threshold", "target_madds", "target_latency_ms"}
+    useless = {
+        "calibrate": knob | {"json_out", "detections_out", "figure_out", "random_draws"},
+        "tradeoff": knob | {"detections_out"},
+        "": {"figure_out", "random_draws"},
+    }
+    mode = "calibrate" if options.calibrate else "tradeoff" if options.tradeoff else ""
+    wrong = sorted(options.given & useless[mode])
+    if wrong:
+        raise app.UsageError(
+            f"--{mode} takes no --{wrong[0]}" if mode else f"--{wrong[0]} belongs to --tradeoff"
+        )
+    flags.check_positive(options, "random_draws")
 
 
 def _validation_data(model_dir: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags as absl_flags
 
 from tfdet.cli import app
+from tfdet.errors import UserError
 
 DATA_HELP = (
     "shapes[:SPLIT], coco:ANNOTATIONS.json:IMAGE_DIR, voc:DIR:SPLIT, yolo:DATA.yaml:SPLIT or "
@@ -40,6 +41,68 @@ def define_model(flags: absl_flags.FlagValues) -> None:
 def define_data(flags: absl_flags.FlagValues, purpose: str) -> None:
     """Adds `--data`, whose help begins with `purpose`."""
     absl_flags.DEFINE_string("data", None, f"{purpose}: {DATA_HELP}.", flag_values=flags)
+
+
+def define_knob(flags: absl_flags.FlagValues) -> None:
+    """Adds the flags that turn a dynamic detector's knob."""
+    absl_flags.DEFINE_float(
+        "threshold",
+        None,
+        "Dynamic detectors: images less easy than this go to the second detector; 0 none, 1 all.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "target_madds",
+        None,
+        "Dynamic detectors that are calibrated: mean multiply-adds per image, such as 3.5e9.",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "target_latency_ms",
+        None,
+        "Dynamic detectors that are calibrated: mean milliseconds per image.",
+        flag_values=flags,
+    )
+
+
+_KNOB = ("threshold", "target_madds", "target_latency_ms")
+
+
+def check_knob(options: types.SimpleNamespace) -> None:
+    """Refuses several wishes, and a threshold that is none."""
+    given = [name for name in _KNOB if getattr(options, name) is not None]
+    if len(given) > 1:
+        raise app.UsageError(f"give only one of {' and '.join(f'--{name}' for name in given)}")
+    threshold = options.threshold
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise app.UsageError(f"--threshold must be between 0 and 1, got {threshold}")
+    check_positive(options, "target_madds", "target_latency_ms")
+
+
+def chosen_threshold(options: types.SimpleNamespace, driver: Any) -> float | None:
+    """The knob's position that the flags ask for; None where they leave it as it is.
+
+    Args:
+        options: of the command.
+        driver: what has `knob` (None for static detectors) and `calibration`.
+    """
+    given = {name: getattr(options, name) for name in _KNOB if getattr(options, name) is not None}
+    if not given:
+        return None
+    ((name, value),) = given.items()
+    if driver.knob is None:
+        raise UserError(
+            f"--{name} turns the knob of a dynamic detector, and this one is static; "
+            "the least score of a detection is --min_score of tfdet-infer"
+        )
+    if name == "threshold":
+        return value
+    if driver.calibration is None:
+        raise UserError(
+            f"--{name} needs a calibration: run `tfdet-eval --calibrate` with this model"
+            " (and export it again)"
+        )
+    return driver.calibration.threshold_for(**given)
 
 
 def check_one_of(options: types.SimpleNamespace, *names: str) -> str:

@@ -13,6 +13,8 @@ from absl import flags as absl_flags
 from tfdet.cli import app, flags, progress
 from tfdet.errors import UserError
 
+# What a dynamic detector tells about an image.
+_ROUTE = ("easiness", "is_hard", "macs")
 _ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 COMMAND = app.Command(
@@ -38,15 +40,17 @@ absl_flags.DEFINE_string(
     "output_dir", None, "Folder for the pictures and detections.json.", flag_values=COMMAND.flags
 )
 absl_flags.DEFINE_float(
-    "threshold", 0.3, "Detections below this score are left out.", flag_values=COMMAND.flags
+    "min_score", 0.3, "Detections below this score are left out.", flag_values=COMMAND.flags
 )
+flags.define_knob(COMMAND.flags)
 
 
 def main(options: types.SimpleNamespace) -> int:
     """Detects in every image; 1 where some could not be read."""
     given = flags.check_model(options, "saved_model")
-    if not 0 <= options.threshold <= 1:
-        raise app.UsageError(f"--threshold must be between 0 and 1, got {options.threshold}")
+    flags.check_knob(options)
+    if not 0 <= options.min_score <= 1:
+        raise app.UsageError(f"--min_score must be between 0 and 1, got {options.min_score}")
     files = _find(options.input)
     pictures = _picture_names(files)
     _check_output(options.output_dir, files, pictures)
@@ -58,6 +62,7 @@ def main(options: types.SimpleNamespace) -> int:
         driver = drivers.SavedModelDriver(options.saved_model)
     else:
         driver = drivers.ModelDriver(flags.load_model(options))
+    threshold = flags.chosen_threshold(options, driver)
     os.makedirs(options.output_dir, exist_ok=True)
     results, damaged, counter = [], [], progress.ImageCounter()
     for number, file in enumerate(files, 1):
@@ -70,7 +75,8 @@ def main(options: types.SimpleNamespace) -> int:
             damaged.append(f"{file}: {error.strerror}")
         else:
             path = os.path.join(options.output_dir, pictures[file])
-            results.append(_detect(driver, image, file, path, options.threshold))
+            found = driver.detect(image[None], threshold)
+            results.append(_result(driver, found, image, file, path, options.min_score))
         counter(number, len(files))
     path = os.path.join(options.output_dir, "detections.json")
     lines = ",\n".join(json.dumps(result) for result in results)
@@ -116,11 +122,14 @@ def _check_output(folder: str, files: list[str], pictures: dict[str, str]) -> No
             )
 
 
-def _detect(driver: Any, image: Any, file: str, picture: str, threshold: float) -> dict[str, Any]:
+def _result(
+    driver: Any, detected: dict, image: Any, file: str, picture: str, min_score: float
+) -> dict[str, Any]:
+    """One image's entry of detections.json; its picture is written."""
     from tfdet.serving import draw
 
-    found = {name: values[0] for name, values in driver.detect(image[None]).items()}
-    keep = found["scores"][: found["count"]] >= threshold
+    found = {name: values[0] for name, values in detected.items()}
+    keep = found["scores"][: found["count"]] >= min_score
     boxes, scores, labels = (
         found[name][: found["count"]][keep] for name in ("boxes", "scores", "labels")
     )
@@ -129,6 +138,7 @@ def _detect(driver: Any, image: Any, file: str, picture: str, threshold: float) 
         "file": file,
         "picture": os.path.basename(picture),
         "size": list(image.shape[:2]),
+        **{name: found[name].item() for name in _ROUTE if name in found},
         "detections": [
             {
                 "class": driver.class_names[label],
@@ -144,9 +154,14 @@ def _detect(driver: Any, image: Any, file: str, picture: str, threshold: float) 
 def _report(results: list[dict], damaged: list[str], options: types.SimpleNamespace) -> int:
     total = sum(len(result["detections"]) for result in results)
     print(
-        f"{total} detections in {len(results)} images with a score of {options.threshold:g} or "
+        f"{total} detections in {len(results)} images with a score of {options.min_score:g} or "
         f"more; pictures and detections.json are in {options.output_dir}"
     )
+    if results and "macs" in results[0]:
+        hard, macs = (
+            sum(result[name] for result in results) / len(results) for name in ("is_hard", "macs")
+        )
+        print(f"{100 * hard:.0f} % of the images were hard; {macs / 1e9:.4g} GMAC per image")
     for line in damaged:
         print(f"{COMMAND.name}: left out {line}", file=sys.stderr)
     return 1 if damaged else 0

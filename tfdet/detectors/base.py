@@ -71,6 +71,14 @@ class Detector(keras.Model):
         return self.config.class_ids or tuple(range(self.num_classes))
 
     @property
+    def run_variables(self) -> list[keras.Variable]:
+        """Variables of a training run that are neither weights nor metrics.
+
+        They belong to the state that a killed run goes on from, and not to the trained model.
+        """
+        return []
+
+    @property
     def max_detections(self) -> int:
         """Rows of the detections of an image."""
         return self.config.nms.max_detections
@@ -157,6 +165,20 @@ class Detector(keras.Model):
         add up to the term of the global batch.
         """
         raise NotImplementedError
+
+    def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
+        """The loss of each image as if it were alone in its batch, float32 [B].
+
+        The sum of its `loss_terms`. A subclass whose loss has a form for single images gives that.
+        """
+
+        def alone(image: Any) -> Any:
+            one = keras.tree.map_structure(lambda x: x[None], image)
+            with replicas.alone():
+                terms = self.loss_terms(*one)
+            return ops.sum(ops.stack([ops.cast(x, "float32") for x in terms.values()]))
+
+        return ops.map(alone, (targets, raw))
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         """Raw predictions to detections in pixels of the network's input."""

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from tfdet import records, registry
 from tfdet.errors import UserError
+from tfdet.losses.router import RouterLossConfig
 
 # Keys that both detectors take from the cascade.
 SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
@@ -24,6 +25,7 @@ class DynamicConfig:
         threshold: the knob's first position: images that are less easy go to the second detector;
             0 sends none, 1 all. None is 1 in the joint step, whose router knows nothing yet, so
             that the second detector is measured (0 measures the first), and 0.5 after that.
+        router_loss: of the router step, see `losses.router.RouterLossConfig`.
     """
 
     image_size: tuple[int, int] = (512, 512)
@@ -33,6 +35,7 @@ class DynamicConfig:
     weight_decay: float = 0.0
     step: Literal["joint", "router"] = "joint"
     threshold: float | None = None
+    router_loss: RouterLossConfig = dataclasses.field(default_factory=RouterLossConfig)
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:

@@ -16,6 +16,10 @@ from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
 from tfdet.errors import UserError
 from tfdet.layers.composition import DenseComposition
 from tfdet.layers.router import Router
+from tfdet.losses.router import OffsetRecord, router_loss
+
+# Means that the router step shows beside its loss.
+_ROUTER_METRICS = ("easiness", "offset", "first_loss", "second_loss")
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -67,12 +71,7 @@ class DynamicDetector(Detector):
             _check_part(role, detector, config)
         if not first.tap_channels.keys() & second.joint_channels.keys():
             raise UserError("the two detectors have no level in common where they can be joined")
-        names = [
-            f"{role}_{name}"
-            for role, part in (("first", first), ("second", second))
-            for name in _own_losses(part)
-        ]
-        super().__init__(config, tuple(names), **kwargs)
+        super().__init__(config, _loss_names(first, second, config), **kwargs)
         self.first = first
         self.second = second
         self.router = router or Router(name="router")
@@ -80,6 +79,11 @@ class DynamicDetector(Detector):
         self.decayed = tuple(dict.fromkeys((*first.decayed, *second.decayed)))
         self._knob = _Knob(config.first_threshold)
         self.calibration: Calibration | None = None
+        self.record = OffsetRecord(config.router_loss) if config.step == "router" else None
+        self.router_trackers = [
+            keras.metrics.Mean(name=name)
+            for name in (_ROUTER_METRICS if config.step == "router" else ())
+        ]
 
     @classmethod
     def from_record(cls, config: CascadeConfig, name: str) -> "DynamicDetector":
@@ -150,13 +154,22 @@ class DynamicDetector(Detector):
 
         return {"early": early, "late": late}
 
-    @functools.cached_property
+    @property
     def route_macs(self) -> dict[str, int]:
         """Multiply-adds of an image that leaves early, and of one that goes all the way.
 
         Those of the form for inference, which is what an image costs in the end.
         """
-        return profiling.profile_unbuilt(self.inference_form).routes
+        return self._inference_profile.routes
+
+    @property
+    def router_macs(self) -> int:
+        """What deciding costs, which both paths contain."""
+        return self._inference_profile.parts["router"].macs
+
+    @functools.cached_property
+    def _inference_profile(self) -> profiling.Profile:
+        return profiling.profile_unbuilt(self.inference_form)
 
     def second_taps(self, images: Any, taps: dict[str, Any], training: bool | None = None) -> Any:
         """Features of the second backbone, given the images and the features of the first."""
@@ -203,11 +216,11 @@ class DynamicDetector(Detector):
             return taps, self.router(taps)
 
         def early(taps: dict[str, Any]) -> dict[str, Any]:
-            return self._decode("first", self.first.predictions(taps, training=False))
+            return self.decode_part("first", self.first.predictions(taps, training=False))
 
         def late(canvas: Any, taps: dict[str, Any]) -> dict[str, Any]:
             taps = self.second_taps(canvas, taps, training=False)
-            return self._decode("second", self.second.predictions(taps, training=False))
+            return self.decode_part("second", self.second.predictions(taps, training=False))
 
         return routing.Stages(scout, early, late)
 
@@ -224,23 +237,76 @@ class DynamicDetector(Detector):
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         """Detections of all that `call` gives, chosen by the knob."""
         hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._knob.variable))
-        early, late = (self._decode(role, raw[role]) for role in ("first", "second"))
+        early, late = (self.decode_part(role, raw[role]) for role in ("first", "second"))
         found = {name: routing.select(hard, late[name], early[name]) for name in early}
         return self.with_costs({**found, "easiness": raw["easiness"], "is_hard": hard})
 
-    def _decode(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+    def decode_part(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+        """Detections of the "first" or the "second" detector from its raw predictions."""
         found = getattr(self, role).decode(raw, self.image_size)
         return routing.with_rows(found, self._rows())
 
     def _rows(self) -> int:
         return max(part.max_detections for part in (self.first, self.second))
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As Keras's; what the step does not train is frozen from here on."""
+        if self.config.step == "router":
+            for part in (self.first, self.second, self.fusion):
+                part.trainable = False
+        else:
+            self.router.trainable = False
+        super().compile(*args, **kwargs)
+
+    @property
+    def run_variables(self) -> list[keras.Variable]:
+        return self.record.variables if self.record else []
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        if self.config.step == "router":
+            y_pred = {**y_pred, **self._judged(y, y_pred, training)}
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        if self.config.step == "router":
+            raw = raw if "offset" in raw else {**raw, **self._judged(targets, raw, False)}
+            losses = raw["first_loss"], raw["second_loss"], raw["offset"]
+            weight = self.config.router_loss.cost_weight
+            return {"router_loss": router_loss(raw["easiness"], *losses, weight)}
         terms = {}
         for role in ("first", "second"):
             part = getattr(self, role).loss_terms(targets, raw[role])
             terms |= {f"{role}_{name}": value for name, value in part.items()}
         return terms
+
+    def losses_of_paths(self, targets: dict[str, Any], raw: dict[str, Any]) -> tuple[Any, Any]:
+        """[B] losses of the first and of the second detector, each image as if it were alone."""
+        first, second = (
+            ops.stop_gradient(getattr(self, role).losses_per_image(targets, raw[role]))
+            for role in ("first", "second")
+        )
+        return first, second
+
+    def _judged(self, targets: dict[str, Any], raw: dict[str, Any], training: bool) -> Any:
+        """What the router's loss is made of beside the easiness, each [B]."""
+        first, second = self.losses_of_paths(targets, raw)
+        kind = self.config.router_loss.offset
+        if kind == "running" and training:
+            offset = self.record.advance(first - second)
+        else:
+            offset = ops.zeros_like(first) + (0.0 if kind == "none" else self.record.offset)
+        judged = {"first_loss": first, "second_loss": second, "offset": offset}
+        shown = {**judged, "easiness": raw["easiness"]}
+        for tracker in self.router_trackers:
+            tracker.update_state(shown[tracker.name])
+        return judged
 
     def get_config(self) -> dict[str, Any]:
         parts = ("first", "second", "router", "fusion")
@@ -274,9 +340,17 @@ class _Knob:
         )
 
 
-def _own_losses(detector: Detector) -> tuple[str, ...]:
-    """The detector's own terms; the L2 loss is one of the whole."""
-    return tuple(name for name in detector.loss_names if name != "l2_loss")
+def _loss_names(first: Detector, second: Detector, config: DynamicConfig) -> tuple[str, ...]:
+    if config.step == "router":
+        return ("router_loss",)
+    roles = {"first": first, "second": second}
+    # Without the detectors' own L2 loss, which is one of the whole.
+    return tuple(
+        f"{role}_{name}"
+        for role, part in roles.items()
+        for name in part.loss_names
+        if name != "l2_loss"
+    )
 
 
 def _check_part(role: str, detector: Detector, config: DynamicConfig) -> None:

@@ -15,7 +15,7 @@ from tfdet.heads.yolo import YoloHead
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.blocks import Style
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
-from tfdet.losses.ota import OtaLossConfig, ota_loss_terms
+from tfdet.losses.ota import OtaLossConfig, ota_loss_terms, ota_losses_per_image
 from tfdet.necks.yolov7 import NECKS, YoloV7Neck
 from tfdet.ops import anchor_grid
 from tfdet.ops.anchor_grid import AnchorGrid
@@ -209,6 +209,12 @@ class YoloV7(Detector):
         return ota_loss_terms(
             targets, raw, config.grid, config.image_size, config.loss, raw.get("auxiliary")
         )
+
+    def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
+        if "auxiliary" in raw:
+            return super().losses_per_image(targets, raw)
+        config = self.config
+        return ota_losses_per_image(targets, raw, config.grid, config.image_size, config.loss)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         boxes = anchor_grid.decode(raw["box_codes"], self.config.grid, image_size)

@@ -134,6 +134,9 @@ class Evaluation:
         dataset: `DetectionDataset`; boxes of classes that the model does not know are left out,
             counted in `dataset.problems` and named in a warning.
         batch_size: images per step; a last, smaller batch is filled up with empty images.
+
+    Attributes:
+        costs: of a dynamic detector, after `run`: "share" of hard images and mean "macs".
     """
 
     def __init__(self, model: Any, dataset: Any, batch_size: int = 8):
@@ -143,19 +146,22 @@ class Evaluation:
             raise UserError(f"data set {dataset.name} has no images to evaluate on")
         from tfdet.data import loader
 
-        dataset = _known_classes(model, dataset)
+        dataset = known_classes(model, dataset)
         loader.check_usable(dataset)
         self._label_map = label_map(model, dataset)
         self._model = model
         self._dataset = dataset
         self._batch_size = batch_size
         self._detect = _compile(model, batch_size)
+        self.costs: dict[str, float] = {}
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> CocoEvaluator:
         """The filled `CocoEvaluator`; `progress(done, total)` is called after each batch."""
         from tfdet.data import pipeline
 
         evaluator = CocoEvaluator(self._dataset)
+        hard: list[np.ndarray] = []
+        macs: list[np.ndarray] = []
         batches = pipeline.eval_batches(
             self._dataset, self._model.image_size, self._batch_size, self._model.pad_value
         )
@@ -163,14 +169,20 @@ class Evaluation:
         for images, targets in batches:
             index = np.asarray(targets["index"])
             inputs = (images, targets["scale"], targets["size"])
-            found = self._detect(*(_fill(x, self._batch_size) for x in inputs))
+            found = self._detect(*(filled(x, self._batch_size) for x in inputs))
             found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
+            if self._model.has_knob:
+                hard.append(found["is_hard"])
+                macs.append(found["macs"])
             found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
             evaluator.add(index, found)
             done.extend(index)
             if progress:
                 progress(len(done), len(self._dataset))
         evaluator.leave_out(set(range(len(self._dataset))) - set(done))
+        if hard:
+            share, cost = (float(np.concatenate(x).mean()) for x in (hard, macs))
+            self.costs = {"share": share, "macs": cost}
         return evaluator
 
 
@@ -187,7 +199,7 @@ def evaluate(
     return Evaluation(model, dataset, batch_size).run(progress).result()
 
 
-def _known_classes(model: Any, dataset: Any) -> Any:
+def known_classes(model: Any, dataset: Any) -> Any:
     """The data set with its own order and ids of those classes that the model has."""
     names = model.config.class_names
     unknown = [name for name in dataset.class_names if names and name not in names]
@@ -255,7 +267,8 @@ def _compile(model: Any, batch_size: int) -> Callable[..., dict[str, Any]]:
     return detect
 
 
-def _fill(array: Any, batch_size: int) -> np.ndarray:
+def filled(array: Any, batch_size: int) -> np.ndarray:
+    """The array with rows of ones up to `batch_size`."""
     array = np.asarray(array)
     missing = batch_size - len(array)
     if not missing:

@@ -4,13 +4,31 @@ Keras adds up the gradients of all replicas. A loss is therefore written as each
 the global value: sums run over the replica's own images, normalisers over all of them.
 """
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+_state = threading.local()
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within it there is one replica: sums are the replica's own."""
+    outer = getattr(_state, "is_alone", False)
+    _state.is_alone = True
+    try:
+        yield
+    finally:
+        _state.is_alone = outer
+
 
 def count() -> int:
     """How many replicas train together."""
+    if getattr(_state, "is_alone", False):
+        return 1
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
@@ -26,6 +44,20 @@ def sum_over_replicas(value: Any) -> Any:
 
     context = tf.distribute.get_replica_context()
     return value if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def gather_over_replicas(values: Any) -> tuple[Any, Any]:
+    """The values [B] of all replicas in their order, and where this one's begin."""
+    if count() == 1:
+        return values, 0
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    if context is None:
+        return values, 0
+    sizes = context.all_gather(tf.shape(values), axis=0)
+    before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
+    return context.all_gather(values, axis=0), before
 
 
 def total_to_share(value: Any) -> Any:

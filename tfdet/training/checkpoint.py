@@ -136,6 +136,7 @@ class TrainingState:
             "optimizer": self.model.optimizer.variables,
             "averages": self.averages.averages if self.averages else [],
             "metrics": self.model.metrics_variables,
+            "run": self.model.run_variables,
         }
 
     def _check(self, groups: dict[str, list[Any]], arrays: dict[str, np.ndarray]) -> None:

@@ -1,14 +1,18 @@
 """Models that `tfdet-train` left in a folder."""
 
+import json
 import pathlib
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfdet import config
+from tfdet import config, records
+from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
+from tfdet.training import atomic
 
 RECIPE_FILE = "recipe.yaml"
+CALIBRATION_FILE = "calibration.json"
 
 
 def load_trained(
@@ -24,8 +28,10 @@ def load_trained(
             measured; "last" takes the last ones.
         changes: keys of the model's configuration that shall differ from the recipe's, dotted
             ("nms.iou_threshold"); the weights must still fit.
+
+    The calibration of a dynamic detector comes with the weights that it was made of.
     """
-    from tfdet import records, registry
+    from tfdet import registry
 
     recipe = trained_recipe(model_dir)
     weights = weights_file(model_dir, which)
@@ -33,7 +39,32 @@ def load_trained(
     name = settings.pop("name")
     model = registry.create(name, **settings)
     load_weights(model, weights)
+    if model.has_knob:
+        model.calibration = read_calibration(model_dir, weights.name)
     return model
+
+
+def read_calibration(model_dir: str | pathlib.Path, weights: str) -> Calibration | None:
+    """The calibration that was made of these weights of a training folder; None without one."""
+    path = pathlib.Path(model_dir) / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    try:
+        facts = json.loads(path.read_text())
+        made_of, table = facts["weights"], records.from_dict(Calibration, facts["calibration"])
+    except (ValueError, KeyError, TypeError, UserError) as error:
+        raise UserError(f"{path} cannot be read ({error}); calibrate again") from None
+    return table if made_of == weights else None
+
+
+def write_calibration(
+    model_dir: str | pathlib.Path, weights: str, calibration: Calibration
+) -> pathlib.Path:
+    """Keeps a calibration beside the weights that it was made of; returns the file."""
+    path = pathlib.Path(model_dir) / CALIBRATION_FILE
+    facts = {"weights": weights, "calibration": records.to_dict(calibration)}
+    atomic.write_text(path, json.dumps(facts, indent=1) + "\n")
+    return path
 
 
 def load_weights(model: Any, path: str | pathlib.Path) -> None:

@@ -36,6 +36,7 @@ from tfdet.training import (
     lock,
     pictures,
     pretrained,
+    router_step,
     trained,
 )
 from tfdet.training import optimizer as optimizers
@@ -106,12 +107,28 @@ def _go_on(run: Run) -> None:
     if saved:
         state.restore(*saved)
         _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
+    elif router_step.trains_router(run.model):
+        _prepare_router(run)
     distribution.check_same_step(run.strategy, run.progress.step)
     if run.progress.step < _total_steps(run):
         _say(run, _plan(run))
     _fit(run, _callbacks(run, state, folder))
+    if run.val_data and run.is_chief and router_step.trains_router(run.model):
+        model, size = trained.load_trained(run.model_dir), run.recipe.eval.batch_size
+        path, _ = router_step.calibrate(model, run.model_dir, run.val_data, size)
+        _say(run, f"calibrated on {run.val_data.name}: {path}")
     epochs = run.recipe.train.num_epochs
     _say(run, f"trained {epochs} epochs; weights, logs and pictures are in {run.model_dir}")
+
+
+def _prepare_router(run: Run) -> None:
+    """Takes the median gain of the training set where the recipe wants it before the first step."""
+    if run.model.config.router_loss.offset != "full":
+        return
+    _say(run, f"measuring the gain of the second detector on {run.train_data.name}")
+    # Every worker by itself, with all images: they come to the same.
+    batches = _train_batches(run, 0, 1).take(run.steps_per_epoch)
+    router_step.measure_offset(run.model, batches)
 
 
 # Opening
@@ -213,9 +230,9 @@ def _build(run: Run) -> None:
     if settings.frozen:
         _say(run, freeze(run.model, settings.frozen))
     optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch)
-    optimizer.build(run.model.trainable_variables)
     # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
     run.model.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(run.model.trainable_variables)  # of what `compile` has left to train
     if settings.ema_decay:
         run.averages = averaging.MovingAverages(run.model, settings.ema_decay, settings.ema_ramp)
 
@@ -307,23 +324,28 @@ def _fit_epochs(
 
 
 def _batches(run: Run) -> tf.data.Dataset:
+    return distribution.share_batches(
+        run.strategy,
+        run.recipe.train.batch_size,
+        lambda index, count: _train_batches(run, index, count),
+    )
+
+
+def _train_batches(run: Run, index: int, count: int) -> tf.data.Dataset:
+    """The part of worker `index` of `count` in every batch from the run's step on."""
     data, settings = run.recipe.data, run.recipe.train
-
-    def worker_batches(index: int, count: int) -> tf.data.Dataset:
-        return pipeline.train_batches(
-            run.train_data,
-            run.model.image_size,
-            settings.batch_size,
-            data.augment,
-            settings.seed,
-            run.model.pad_value,
-            max_boxes=data.max_boxes,
-            start_step=run.progress.step,
-            cache=data.cache,
-            shard=(index, count),
-        )
-
-    return distribution.share_batches(run.strategy, settings.batch_size, worker_batches)
+    return pipeline.train_batches(
+        run.train_data,
+        run.model.image_size,
+        settings.batch_size,
+        data.augment,
+        settings.seed,
+        run.model.pad_value,
+        max_boxes=data.max_boxes,
+        start_step=run.progress.step,
+        cache=data.cache,
+        shard=(index, count),
+    )
 
 
 def _files_of_step(run: Run, step: int) -> list[str]:
@@ -343,10 +365,18 @@ def _files_of_step(run: Run, step: int) -> list[str]:
 def _measure_function(run: Run) -> Callable[[int], dict[str, float]]:
     """Gives the AP of the model as it is, and leaves a picture of some validation images."""
     settings = run.recipe.eval
-    evaluation = coco.Evaluation(run.model, run.val_data, settings.batch_size)
+    if router_step.trains_router(run.model):
+        measure_all = router_step.measure_function(
+            run.model, run.val_data, settings.batch_size, progress_lib.measuring
+        )
+    else:
+        evaluation = coco.Evaluation(run.model, run.val_data, settings.batch_size)
+
+        def measure_all() -> dict[str, float]:
+            return evaluation.run(progress_lib.measuring()).result()
 
     def measure(epoch: int) -> dict[str, float]:
-        scores = evaluation.run(progress_lib.measuring()).result()
+        scores = measure_all()
         if settings.pictures:
             path = run.model_dir / "pictures" / f"epoch_{epoch:04d}.jpg"
             pictures.draw_validation(run.model, run.val_data, settings.pictures, path)

@@ -1,0 +1,213 @@
+"""A dynamic detector through the commands: both training steps, calibration, trade-off, speeds."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfdet import config
+from tfdet.data import sources
+from tfdet.training import checkpoint, trained, trainer
+
+STEPS = 6
+COMMON = {
+    "model.name": "dy-efficientdet-test",
+    "data.train": f"shapes:train:{2 * STEPS}",
+    "data.val": "shapes:val:12",
+    "train.batch_size": 2,
+    "train.warmup_epochs": 0.5,
+    "eval.interval": 1,
+    "eval.batch_size": 5,
+    "eval.pictures": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def joint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint")
+    trainer.train(config.make_recipe(changes={**COMMON, "train.num_epochs": 1}), folder)
+    return folder
+
+
+def _router_changes(joint):
+    return {
+        **COMMON,
+        "model.step": "router",
+        "train.num_epochs": 2,
+        "train.optimizer": "adamw",
+        "train.learning_rate": 0.01,
+        "train.ema_decay": 0.0,
+        "train.pretrained": str(joint),
+        "train.save_seconds": 0.0,
+    }
+
+
+@pytest.fixture(scope="module")
+def router(joint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("router")
+    trainer.train(config.make_recipe(changes=_router_changes(joint)), folder)
+    return folder
+
+
+def test_the_joint_step_measures_the_second_detector(joint):
+    (row,) = [json.loads(x) for x in (joint / "logs" / "history.jsonl").read_text().splitlines()]
+    assert row["loss"] == pytest.approx(
+        sum(row[f"{role}_{x}_loss"] for role in ("first", "second") for x in ("class", "box"))
+        + row["l2_loss"],
+        rel=1e-4,
+    )
+    assert row["AP"] >= 0
+    assert not (joint / trained.CALIBRATION_FILE).exists()
+    assert trained.load_trained(joint).knob == 1.0
+
+
+def test_the_router_step_leaves_the_detectors_and_keeps_its_record(joint, router):
+    before, after = trained.load_trained(joint), trained.load_trained(router)
+    for mine, theirs in zip(after.weights, before.weights, strict=True):
+        is_equal = np.array_equal(mine, theirs)
+        assert is_equal != ("/router/" in mine.path), mine.path
+    arrays, facts = checkpoint.StateFolder(router / "state").read()
+    gains, seen, offset = (arrays[f"run/{i}"] for i in range(3))
+    assert facts["step"] == 2 * STEPS
+    assert seen == 4 * STEPS
+    assert offset == np.float32(np.median(gains[:seen]))
+    rows = [json.loads(x) for x in (router / "logs" / "history.jsonl").read_text().splitlines()]
+    assert {"router_loss", "easiness", "offset", "first_loss", "second_loss"} <= rows[-1].keys()
+
+
+def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, router, tmp_path):
+    hparams = ",".join(f"{key}={value}" for key, value in _router_changes(joint).items())
+    command = [
+        *(sys.executable, "-m", "tfdet.cli.train", f"--hparams={hparams}"),
+        f"--model_dir={tmp_path}",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not list((tmp_path / "state").glob("0*[3-9].npz")):
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "going on from step" in done.stdout
+    (ours, _), (theirs, _) = (
+        checkpoint.StateFolder(folder / "state").read() for folder in (tmp_path, router)
+    )
+    for key, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[key], err_msg=key)
+
+
+def test_a_full_median_is_taken_before_the_first_step(joint, tmp_path, capsys):
+    changes = _router_changes(joint) | {"model.router_loss.offset": "full", "train.num_epochs": 1}
+    trainer.train(config.make_recipe(changes=changes), tmp_path, measure=False)
+    assert "measuring the gain of the second detector" in capsys.readouterr().out
+    arrays, _ = checkpoint.StateFolder(tmp_path / "state").read()
+    gains, seen, offset = (arrays[f"run/{i}"] for i in range(3))
+    assert seen == 2 * STEPS
+    assert offset == np.float32(np.median(gains[:seen]))
+
+
+def test_training_the_router_ends_with_a_calibration(router):
+    model = trained.load_trained(router)
+    assert model.calibration.images == 12
+    assert model.knob == 0.5
+
+
+def test_eval_at_a_threshold_tells_share_and_cost(run, router, tmp_path):
+    path = tmp_path / "out.json"
+    for flag, share in (("--threshold=0", 0.0), ("--threshold=1", 1.0)):
+        code, said, _ = run("eval", f"--model_dir={router}", flag, f"--json_out={path}")
+        assert code == 0
+        assert f"{100 * share:.1f} % of the images were hard" in said
+        facts = json.loads(path.read_text())
+        table = trained.load_trained(router).calibration
+        assert facts["share"] == share
+        assert facts["macs"] == pytest.approx(table.macs[-1 if share else 0])
+    wanted = (table.macs[0] + table.macs[-1]) / 2
+    code, said, _ = run(
+        "eval", f"--model_dir={router}", f"--target_madds={wanted}", f"--json_out={path}"
+    )
+    assert code == 0
+    assert json.loads(path.read_text())["macs"] == pytest.approx(wanted, rel=0.05)
+
+
+def test_calibrate_keeps_a_table_of_other_data(run, router):
+    before = (router / trained.CALIBRATION_FILE).read_bytes()
+    code, said, _ = run("eval", f"--model_dir={router}", "--calibrate", "--data=shapes:val:7")
+    assert code == 0 and "/100" in said
+    assert trained.load_trained(router).calibration.images == 7
+    (router / trained.CALIBRATION_FILE).write_bytes(before)
+
+
+def test_trade_off_writes_table_and_figure(run, router, tmp_path):
+    path, figure = tmp_path / "tradeoff.json", tmp_path / "tradeoff.png"
+    flags = (f"--json_out={path}", f"--figure_out={figure}", "--random_draws=1")
+    code, said, _ = run("eval", f"--model_dir={router}", "--tradeoff", *flags)
+    assert code == 0
+    assert "above the straight line" in said
+    result = json.loads(path.read_text())
+    assert len(result["curve"]) == 11
+    assert len(result["targets"]["target_madds"]) == 10
+    assert Image.open(figure).size[0] > 800
+    code, said, _ = run("eval", f"--model_dir={router}", "--threshold=0", f"--json_out={path}")
+    alone = json.loads(path.read_text())["metrics"]
+    assert alone["AP"] == pytest.approx(result["curve"][0]["AP"], abs=1e-6)
+
+
+def test_infer_takes_the_path_that_is_asked_for(run, router, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    dataset = sources.open_dataset("shapes:val:2")
+    for i in range(2):
+        (photos / f"{i}.png").write_bytes(dataset.encoded(i))
+    for threshold, is_hard in ((0, False), (1, True)):
+        output = tmp_path / f"at{threshold}"
+        code, said, _ = run(
+            "infer",
+            f"--model_dir={router}",
+            f"--input={photos}",
+            f"--output_dir={output}",
+            f"--threshold={threshold}",
+        )
+        assert code == 0
+        assert f"{100 * threshold} % of the images were hard" in said
+        for image in json.loads((output / "detections.json").read_text()):
+            assert image["is_hard"] is is_hard
+            assert 0 <= image["easiness"] < 1
+
+
+def test_inspect_shows_the_cost_of_each_path(run):
+    code, said, _ = run("inspect", "--model_name=dy-efficientdet-test")
+    assert code == 0
+    assert "path: early" in said and "path: late" in said
+    code, said, _ = run("inspect", "--model_name=dy-efficientdet-test", "--format=json")
+    routes = json.loads(said)["routes"]
+    assert 0 < routes["early"] < routes["late"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        ("--threshold=0.5 --target_madds=1e9", 2, "only one of --threshold and --target_madds"),
+        ("--threshold=2", 2, "--threshold must be between 0 and 1, got 2"),
+        ("--tradeoff --threshold=0.5", 2, "--tradeoff takes no --threshold"),
+        ("--calibrate --tradeoff", 2, "only one of --calibrate and --tradeoff"),
+        ("--figure_out=x.png", 2, "--figure_out belongs to --tradeoff"),
+        ("--target_madds=1e3", 1, "is below the least there is"),
+        ("--target_latency_ms=-1", 2, "must be above 0"),
+    ],
+)
+def test_wrong_wishes_are_refused(refused, router, flags, code, message):
+    refused("eval", [f"--model_dir={router}", *flags.split()], message, code=code)
+
+
+@pytest.mark.parametrize("flag", ["--threshold=0.5", "--calibrate", "--tradeoff"])
+def test_static_detectors_have_no_knob(refused, model_dir, flag):
+    words = "static" if "threshold" in flag else "no dynamic detector"
+    refused("eval", [f"--model_dir={model_dir}", "--data=shapes:val:2", flag], words)
+
+
+def test_targets_need_a_calibration(refused, joint):
+    refused("eval", [f"--model_dir={joint}", "--target_madds=2e6"], "tfdet-eval --calibrate")

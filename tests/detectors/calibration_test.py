@@ -1,0 +1,72 @@
+import json
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tfdet import records
+from tfdet.detectors.calibration import Calibration, share_at, threshold_of_share
+from tfdet.errors import UserError
+
+SCORES = np.random.default_rng(0).beta(2, 3, 500).astype(np.float32)
+TABLE = Calibration.from_scores(SCORES, (100.0, 300.0), (10.0, 15.0))
+
+
+def test_thresholds_are_percentiles_with_exact_ends():
+    found = threshold_of_share(SCORES, np.array([0.0, 0.1, 0.5, 1.0]))
+    np.testing.assert_allclose(found, [0, *np.percentile(SCORES, [10, 50]), 1], rtol=1e-6)
+    assert share_at(SCORES, 0.0) == 0 and share_at(SCORES, 1.0) == 1
+    assert share_at(np.ones(3), 1.0) == 1 and share_at(np.zeros(3), 0.0) == 0
+
+
+def test_the_table_survives_json():
+    data = json.loads(json.dumps(records.to_dict(TABLE)))
+    assert records.from_dict(Calibration, data) == TABLE
+
+
+@hypothesis.given(share=st.floats(0, 1))
+def test_a_wish_is_met_on_the_images_of_the_table(share):
+    early, late = 100.0, 300.0
+    wishes = {"share": share, "target_madds": early + share * (late - early)}
+    wishes["target_latency_ms"] = 10.0 + share * 5.0
+    for name, value in wishes.items():
+        threshold = TABLE.threshold_for(**{name: value})
+        assert share_at(SCORES, threshold) == pytest.approx(share, abs=0.011)
+
+
+def test_more_than_all_is_all():
+    assert TABLE.threshold_for(target_madds=1e9) == 1.0
+    assert TABLE.threshold_for(target_latency_ms=15.0) == 1.0
+    assert TABLE.threshold_for(target_latency_ms=10.0) == 0.0
+
+
+def test_times_can_be_replaced():
+    other = TABLE.with_latency((1.0, 3.0))
+    assert (other.latency_ms[0], other.latency_ms[-1]) == (1.0, 3.0)
+    assert other.macs == TABLE.macs
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({}, "give exactly one of share, target_madds, target_latency_ms; got 0"),
+        ({"share": 0.5, "target_madds": 200.0}, "got 2"),
+        ({"target_madds": 99.0}, "target_madds=99 is below the least there is, 100"),
+        ({"target_latency_ms": float("nan")}, "below the least"),
+    ],
+)
+def test_impossible_wishes_are_named(wish, message):
+    with pytest.raises(UserError, match=message):
+        TABLE.threshold_for(**wish)
+
+
+def test_paths_of_equal_time_cannot_be_told_apart():
+    table = TABLE.with_latency((5.0, 4.0))
+    with pytest.raises(UserError, match="measured no dearer"):
+        table.threshold_for(target_latency_ms=4.5)
+
+
+def test_no_image_is_no_calibration():
+    with pytest.raises(UserError, match="at least one image"):
+        Calibration.from_scores(np.zeros(0), (1.0, 2.0), (1.0, 2.0))

@@ -1,0 +1,59 @@
+"""What training a router needs beside the steps of `fit`."""
+
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import tensorflow as tf
+
+from tfdet.data import pipeline
+from tfdet.data.dataset import DetectionDataset
+from tfdet.detectors.calibration import Calibration, threshold_of_share
+from tfdet.evaluation import tradeoff
+from tfdet.training import trained
+
+# Where a router is measured: its own threshold would have the score follow the share of hard
+# images, and not which ones they are.
+MEASURED_SHARE = 0.5
+
+
+def trains_router(model: Any) -> bool:
+    """Whether the model is a dynamic detector in its router step."""
+    return model.has_knob and getattr(model.config, "step", "") == "router"
+
+
+def measure_offset(model: Any, batches: Iterable[Any]) -> None:
+    """Sets the offset to the median gain of all images of `batches`, the paper's form."""
+
+    @tf.function
+    def collect(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> None:
+        first, second = model.losses_of_paths(targets, model(images, training=False))
+        model.record.collect(first - second)
+
+    for images, targets in batches:
+        collect(images, targets)
+    model.record.settle()
+
+
+def measure_function(
+    model: Any, dataset: DetectionDataset, batch_size: int, progress: Callable[..., Any]
+) -> Callable[[], dict[str, float]]:
+    """Gives the COCO numbers with half of the images on the late path, and their threshold."""
+    both = tradeoff.BothPaths(model, dataset, batch_size)
+
+    def measure() -> dict[str, float]:
+        paths = both.run(progress())
+        threshold = float(threshold_of_share(paths.easiness, MEASURED_SHARE))
+        return {**paths.metrics(paths.hard_at(threshold)), "threshold": threshold}
+
+    return measure
+
+
+def calibrate(
+    model: Any, model_dir: str | pathlib.Path, dataset: DetectionDataset, batch_size: int
+) -> tuple[pathlib.Path, Calibration]:
+    """Calibrates a model with the best weights of a training folder; keeps the table there."""
+    batches = pipeline.eval_batches(dataset, model.image_size, batch_size, model.pad_value)
+    table = model.calibrate(batches)
+    weights = trained.weights_file(model_dir).name
+    return trained.write_calibration(model_dir, weights, table), table
