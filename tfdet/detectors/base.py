@@ -166,6 +166,15 @@ class Detector(keras.Model):
         """
         raise NotImplementedError
 
+    def step_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    ) -> dict[str, Any]:
+        """The loss terms of a step of `fit`, or of `evaluate` where `training` is False.
+
+        For a subclass whose loss remembers what it was trained on.
+        """
+        return self.loss_terms(targets, raw)
+
     def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
         """The loss of each image as if it were alone in its batch, float32 [B].
 
@@ -208,7 +217,7 @@ class Detector(keras.Model):
         training: bool = True,
     ) -> Any:
         """Sum of the loss terms; each term is also a metric of its own."""
-        terms = dict(self.loss_terms(y, y_pred))
+        terms = dict(self.step_terms(y, y_pred, training))
         if self.config.weight_decay:
             terms["l2_loss"] = self._l2_loss()
         self._track(terms, ops.shape(x)[0])
@@ -258,7 +267,8 @@ class Detector(keras.Model):
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
-            terms = dict(self.loss_terms(targets, self(images, training=True)))
+            raw = self(images, training=True)
+            terms = dict(self.step_terms(targets, raw, training=True))
             scaled = self.optimizer.scale_loss(_sum(terms))
         gradients = tape.gradient(scaled, variables)
         if self.config.weight_decay:

@@ -262,24 +262,16 @@ class DynamicDetector(Detector):
     def run_variables(self) -> list[keras.Variable]:
         return self.record.variables if self.record else []
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        if self.config.step == "router":
-            y_pred = {**y_pred, **self._judged(y, y_pred, training)}
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+    def step_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    ) -> dict[str, Any]:
+        if self.config.step == "joint":
+            return self.loss_terms(targets, raw)
+        return self._router_terms(targets, raw, training)
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         if self.config.step == "router":
-            raw = raw if "offset" in raw else {**raw, **self._judged(targets, raw, False)}
-            losses = raw["first_loss"], raw["second_loss"], raw["offset"]
-            weight = self.config.router_loss.cost_weight
-            return {"router_loss": router_loss(raw["easiness"], *losses, weight)}
+            return self._router_terms(targets, raw, training=False)
         terms = {}
         for role in ("first", "second"):
             part = getattr(self, role).loss_terms(targets, raw[role])
@@ -294,19 +286,24 @@ class DynamicDetector(Detector):
         )
         return first, second
 
-    def _judged(self, targets: dict[str, Any], raw: dict[str, Any], training: bool) -> Any:
-        """What the router's loss is made of beside the easiness, each [B]."""
+    def _router_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    ) -> dict[str, Any]:
+        """The router's loss; in training the gains go on record."""
+        config = self.config.router_loss
         first, second = self.losses_of_paths(targets, raw)
-        kind = self.config.router_loss.offset
-        if kind == "running" and training:
+        if config.offset == "running" and training:
             offset = self.record.advance(first - second)
         else:
-            offset = ops.zeros_like(first) + (0.0 if kind == "none" else self.record.offset)
-        judged = {"first_loss": first, "second_loss": second, "offset": offset}
-        shown = {**judged, "easiness": raw["easiness"]}
-        for tracker in self.router_trackers:
-            tracker.update_state(shown[tracker.name])
-        return judged
+            offset = ops.zeros_like(first) + (
+                0.0 if config.offset == "none" else self.record.offset
+            )
+        for tracker, value in zip(
+            self.router_trackers, (raw["easiness"], offset, first, second), strict=True
+        ):
+            tracker.update_state(value)
+        loss = router_loss(raw["easiness"], first, second, offset, config.cost_weight)
+        return {"router_loss": loss}
 
     def get_config(self) -> dict[str, Any]:
         parts = ("first", "second", "router", "fusion")

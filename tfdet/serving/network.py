@@ -23,12 +23,12 @@ def frozen_network(model: Any) -> Network:
     """
     canvas = tf.TensorSpec([None, *model.image_size, 3], tf.float32)
     if not model.has_knob:
-        detect = _frozen(model.detect_fitted, canvas)
+        detect = frozen(model.detect_fitted, canvas)
         return lambda images: conditional.at_least_one(detect, images)
     scout, early, late = model.stages
-    scout = _frozen(scout, canvas)
+    scout = frozen(scout, canvas)
     taps, _ = scout.outputs
-    stages = routing.Stages(scout, _frozen(early, taps), _frozen(late, canvas, taps))
+    stages = routing.Stages(scout, frozen(early, taps), frozen(late, canvas, taps))
 
     def route(images: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
         return model.with_costs(routing.route(stages, images, threshold, model.nothing))
@@ -36,7 +36,7 @@ def frozen_network(model: Any) -> Network:
     return route
 
 
-class _Frozen:
+class Frozen:
     """A function of tensors as one graph without variables; `outputs` has its specs."""
 
     def __init__(self, graph: Any, outputs: Any):
@@ -48,7 +48,8 @@ class _Frozen:
         return tf.nest.pack_sequence_as(self.outputs, flat)
 
 
-def _frozen(function: Callable[..., Any], *specs: Any) -> _Frozen:
+def frozen(function: Callable[..., Any], *specs: Any) -> Frozen:
+    """`function` of tensors like `specs`, whatever structures those are, without variables."""
     from tensorflow.python.framework import convert_to_constants
 
     concrete = tf.function(function).get_concrete_function(*specs)
@@ -59,7 +60,7 @@ def _frozen(function: Callable[..., Any], *specs: Any) -> _Frozen:
     outputs = tf.nest.map_structure(
         lambda x: tf.TensorSpec(x.shape, x.dtype), concrete.structured_outputs
     )
-    return _Frozen(_without_gradients(graph), outputs)
+    return Frozen(_without_gradients(graph), outputs)
 
 
 def _without_gradients(function: Any) -> Any:

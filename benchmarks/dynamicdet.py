@@ -1,0 +1,175 @@
+"""Times a dynamic detector against what it is made of, and prints Markdown tables.
+
+    python -m benchmarks.dynamicdet [--model=dy-yolov7-nano] [--repeats=30] [--form=frozen]
+    python -m benchmarks.dynamicdet --model_dir=runs/dynamic --targets
+
+What routing itself costs: with nothing hard against the first detector alone, with all hard against
+the cascade without a router (one image each), and a batch of eight of which half is hard against
+the two halves run apart. All ways are timed in turn, and the ratio is the median over the rounds.
+
+With --targets: the knob is set for ten latencies by a calibration on one half of the validation
+data; the other half is run image by image, and the mean time of an image compared with the wish.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+import tfdet
+from benchmarks import timing
+from tfdet.data import pipeline
+from tfdet.detectors.calibration import Calibration
+from tfdet.evaluation import calibration
+from tfdet.serving import network
+
+BATCH = 8
+TARGETS = 10
+
+Run = Callable[[], Any]
+
+
+def compiled(function: Callable[..., Any], form: str, *specs: Any) -> Callable[..., Any]:
+    """The function as a graph: with constants as in an export, or with variables as in Python."""
+    if form == "frozen":
+        return tf.function(network.frozen(function, *specs), input_signature=specs)
+    return tf.function(function, input_signature=specs)
+
+
+def ways(model: Any, form: str) -> dict[str, Callable[..., Any]]:
+    """The dynamic detector, the first one alone, and the cascade without a router."""
+    canvas = tf.TensorSpec([None, *model.image_size, 3])
+    stages = model.stages
+    knob = tf.TensorSpec([])
+    routed = network.frozen_network(model) if form == "frozen" else model.detect_fitted
+
+    def cascade(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return stages.late(images, model.first.taps(images, training=False))
+
+    return {
+        "dynamic": tf.function(routed, input_signature=[canvas, knob]),
+        "first": compiled(model.first.detect_fitted, form, canvas),
+        "cascade": compiled(cascade, form, canvas),
+    }
+
+
+def paired(runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each run in every round, taken in turn; two more rounds warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for round_number in range(repeats + 2):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            tf.nest.map_structure(np.asarray, run())
+            if round_number >= 2:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def half_hard(model: Any, dynamic: Callable[..., Any]) -> tuple[tf.Tensor, tf.Tensor, np.ndarray]:
+    """Eight images, the threshold that makes half of them hard, and which those are."""
+    images = tf.random.stateless_uniform((BATCH, *model.image_size, 3), (1, 2), maxval=255.0)
+    # From plain to noisy: scores of noise alone lie too close together.
+    shares = tf.linspace(0.0, 1.0, BATCH)[:, None, None, None]
+    images = shares * images + (1 - shares) * tf.reduce_mean(images, (1, 2), keepdims=True)
+    easiness = dynamic(images, tf.constant(0.0))["easiness"].numpy()
+    order = np.sort(easiness)
+    threshold = tf.constant(order[BATCH // 2 - 1 : BATCH // 2 + 1].mean(), tf.float32)
+    hard = dynamic(images, threshold)["is_hard"].numpy()
+    if hard.sum() != BATCH // 2:
+        raise SystemExit("the router gives these images equal scores; train it first")
+    return images, threshold, hard
+
+
+def overhead(model: Any, form: str, repeats: int) -> None:
+    """Prints what routing costs."""
+    way = ways(model, form)
+    image = tf.random.stateless_uniform((1, *model.image_size, 3), (0, 0), maxval=255.0)
+    none, every = tf.constant(0.0), tf.constant(1.0)
+    images, threshold, hard = half_hard(model, way["dynamic"])
+    easy_half, hard_half = (tf.constant(images.numpy()[rows]) for rows in (~hard, hard))
+    pairs = {
+        "nothing hard | the first detector": (
+            {"routed": lambda: way["dynamic"](image, none), "apart": lambda: way["first"](image)},
+            repeats,
+        ),
+        "all hard | the cascade without router": (
+            {
+                "routed": lambda: way["dynamic"](image, every),
+                "apart": lambda: way["cascade"](image),
+            },
+            repeats,
+        ),
+        f"{BATCH} images, half of them hard | {BATCH // 2} early, then {BATCH // 2} late": (
+            {
+                "routed": lambda: way["dynamic"](images, threshold),
+                "apart": lambda: (way["first"](easy_half), way["cascade"](hard_half)),
+            },
+            max(3, repeats // 3),
+        ),
+    }
+    print("| routed | against | routed, ms | against, ms | ratio |\n|---|---|---|---|---|")
+    for name, (runs, rounds) in pairs.items():
+        seconds = paired(runs, rounds)
+        ratios = [a / b for a, b in zip(seconds["routed"], seconds["apart"], strict=True)]
+        routed, apart = (1e3 * statistics.median(x) for x in seconds.values())
+        print(f"| {name} | {routed:.1f} | {apart:.1f} | {statistics.median(ratios):.3f} |")
+
+
+def latency_targets(model: Any, data: str, form: str) -> None:
+    """Prints how well wishes for a latency are met on images that calibration has not seen."""
+    dynamic = ways(model, form)["dynamic"]
+    dataset = tfdet.open_dataset(data)
+    batches = pipeline.eval_batches(dataset, model.image_size, 1, model.pad_value)
+    images = [image for image, _ in batches]
+    seen, unseen = images[::2], images[1::2]
+    scores = np.concatenate([dynamic(x, tf.constant(0.0))["easiness"].numpy() for x in seen])
+    times = calibration.time_paths(dynamic, model.image_size)
+    costs = model.route_macs["early"], model.route_macs["late"]
+    table = Calibration.from_scores(scores, costs, times)
+    print(f"calibrated on {len(seen)} images: {times[0]:.1f} to {times[1]:.1f} ms\n")
+    print("| wish, ms | threshold | hard | reached, ms | error |\n|---|---|---|---|---|")
+    for position in (np.arange(TARGETS) + 0.5) / TARGETS:
+        wish = times[0] + position * (times[1] - times[0])
+        threshold = tf.constant(table.threshold_for(target_latency_ms=wish))
+        hard, start = 0, time.perf_counter()
+        for image in unseen:
+            hard += int(dynamic(image, threshold)["is_hard"].numpy()[0])
+        reached = 1e3 * (time.perf_counter() - start) / len(unseen)
+        share = f"{100 * hard / len(unseen):.0f} %"
+        error = f"{100 * (reached / wish - 1):+.1f} %"
+        print(f"| {wish:.1f} | {float(threshold):.4f} | {share} | {reached:.1f} | {error} |")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="dy-yolov7-nano", help="a registered dynamic detector")
+    parser.add_argument("--model_dir", help="a training folder, in place of --model")
+    parser.add_argument("--data", default="shapes:val", help="for --targets")
+    parser.add_argument("--form", choices=("frozen", "python"), default="frozen")
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--targets", action="store_true", help="latencies asked for and reached")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = arguments()
+    if options.model_dir:
+        model = tfdet.load_trained(options.model_dir)
+    else:
+        model = tfdet.create(options.model)
+    if options.form == "frozen":
+        model = model.for_inference()
+    height, width = model.image_size
+    print(f"{model.name} at {height}x{width}, {options.form}; {timing.machine()}\n")
+    if options.targets:
+        latency_targets(model, options.data, options.form)
+    else:
+        overhead(model, options.form, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
