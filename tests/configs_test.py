@@ -52,3 +52,21 @@ def test_detectron_recipes_keep_the_published_schedule():
         assert (train.warmup, train.bias_factor, train.ema_decay) == ("constant", 2.0, 0.0)
         assert train.learning_rate == pytest.approx(3 * train.warmup_init, rel=0.01)
         assert recipe.model_config().weight_decay == 1e-4
+
+
+def test_yolo_recipes_keep_the_published_schedule():
+    recipes = coco_recipes("yolov7", "dynamicdet")
+    assert len(recipes) == 9
+    for stem, recipe in recipes.items():
+        train, model, augment = recipe.train, recipe.model_config(), recipe.data.augment
+        assert (train.accumulate_batch, train.momentum, train.warmup_steps) == (64, 0.937, 1000)
+        assert (augment.geometry, augment.scale, augment.translate) == ("affine", 0.9, 0.2)
+        assert model.weight_decay == 0  # it is the optimizer's
+        if "router" in stem:
+            assert (train.optimizer, train.weight_decay, train.num_epochs) == ("adamw", 5e-3, 2)
+            assert (train.learning_rate, train.schedule, augment.mosaic) == (1e-5, "constant", 0)
+            continue
+        assert (train.optimizer, train.weight_decay, train.num_epochs) == ("nesterov", 5e-4, 300)
+        assert (augment.mosaic, augment.mosaic_nine, augment.mixup) == (1.0, 0.2, 0.15)
+        assert train.last_share == (0.2 if "w6" in stem else 0.1)
+        assert stem != "yolov7/w6_coco" or (model.auxiliary_heads and model.loss.top_k == 20)

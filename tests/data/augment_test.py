@@ -6,9 +6,11 @@ from tfdet.data.augment import (
     AugmentConfig,
     augment_image,
     flip_horizontally,
+    flip_vertically,
     has_area,
     jitter_and_crop,
     random_flip,
+    random_flips,
     random_grid_mask,
 )
 from tfdet.errors import UserError
@@ -24,17 +26,19 @@ def _rectangles(painted):
         yield seed, painted.paint(SIZE, box), np.array([box], np.float32)
 
 
-def test_flipped_rectangles_fill_their_boxes(painted):
+@pytest.mark.parametrize("flip", [flip_horizontally, flip_vertically])
+def test_flipped_rectangles_fill_their_boxes(painted, flip):
     for _, image, boxes in _rectangles(painted):
-        flipped, moved = flip_horizontally(tf.constant(image), tf.constant(boxes))
+        flipped, moved = flip(tf.constant(image), tf.constant(boxes))
         np.testing.assert_array_equal(painted.extent(flipped), moved[0])
 
 
-def test_flipping_twice_changes_nothing():
+@pytest.mark.parametrize("flip", [flip_horizontally, flip_vertically])
+def test_flipping_twice_changes_nothing(flip):
     image = np.random.default_rng(0).integers(0, 256, (5, 8, 3), np.uint8)
     boxes = np.array([[1, 2, 3, 4], [0, 0, 8, 5]], np.float32)
-    once = flip_horizontally(tf.constant(image), tf.constant(boxes))
-    twice = flip_horizontally(*once)
+    once = flip(tf.constant(image), tf.constant(boxes))
+    twice = flip(*once)
     np.testing.assert_array_equal(twice[0], image)
     np.testing.assert_array_equal(twice[1], boxes)
 
@@ -45,6 +49,15 @@ def test_flips_come_with_their_probability(probability, expected):
     run = tf.function(lambda seed: random_flip(image, boxes, probability, seed)[0])
     flips = sum(int(run(tf.constant([k, 0]))[0, 0, 0] == 9) for k in range(100))
     assert abs(flips - expected) <= (0 if probability in (0, 1) else 15)
+
+
+def test_both_flips_come_independently_with_their_probabilities():
+    image, boxes = tf.reshape(tf.range(12), [2, 2, 3]), tf.zeros([0, 4])
+    config = AugmentConfig(flip=0.5, flip_vertical=0.3)
+    run = tf.function(lambda seed: random_flips(image, boxes, config, seed)[0][0, 0, 0])
+    first = np.array([run(tf.constant([k, 0])) for k in range(300)])
+    shares = [np.mean(first == value) for value in (0, 3, 6, 9)]  # none, across, down, both
+    np.testing.assert_allclose(shares, [0.35, 0.35, 0.15, 0.15], atol=0.08)
 
 
 def test_jittered_rectangles_fill_their_boxes(painted):
@@ -98,7 +111,7 @@ def test_grid_mask_comes_with_its_probability():
 
 @pytest.mark.parametrize("policy", ["", "v0", "randaug"])
 def test_any_number_of_boxes_goes_through_everything(policy):
-    config = AugmentConfig(autoaugment=policy, grid_mask=0.5)
+    config = AugmentConfig(autoaugment=policy, grid_mask=0.5, hue=0.1, flip_vertical=0.5)
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     run = tf.function(
         lambda boxes, seed: augment_image(image, boxes, config, CANVAS, NO_COLOUR, seed),
@@ -133,6 +146,18 @@ def test_same_seed_gives_the_same_and_another_seed_does_not():
         ({"jitter_min": 0}, "jitter_min"),
         ({"jitter_min": 2.0, "jitter_max": 1.0}, "jitter_max"),
         ({"autoaugment": "v9"}, "v9"),
+        ({"geometry": "round"}, "'crop' or 'affine'"),
+        ({"flip_vertical": 2}, "flip_vertical"),
+        ({"mosaic_nine": 2, "geometry": "affine"}, "mosaic_nine"),
+        ({"hue": -0.1}, "hue"),
+        ({"scale": 1.0, "geometry": "affine"}, "scale must be in 0..0.99"),
+        ({"perspective": 0.01, "geometry": "affine"}, "perspective"),
+        ({"mixup": 0.5}, "mixup belongs to augment.geometry=affine"),
+        ({"paste_in": 0.5}, "paste_in belongs"),
+        ({"translate": 0.1}, "translate belongs"),
+        ({"geometry": "affine", "jitter_min": 0.5}, "jitter_min belongs to augment.geometry=crop"),
+        ({"geometry": "affine", "autoaugment": "v0"}, "autoaugment belongs"),
+        ({"geometry": "affine", "grid_mask": 0.5}, "grid_mask belongs"),
     ],
 )
 def test_impossible_settings_are_refused(settings, key):

@@ -1,3 +1,5 @@
+import colorsys
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageEnhance, ImageOps
@@ -60,3 +62,37 @@ def test_grid_mask_blackens_the_share_that_it_should():
     shares = [float(np.mean(colour.grid_mask(image, tf.constant([k, 0])) == 0)) for k in range(50)]
     assert abs(np.mean(shares) - 0.4**2) < 0.02
     assert min(shares) > 0.05
+
+
+def test_hsv_jitter_without_gains_changes_nothing():
+    image = tf.cast(_picture(), tf.float32)
+    for k in range(5):
+        result = colour.hsv_jitter(image, (0.0, 0.0, 0.0), tf.constant([k, 0]))
+        np.testing.assert_allclose(result, image, atol=1e-3)
+
+
+def test_hsv_jitter_agrees_with_colorsys():
+    """The factors are found from three pixels; then each of many must be what colorsys says."""
+    probe = np.array([[[60, 100, 80], [100, 100, 100], [80, 60, 70]]], np.float32)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 60, 3)).astype(np.float32)
+    pixels[0, :4] = [[0, 0, 0], [255, 255, 255], [255, 0, 0], [255, 0, 1]]
+    gains = (0.3, 0.7, 0.4)
+    for k in range(20):
+        image = np.concatenate([probe, pixels], axis=1)
+        result = colour.hsv_jitter(image, gains, tf.constant([k, 1])).numpy()
+        before, after = ([colorsys.rgb_to_hsv(*p) for p in x[0] / 255] for x in (image, result))
+        factors = [after[0][c] / before[0][c] for c in range(3)]
+        assert all(abs(f - 1) <= g + 1e-4 for f, g in zip(factors, gains, strict=True))
+        for (hue, saturation, value), pixel in zip(before, result[0], strict=True):
+            changed = (hue * factors[0] % 1, saturation * factors[1], value * factors[2])
+            expected = colorsys.hsv_to_rgb(changed[0], min(changed[1], 1), min(changed[2], 1))
+            np.testing.assert_allclose(pixel, 255 * np.array(expected), atol=0.1)
+
+
+def test_hsv_factors_fill_their_ranges():
+    image = np.array([[[60, 100, 80]]], np.float32)
+    run = tf.function(lambda seed: colour.hsv_jitter(image, (0.1, 0.5, 0.4), seed)[0, 0] / 255)
+    drawn = np.array([colorsys.rgb_to_hsv(*run(tf.constant([k, 0])).numpy()) for k in range(200)])
+    factors = drawn / colorsys.rgb_to_hsv(60 / 255, 100 / 255, 80 / 255)
+    np.testing.assert_allclose(factors.min(axis=0), [0.9, 0.5, 0.6], atol=0.02)
+    np.testing.assert_allclose(factors.max(axis=0), [1.1, 1.5, 1.4], atol=0.02)

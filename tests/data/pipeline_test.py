@@ -53,7 +53,15 @@ def test_batches_follow_the_order_function(shapes):
         np.testing.assert_array_equal(targets["index"], batch_indices(10, 4, 5, step))
 
 
-@pytest.mark.parametrize("settings", [{}, {"autoaugment": "v0", "grid_mask": 0.5, "mosaic": 0.5}])
+YOLO = {
+    **{"geometry": "affine", "mosaic": 1.0, "mixup": 0.3, "paste_in": 0.3},
+    **{"hue": 0.015, "saturation": 0.7, "value": 0.4},
+}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"autoaugment": "v0", "grid_mask": 0.5, "mosaic": 0.5, "value": 0.3}, YOLO]
+)
 def test_start_step_equals_skipping(shapes, settings):
     config = AugmentConfig(**settings)
     whole = _take(train_batches(shapes, SIZE, 3, augment=config, seed=1), 6)
@@ -150,6 +158,21 @@ def test_damaged_image_does_not_stop_training(damaged):
 def test_damaged_image_is_replaced_alike_after_a_restart(damaged):
     whole = _take(train_batches(damaged, SIZE, 4), 4)
     _assert_equal(whole[2:], _take(train_batches(damaged, SIZE, 4, start_step=2), 2))
+
+
+def test_damaged_images_do_not_stop_mosaics(damaged):
+    config = AugmentConfig(geometry="affine", mosaic=1.0, mixup=0.5)
+    batches = _take(train_batches(damaged, SIZE, 4, augment=config), 6)
+    shown = np.stack([targets["index"] for _, targets in batches])
+    planned = np.stack([batch_indices(4, 4, 0, step) for step in range(6)])
+    np.testing.assert_array_equal(shown, np.where(planned == 2, 3, planned))
+    assert damaged.problems.counts["truncated_image"] == 1
+
+
+def test_outlines_are_asked_for_before_training_starts(tmp_path, scenes):
+    dataset = open_dataset(scenes.write_coco(tmp_path))
+    with pytest.raises(UserError, match=r"augment\.paste_in"):
+        train_batches(dataset, SIZE, 1, augment=AugmentConfig(**YOLO))
 
 
 def test_damaged_image_is_left_out_of_evaluation(damaged):

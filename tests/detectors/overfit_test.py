@@ -61,11 +61,7 @@ def test_sixteen_photographs_are_memorised(coco_tiny):
 
 
 def with_large_objects(dataset, count):
-    """The images whose smallest object is largest.
-
-    Two objects of a few pixels share one best anchor, and the assignment gives it to one of them:
-    the other cannot be learnt by heart, on any schedule.
-    """
+    """The images whose smallest object is largest; the canvas has few pixels for small ones."""
     smallest = [
         np.sqrt(dataset.areas[dataset.rows(i)].min(initial=np.inf)) for i in range(len(dataset))
     ]

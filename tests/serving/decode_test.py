@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
+from tfdet.data.decode import decode_image
 from tfdet.serving import decode
 
 
@@ -74,3 +75,49 @@ def test_png_of_any_mode_gives_rgb(mode):
     found = decode_in_graph(file.getvalue()).numpy()
     expected = np.asarray(Image.open(file).convert("RGB"))
     assert (found == expected).all()
+
+
+def _encoded(kind, mode="RGB", **options):
+    file = io.BytesIO()
+    Image.fromarray(_picture()).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def _turned(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def _deep_png():
+    file = io.BytesIO()
+    Image.fromarray(_picture()[..., 0].astype(np.uint16) * 257).save(file, "PNG")
+    return file.getvalue()
+
+
+_FILES = {
+    "JPEG": lambda: _encoded("JPEG"),
+    "grey JPEG": lambda: _encoded("JPEG", "L"),
+    "CMYK JPEG": lambda: _encoded("JPEG", "CMYK"),
+    "progressive JPEG": lambda: _encoded("JPEG", progressive=True, subsampling=2),
+    "PNG": lambda: _encoded("PNG"),
+    "grey PNG": lambda: _encoded("PNG", "L"),
+    "palette PNG": lambda: _encoded("PNG", "P"),
+    "bilevel PNG": lambda: _encoded("PNG", "1"),
+    "PNG with alpha": lambda: _encoded("PNG", "RGBA"),
+    "grey PNG with alpha": lambda: _encoded("PNG", "LA"),
+    "16-bit PNG": _deep_png,
+    "PNG with EXIF": lambda: _encoded("PNG", exif=_turned(6)),
+    "WebP with EXIF": lambda: _encoded("WEBP", exif=_turned(6)),
+    "GIF": lambda: _encoded("GIF"),
+    "BMP": lambda: _encoded("BMP"),
+    "WebP": lambda: _encoded("WEBP"),
+    **{f"EXIF {turn}": lambda turn=turn: _jpeg(turn) for turn in range(10)},
+    **{f"EXIF {turn}, big end first": lambda turn=turn: _jpeg(turn, True) for turn in range(10)},
+}
+
+
+@pytest.mark.parametrize("kind", _FILES)
+def test_training_and_serving_see_equal_pixels(kind):
+    encoded = _FILES[kind]()
+    np.testing.assert_array_equal(decode_in_graph(encoded), decode_image(encoded))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfdet.data.autoaugment import POLICIES, apply_policy
-from tfdet.data.colour import grid_mask
+from tfdet.data.colour import grid_mask, hsv_jitter
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import pad_to_canvas
 
@@ -20,26 +20,61 @@ class AugmentConfig:
     """What is done to a training image.
 
     Attributes:
-        flip: probability of a horizontal flip.
+        geometry: how an image comes onto the canvas: "crop" scales it and cuts or pads it,
+            EfficientDet's way; "affine" moves it, or a mosaic of images, by a random map, YOLO's.
+        flip, flip_vertical: probabilities of mirroring left to right and upside down.
+        hue, saturation, value: each is multiplied by a uniform factor from 1 -+ this.
+        mosaic: probability of joining the image with others. "crop" stretches four to quarters of
+            the canvas; "affine" lets four or nine keep their shape.
+
+        For "crop":
         jitter_min, jitter_max: the image is scaled by a uniform factor from this range, relative to
             the size that just fits the canvas, then cropped at random; (1, 1) only fits it.
         autoaugment: "" for none, "v0" for AutoAugment's detection policy, "randaug".
         grid_mask: probability of blackening the squares of a grid.
-        mosaic: probability of joining the image with three others.
+
+        For "affine", where the image first is fitted to the canvas:
+        mosaic_nine: share of the mosaics that have nine images, not four.
+        translate: the middle comes to lie at 0.5 -+ this share of the canvas.
+        scale: factor uniform in 1 - this to 1.1 + this.
+        degrees, shear: limits of the turn and of the slant, in degrees.
+        perspective: limit of the change of scale by pixel, at most 0.001.
+        mixup: probability of blending with the picture of another image.
+        paste_in: probability of pasting objects of other images in; they need outlines.
     """
 
+    geometry: str = "crop"
     flip: float = 0.5
+    flip_vertical: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
+    value: float = 0.0
+    mosaic: float = 0.0
     jitter_min: float = 0.1
     jitter_max: float = 2.0
     autoaugment: str = ""
     grid_mask: float = 0.0
-    mosaic: float = 0.0
+    mosaic_nine: float = 0.2
+    translate: float = 0.2
+    scale: float = 0.9
+    degrees: float = 0.0
+    shear: float = 0.0
+    perspective: float = 0.0
+    mixup: float = 0.0
+    paste_in: float = 0.0
 
     def __post_init__(self):
-        for key in ("flip", "grid_mask", "mosaic"):
+        if self.geometry not in GEOMETRIES:
+            known = " or ".join(repr(name) for name in GEOMETRIES)
+            raise UserError(f"augment.geometry must be {known}, got {self.geometry!r}")
+        for key in _PROBABILITIES:
             value = getattr(self, key)
             if not 0 <= value <= 1:
                 raise UserError(f"augment.{key} must be a probability in 0..1, got {value}")
+        for key, (low, high) in _RANGES.items():
+            value = getattr(self, key)
+            if not low <= value <= high:
+                raise UserError(f"augment.{key} must be in {low}..{high}, got {value}")
         if self.autoaugment not in ("", *POLICIES):
             known = " or ".join(repr(policy) for policy in POLICIES)
             raise UserError(f"augment.autoaugment must be '' or {known}, got {self.autoaugment!r}")
@@ -48,6 +83,41 @@ class AugmentConfig:
                 "augment.jitter_min and jitter_max must be 0 < min <= max, got"
                 f" {self.jitter_min} and {self.jitter_max}"
             )
+        self._check_geometry()
+
+    def _check_geometry(self) -> None:
+        """Refuses settings that the geometry would ignore."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for geometry, keys in GEOMETRIES.items():
+            changed = [key for key in keys if getattr(self, key) != defaults[key]]
+            if geometry != self.geometry and changed:
+                raise UserError(
+                    f"augment.{changed[0]} belongs to augment.geometry={geometry}, but the geometry"
+                    f" is {self.geometry!r}; change one of them"
+                )
+
+
+# Geometry -> the keys that only it has.
+GEOMETRIES = {
+    "crop": ("jitter_min", "jitter_max", "autoaugment", "grid_mask"),
+    "affine": (
+        *("mosaic_nine", "translate", "scale", "degrees", "shear", "perspective"),
+        *("mixup", "paste_in"),
+    ),
+}
+_PROBABILITIES = (
+    *("flip", "flip_vertical", "grid_mask", "mosaic", "mosaic_nine", "mixup", "paste_in"),
+)
+_RANGES = {
+    "hue": (0, 1),
+    "saturation": (0, 1),
+    "value": (0, 1),
+    "translate": (0, 1),
+    "scale": (0, 0.99),
+    "degrees": (0, 180),
+    "shear": (0, 80),
+    "perspective": (0, 0.001),
+}
 
 
 def flip_horizontally(image: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -59,11 +129,33 @@ def flip_horizontally(image: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf
 
 
 def random_flip(
-    image: tf.Tensor, boxes: tf.Tensor, probability: float, seed: tf.Tensor
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    probability: float,
+    seed: tf.Tensor,
+    flip=flip_horizontally,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`flip_horizontally` with a probability."""
+    """`flip_horizontally`, or another flip, with a probability."""
     is_flipped = tf.random.stateless_uniform([], seed) < probability
-    return tf.cond(is_flipped, lambda: flip_horizontally(image, boxes), lambda: (image, boxes))
+    return tf.cond(is_flipped, lambda: flip(image, boxes), lambda: (image, boxes))
+
+
+def flip_vertically(image: tf.Tensor, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors an image [H, W, 3] and its boxes [N, 4] (xyxy pixels) upside down."""
+    height = tf.cast(tf.shape(image)[0], tf.float32)
+    x0, y0, x1, y1 = tf.unstack(boxes, axis=1)
+    return tf.reverse(image, [0]), tf.stack([x0, height - y1, x1, height - y0], axis=1)
+
+
+def random_flips(
+    image: tf.Tensor, boxes: tf.Tensor, config: AugmentConfig, seed: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors an image and its boxes left to right and upside down, as often as is asked for."""
+    image, boxes = random_flip(image, boxes, config.flip, seed)
+    if config.flip_vertical:
+        seed = tf.random.fold_in(seed, 1)
+        image, boxes = random_flip(image, boxes, config.flip_vertical, seed, flip_vertically)
+    return image, boxes
 
 
 def random_grid_mask(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
@@ -137,15 +229,22 @@ def augment_image(
     pad_value: Sequence[float],
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """All augmentations of one training image, ending on the canvas; see `jitter_and_crop`.
+    """All steps of geometry "crop" for one training image, ending on the canvas.
+
+    See `jitter_and_crop` for what it takes and gives.
 
     Mosaics are joined before, where the other images are at hand: `pipeline.train_batches`.
     """
-    grid_seed, policy_seed, flip_seed, jitter_seed = tf.unstack(tf.random.split(seed, 4))
+    grid_seed, policy_seed, flip_seed, jitter_seed, colour_seed = tf.unstack(
+        tf.random.split(seed, 5)
+    )
     if config.grid_mask:
         image = random_grid_mask(image, config.grid_mask, grid_seed)
     if config.autoaugment:
         image, boxes = apply_policy(config.autoaugment, image, boxes, policy_seed)
-    image, boxes = random_flip(image, boxes, config.flip, flip_seed)
+    gains = (config.hue, config.saturation, config.value)
+    if any(gains):
+        image = hsv_jitter(tf.cast(image, tf.float32), gains, colour_seed)
+    image, boxes = random_flips(image, boxes, config, flip_seed)
     jitter = (config.jitter_min, config.jitter_max)
     return jitter_and_crop(image, boxes, size, pad_value, jitter, jitter_seed)

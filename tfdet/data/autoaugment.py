@@ -111,7 +111,7 @@ def translate_y_in_boxes(
 ) -> tf.Tensor:
     """Shifts what is inside of some boxes up or down, within the box; the boxes stay."""
     is_chosen = tf.random.stateless_uniform([tf.shape(boxes)[0]], seed) < probability
-    limits = tf.tile(tf.shape(image)[1::-1], [2])
+    limits = tf.tile(tf.reverse(tf.shape(image)[:2], [0]), [2])
     corners = tf.clip_by_value(tf.cast(tf.round(boxes), tf.int32), 0, limits)
     has_area = tf.reduce_all(corners[:, 2:] > corners[:, :2], axis=1)
     chosen = tf.boolean_mask(corners, is_chosen & has_area)

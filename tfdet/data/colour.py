@@ -1,4 +1,6 @@
-"""Changes of pixels that leave boxes where they are, on uint8 images [H, W, 3]."""
+"""Changes of pixels that leave boxes where they are, on uint8 images [H, W, 3] unless said."""
+
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -65,6 +67,25 @@ def grid_mask(image: tf.Tensor, seed: tf.Tensor, kept: float = 0.6) -> tf.Tensor
     v = (x * tf.sin(angle) + y * tf.cos(angle)) / pitch + draws[3]
     is_dropped = (u - tf.floor(u) > kept) & (v - tf.floor(v) > kept)
     return tf.where(is_dropped[:, :, tf.newaxis], tf.constant(0, image.dtype), image)
+
+
+def hsv_jitter(image: tf.Tensor, gains: Sequence[float], seed: tf.Tensor) -> tf.Tensor:
+    """Hue, saturation and value, each times a uniform factor from 1 - gain to 1 + gain.
+
+    The published code rounds all three to whole numbers (hue to 180 steps); here nothing is.
+
+    Args:
+        image: float32 [H, W, 3], 0-255.
+        gains: limits for hue, saturation and value.
+        seed: [2].
+
+    Returns:
+        float32 [H, W, 3], 0-255; the hue turns round, the others stop at their largest value.
+    """
+    factors = 1 + tf.constant(gains) * tf.random.stateless_uniform([3], seed, -1.0, 1.0)
+    hsv = factors * tf.image.rgb_to_hsv(image / 255)
+    hsv = tf.minimum(hsv - tf.floor(hsv) * tf.constant([1.0, 0.0, 0.0]), 1.0)
+    return 255 * tf.image.hsv_to_rgb(hsv)
 
 
 def _blend(start: tf.Tensor, end: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -44,6 +44,22 @@ class Outlines:
         rings = range(self.object_offsets[t], self.object_offsets[t + 1])
         return [self.points[self.ring_offsets[r] : self.ring_offsets[r + 1]] for r in rings]
 
+    def sides(self, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Sides of the rings of neighbouring objects, and which of these objects owns each.
+
+        Returns:
+            `(sides float32 [E, 4], owners int64 [E])`; a side runs from (x, y) to (x, y), owners
+            count from the first of the objects.
+        """
+        num_rings = np.diff(self.object_offsets[rows.start : rows.stop + 1])
+        first, last = self.object_offsets[rows.start], self.object_offsets[rows.stop]
+        bounds = self.ring_offsets[first : last + 1]
+        points = self.points[bounds[0] : bounds[-1]]
+        following = np.arange(1, len(points) + 1)
+        following[bounds[1:] - bounds[0] - 1] = bounds[:-1] - bounds[0]
+        owners = np.repeat(np.repeat(np.arange(len(num_rings)), num_rings), np.diff(bounds))
+        return np.concatenate([points, points[following]], axis=1), owners
+
     def segmentation(self, t: int) -> list | dict:
         """COCO's `segmentation` value of object t."""
         if t in self.masks:

@@ -1,5 +1,6 @@
 """Data set -> batches, in parallel with tf.data."""
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,17 +8,15 @@ import tensorflow as tf
 
 from tfdet.data.augment import AugmentConfig, augment_image, has_area
 from tfdet.data.dataset import DetectionDataset
+from tfdet.data.example import Example, load_example, restore_shapes
 from tfdet.data.loader import ImageLoader
 from tfdet.data.mosaic import mosaic
 from tfdet.data.order import batch_indices, batch_positions, example_seed
+from tfdet.data.scene import SceneMaker
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import letterbox
 
 __all__ = ["batch_indices", "eval_batches", "train_batches"]
-
-# What `_example` gives: image, boxes, labels, is_crowd, index, size.
-_EXAMPLE_TYPES = (tf.uint8, tf.float32, tf.int32, tf.bool, tf.int64, tf.int32)
-_EXAMPLE_SHAPES = ([None, None, 3], [None, 4], [None], [None], [], [2])
 
 
 def train_batches(
@@ -69,17 +68,14 @@ def train_batches(
         indices, seeds = tf.numpy_function(positions, [step], (tf.int64, tf.int32))
         return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
 
+    if config.geometry == "affine":
+        make = SceneMaker(loader, config, image_size).make
+    else:
+        make = functools.partial(_cropped, loader, config, image_size, pad_value)
+
     def prepare(index, example_seed):
-        mosaic_seed, image_seed = tf.unstack(tf.random.split(example_seed, 2))
-        example = _example(loader, index)
-        if config.mosaic:
-            example = _random_mosaic(example, loader, config.mosaic, image_size, mosaic_seed)
-        image, boxes, labels, is_crowd, index, size = example
-        canvas, boxes, scale = augment_image(
-            image, boxes, config, image_size, pad_value, image_seed
-        )
-        boxes, labels, is_crowd = _keep(has_area(boxes), boxes, labels, is_crowd)
-        return canvas, _targets(boxes, labels, is_crowd, index, scale, size, max_boxes)
+        picture, scale = make(index, example_seed)
+        return picture.image, _targets(picture, scale, max_boxes)
 
     steps = tf.data.Dataset.counter(start_step)
     examples = steps.map(batch_plan).unbatch()
@@ -104,10 +100,9 @@ def eval_batches(
     loader = ImageLoader(dataset, keep_decoded=cache)
 
     def prepare(index):
-        image, boxes, labels, is_crowd, index, size = _example(loader, index, replace=False)
-        canvas, scale = letterbox(image, image_size, pad_value)
-        targets = _targets(boxes * scale, labels, is_crowd, index, scale, size, max_boxes)
-        return canvas, targets
+        example = load_example(loader, index, replace=False)
+        canvas, scale = letterbox(example.image, image_size, pad_value)
+        return canvas, _targets(example._replace(boxes=example.boxes * scale), scale, max_boxes)
 
     examples = tf.data.Dataset.range(len(dataset))
     examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -115,67 +110,73 @@ def eval_batches(
     return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-def _example(loader: ImageLoader, index: tf.Tensor, replace: bool = True) -> list[tf.Tensor]:
-    """Image and annotations at a position; index -1 says damaged where it may not be replaced."""
-    dataset = loader.dataset
-
-    def load(i):
-        image, position = loader.load_or_next(i) if replace else (loader.load(i), int(i))
-        if image is None:
-            image, position = np.zeros((1, 1, 3), np.uint8), -1
-        rows = dataset.rows(position) if position >= 0 else slice(0, 0)
-        height, width = image.shape[:2]
-        boxes = np.clip(dataset.boxes[rows], 0, np.array([width, height] * 2, np.float32))
-        keep = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        labels, is_crowd = dataset.labels[rows][keep], dataset.is_crowd[rows][keep]
-        size = np.array([height, width], np.int32)
-        return image, boxes[keep], labels, is_crowd, np.int64(position), size
-
-    example = tf.numpy_function(load, [index], _EXAMPLE_TYPES)
-    return [tf.ensure_shape(x, s) for x, s in zip(example, _EXAMPLE_SHAPES, strict=True)]
+def _cropped(
+    loader: ImageLoader,
+    config: AugmentConfig,
+    image_size: Sequence[int],
+    pad_value: Sequence[float],
+    index: tf.Tensor,
+    seed: tf.Tensor,
+) -> tuple[Example, tf.Tensor]:
+    """The picture of an image for geometry "crop", and its scale."""
+    mosaic_seed, image_seed = tf.unstack(tf.random.split(seed, 2))
+    example = load_example(loader, index)
+    if config.mosaic:
+        example = _random_mosaic(example, loader, config.mosaic, image_size, mosaic_seed)
+    image, boxes, scale = augment_image(
+        example.image, example.boxes, config, image_size, pad_value, image_seed
+    )
+    keep = has_area(boxes)
+    picture = example._replace(
+        image=image,
+        boxes=tf.boolean_mask(boxes, keep),
+        labels=tf.boolean_mask(example.labels, keep),
+        is_crowd=tf.boolean_mask(example.is_crowd, keep),
+    )
+    return picture, scale
 
 
 def _random_mosaic(
-    example: list[tf.Tensor],
+    example: Example,
     loader: ImageLoader,
     probability: float,
     size: Sequence[int],
     seed: tf.Tensor,
-) -> list[tf.Tensor]:
+) -> Example:
     """The example, joined with three others with a probability; `index` and `size` stay its own."""
     chance_seed, choice_seed, split_seed = tf.unstack(tf.random.split(seed, 3))
     count = len(loader.dataset)
     others = tf.random.stateless_uniform([3], choice_seed, 0, count, tf.int64)
 
     def join():
-        examples = [example, *(_example(loader, i) for i in tf.unstack(others))]
-        images, boxes, labels, is_crowd, _, _ = zip(*examples, strict=True)
-        image, boxes = mosaic(images, boxes, size, split_seed)
-        joined = [image, boxes, tf.concat(labels, axis=0), tf.concat(is_crowd, axis=0)]
-        return [*joined, *example[4:]]
+        examples = [example, *(load_example(loader, i) for i in tf.unstack(others))]
+        image, boxes = mosaic(
+            [e.image for e in examples], [e.boxes for e in examples], size, split_seed
+        )
+        return example._replace(
+            image=image,
+            boxes=boxes,
+            labels=tf.concat([e.labels for e in examples], axis=0),
+            is_crowd=tf.concat([e.is_crowd for e in examples], axis=0),
+        )
 
     is_joined = tf.random.stateless_uniform([], chance_seed) < probability
-    joined = tf.cond(is_joined, join, lambda: example)
-    return [tf.ensure_shape(x, s) for x, s in zip(joined, _EXAMPLE_SHAPES, strict=True)]
+    return restore_shapes(tf.cond(is_joined, join, lambda: example))
 
 
-def _keep(mask: tf.Tensor, *rows: tf.Tensor) -> list[tf.Tensor]:
-    return [tf.boolean_mask(x, mask) for x in rows]
-
-
-def _targets(boxes, labels, is_crowd, index, scale, size, max_boxes: int) -> dict:
-    """The targets of one image, padded to max_boxes rows."""
-    missing = tf.maximum(max_boxes - tf.shape(boxes)[0], 0)
-    boxes = tf.pad(boxes[:max_boxes], [[0, missing], [0, 0]])
-    labels = tf.pad(labels[:max_boxes], [[0, missing]], constant_values=-1)
-    is_crowd = tf.pad(is_crowd[:max_boxes], [[0, missing]])
+def _targets(picture: Example, scale: tf.Tensor, max_boxes: int) -> dict:
+    """The targets of one picture, padded to max_boxes rows."""
+    missing = tf.maximum(max_boxes - tf.shape(picture.boxes)[0], 0)
+    boxes = tf.pad(picture.boxes[:max_boxes], [[0, missing], [0, 0]])
+    labels = tf.pad(picture.labels[:max_boxes], [[0, missing]], constant_values=-1)
+    is_crowd = tf.pad(picture.is_crowd[:max_boxes], [[0, missing]])
     return {
         "boxes": tf.ensure_shape(boxes, [max_boxes, 4]),
         "labels": tf.ensure_shape(labels, [max_boxes]),
         "is_crowd": tf.ensure_shape(is_crowd, [max_boxes]),
-        "index": index,
+        "index": picture.index,
         "scale": scale,
-        "size": size,
+        "size": picture.size,
     }
 
 

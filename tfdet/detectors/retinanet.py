@@ -113,6 +113,20 @@ class RetinaNet(PyramidDetector):
 
 
 _R50 = RetinaNetConfig()
+# Ours, to be trained on small images without a GPU.
+_NANO = RetinaNetConfig(
+    image_size=(256, 256),
+    num_classes=5,
+    backbone="nano",
+    pixels="imagenet",
+    batch_norm="plain",
+    frozen_stages=0,
+    fpn_width=48,
+    head_filters=48,
+    head_repeats=4,
+    packed=PackingConfig(filters=48, blocks=6, tower_repeats=1, groups=12),
+    weight_decay=4e-5,
+)
 # Ours, for unit tests.
 _TEST = RetinaNetConfig(
     image_size=(64, 64),
@@ -130,6 +144,7 @@ _TEST = RetinaNetConfig(
 for _name, _entry in {
     "r50": _R50,
     "r101": dataclasses.replace(_R50, backbone="r101"),
+    "nano": _NANO,
     "test": _TEST,
 }.items():
     registry.register(f"retinanet-{_name}", RetinaNet, _entry)

@@ -1,0 +1,31 @@
+import numpy as np
+
+from tfdet.data.outlines import Outlines
+
+TRIANGLE, SQUARE, SLIVER = [0, 0, 4, 0, 0, 4], [1, 1, 3, 1, 3, 3, 1, 3], [7, 7, 8, 7, 9, 9]
+OUTLINES = Outlines.from_segmentations(
+    [[TRIANGLE], None, [SQUARE, SLIVER], {"size": [5, 5], "counts": "x"}, [SLIVER]]
+)
+
+
+def test_sides_close_each_ring():
+    sides, owners = OUTLINES.sides(slice(0, 1))
+    np.testing.assert_array_equal(sides, [[0, 0, 4, 0], [4, 0, 0, 4], [0, 4, 0, 0]])
+    np.testing.assert_array_equal(owners, [0, 0, 0])
+
+
+def test_owners_count_from_the_first_object_of_the_slice():
+    sides, owners = OUTLINES.sides(slice(1, 5))
+    assert sides.dtype == np.float32
+    np.testing.assert_array_equal(owners, 7 * [1] + 3 * [3])
+    np.testing.assert_array_equal(sides[3], [1, 3, 1, 1])
+    np.testing.assert_array_equal(sides[4], [7, 7, 8, 7])
+    np.testing.assert_array_equal(sides[4:7], sides[7:])
+
+
+def test_objects_without_rings_have_no_sides():
+    for rows in (slice(1, 2), slice(3, 4), slice(2, 2), slice(5, 5)):
+        sides, owners = OUTLINES.sides(rows)
+        assert sides.shape == (0, 4) and owners.shape == (0,)
+    empty = Outlines.from_segmentations([None, None])
+    assert empty.sides(slice(0, 2))[0].shape == (0, 4)
