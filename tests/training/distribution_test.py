@@ -31,10 +31,11 @@ sys.exit(train.COMMAND.run(train.main, sys.argv[2:]))
 """
 
 
-def start(model_dir, devices=1, strategy="", cluster=None):
+def start(model_dir, devices=1, strategy="", cluster=None, hparams=HPARAMS, mode="traineval"):
     flags = [
-        *(f"--hparams={HPARAMS}", f"--data=shapes:train:{4 * STEPS_PER_EPOCH}"),
-        *("--val_data=shapes:val:4", f"--model_dir={model_dir}", f"--strategy={strategy}"),
+        *(f"--hparams={hparams}", f"--data=shapes:train:{4 * STEPS_PER_EPOCH}"),
+        *(f"--mode={mode}", f"--model_dir={model_dir}", f"--strategy={strategy}"),
+        *(["--val_data=shapes:val:4"] if mode == "traineval" else []),
     ]
     environment = {**os.environ, **({"TF_CONFIG": json.dumps(cluster)} if cluster else {})}
     return subprocess.Popen(
@@ -153,3 +154,20 @@ def test_an_uneven_batch_is_refused():
     distribution.check_batch_size(Three(), 6)
     with pytest.raises(UserError, match="batch size 4 cannot be shared by 3 replicas"):
         distribution.check_batch_size(Three(), 4)
+
+
+ROUTER_HPARAMS = (
+    "model.name=dy-efficientdet-test,model.step=router,model.weight_decay=0.0,"
+    "train.batch_size=4,train.num_epochs=1,train.optimizer=adamw,train.learning_rate=0.01,"
+    "train.learning_rate_batch=0,train.warmup_epochs=0.5,train.ema_decay=0"
+)
+
+
+def test_two_devices_teach_a_router_what_one_does(tmp_path):
+    rows = {}
+    for devices, strategy in ((1, ""), (2, "mirrored")):
+        folder = tmp_path / str(devices)
+        finish(start(folder, devices, strategy, hparams=ROUTER_HPARAMS, mode="train"))
+        (rows[devices],) = history(folder)
+    for key in ("router_loss", "easiness", "offset", "first_loss", "second_loss"):
+        assert float(rows[2][key]) == pytest.approx(float(rows[1][key]), rel=1e-3), key
