@@ -48,8 +48,10 @@ class Profile:
             biased output of a convolution, two per output of a batch norm, one per output of a ReLU
             layer and one per input of a max-pooling layer.
         parts: the same counts for each part of the model, in the order of the data.
-        routes: multiply-adds of each path that an image can take ("early", "late"); the counts
-            above are of all parts together. Empty where there is one path.
+        routes: multiply-adds of each path that an image can take ("early", "late" of a cascade), or
+            of some that have a name where there are too many ("floor", "cheapest", "all_open" of a
+            CADDet, without its head and routers); the counts above are of all parts together.
+            Empty where there is one path.
     """
 
     name: str
@@ -109,11 +111,16 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
     rest = Part(*(t - sum(p) for t, *p in zip(total, *parts.values(), strict=True)))
     if rest != Part(0, 0, 0, 0):
         parts["other"] = rest
-    routes = {
-        name: sum(done.macs for done in _count_layers(model, size, path).values())
-        for name, path in model.paths.items()
-    }
+    routes = {name: path_macs(model, path, size) for name, path in model.paths.items()}
     return Profile(model.name, size, *total, parts, routes)
+
+
+def path_macs(
+    model: Any, path: Callable[[Any], Any], image_size: tuple[int, int] | None = None
+) -> int:
+    """Multiply-adds of one of a detector's `paths` for one image."""
+    work = _count_layers(model, tuple(image_size or model.image_size), path)
+    return sum(done.macs for done in work.values())
 
 
 def profile_config(name: str, config: Any, image_size: tuple[int, int] | None = None) -> Profile:

@@ -15,6 +15,7 @@ _FAMILIES = (
     "tfdet.detectors.retinanet",
     "tfdet.detectors.yolov7",
     "tfdet.detectors.dynamicdet",
+    "tfdet.detectors.caddet",
 )
 
 _MODELS: dict[str, "Entry"] = {}

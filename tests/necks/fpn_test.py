@@ -41,3 +41,23 @@ def test_a_change_of_the_coarsest_map_reaches_every_level():
 def test_the_configuration_comes_back():
     neck = FPN(8, 6, "backbone", name="neck")
     assert FPN.from_config(neck.get_config()).get_config() == neck.get_config()
+
+
+def test_lighter_kinds_have_fewer_layers():
+    maps = features()
+    kinds = {kind: FPN(8, kind=kind) for kind in ("fpn", "fpnlite", "projection")}
+    for neck in kinds.values():
+        assert list(neck(maps)) == ["P3", "P4", "P5", "P6", "P7"]
+    full, lite, flat = (neck.count_params() for neck in kinds.values())
+    assert full - flat == 3 * (9 * 8 * 8 + 8)
+    assert lite - flat == 3 * (9 * 8 + 8 * 8 + 8)
+
+
+def test_a_projection_keeps_the_levels_apart():
+    neck, maps = FPN(8, kind="projection", lateral_kernel=3), features()
+    before = neck(maps)
+    maps["P5"] = maps["P5"] + 1
+    after = neck(maps)
+    changed = [name for name in before if np.abs(after[name] - before[name]).max() > 0]
+    assert changed == ["P5", "P6", "P7"]
+    assert neck.lateral["P3"].kernel.shape[:2] == (3, 3)

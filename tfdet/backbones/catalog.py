@@ -3,14 +3,14 @@
 from typing import Any
 
 from tfdet import records
-from tfdet.backbones import efficientnet, mobilenet, resnet
+from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 
 
 def names() -> list[str]:
     """All names that `make_backbone` takes."""
-    return [*resnet.STYLES, *mobilenet.SCALES, *efficientnet.SCALES]
+    return [*resnet.STYLES, *mobilenet.SCALES, *mobilenet_v1.SCALES, *efficientnet.SCALES]
 
 
 def make_backbone(
@@ -39,6 +39,8 @@ def make_backbone(
         raise UserError(f"frozen_stages is for ResNets; leave it 0 for the backbone {kind!r}")
     if kind in mobilenet.SCALES:
         return mobilenet.MobileNetV2(kind, **kwargs)
+    if kind in mobilenet_v1.SCALES:
+        return mobilenet_v1.MobileNetV1(kind, **kwargs)
     if kind in efficientnet.SCALES:
         return efficientnet.EfficientNet(kind, **kwargs)
     raise UserError(f"unknown backbone {kind!r}; {records.nearest(kind, names())}")

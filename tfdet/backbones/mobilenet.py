@@ -19,6 +19,7 @@ _STAGES = (
     (6, 320, 1, 1),
 )
 _STEM_FILTERS = 32
+_LAST_FILTERS = 1280
 _EPSILON = 1e-5
 _MOMENTUM = 0.9
 _INITIALIZER = {
@@ -27,7 +28,9 @@ _INITIALIZER = {
 }
 
 # Width multipliers. The smallest is ours, for unit tests.
-SCALES = {"mnv2": 1.0, "mnv2-half": 0.5, "mnv2-test": 0.25}
+SCALES = {"mnv2": 1.0, "mnv2-half": 0.5, "mnv2-test": 0.25, "mnv2-1280": 1.0}
+# Those whose P5 is the classifier's last convolution.
+_WITH_LAST = ("mnv2-1280",)
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -35,7 +38,8 @@ class MobileNetV2(Composite):
     """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
 
     A level is the last map before the next stride: 24, 32, 96 and 320 channels from P2 to P5 at
-    full width. Sizes are rounded up; padding is symmetric.
+    full width. Sizes are rounded up; padding is symmetric. "mnv2-1280" has the 1x1 convolution to
+    1280 channels that comes before the classifier, and its output is P5.
 
     Example:
         features = MobileNetV2()(images)  # {"P3": ..., "P4": ..., "P5": ...}
@@ -80,6 +84,10 @@ class MobileNetV2(Composite):
             for number, (expand, filters, repeats, stride) in enumerate(_STAGES, start=1)
             for i in range(repeats)
         ]
+        self.last_conv = self.last_bn = None
+        if scale in _WITH_LAST:
+            self.last_conv = _pointwise(_LAST_FILTERS, "last_conv")
+            self.last_bn = _norm(batch_norm, "last_bn")
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         x = keras.activations.relu6(self.stem_bn(self.stem_conv(images), training=training))
@@ -88,6 +96,8 @@ class MobileNetV2(Composite):
             if block.strides > 1:
                 reductions.append(x)
             x = self._run(block, x, training)
+        if self.last_conv is not None:
+            x = keras.activations.relu6(self.last_bn(self.last_conv(x), training=training))
         reductions.append(x)
         return {f"P{level}": reductions[level - 1] for level in self.levels}
 

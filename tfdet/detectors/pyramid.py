@@ -13,6 +13,7 @@ from tfdet.heads.packed import PackingConfig
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.necks.fpn import FPN, Source
+from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.ops.nms import NMSConfig
 
 MIN_LEVEL, MAX_LEVEL = 3, 7
@@ -32,6 +33,9 @@ class PyramidConfig:
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         fpn_width: channels of the feature pyramid.
         coarse_from: what P6 is made of, see `necks.fpn.FPN`.
+        neck: "fpn"; "fpnlite" with separable convolutions; "projection" with a convolution per
+            level and nothing else.
+        lateral_kernel: size of the neck's first convolution on each level.
         head: "plain": towers of `head_filters` x `head_repeats` on each level. "packed": all levels
             in one map, see `packed`.
         head_filters, head_repeats: of the plain head.
@@ -53,6 +57,8 @@ class PyramidConfig:
     frozen_stages: int = 2
     fpn_width: int = 256
     coarse_from: Source = "pyramid"
+    neck: NeckKind = "fpn"
+    lateral_kernel: int = 1
     head: Literal["plain", "packed"] = "plain"
     head_filters: int = 256
     head_repeats: int = 4
@@ -83,6 +89,8 @@ class PyramidConfig:
                 f"head_filters={self.head_filters} cannot be split into "
                 f"head_groups={self.head_groups}"
             )
+        if self.lateral_kernel < 1 or self.lateral_kernel % 2 == 0:
+            raise UserError(f"lateral_kernel must be odd, got {self.lateral_kernel}")
         if min(self.image_size) < 2**MIN_LEVEL:
             raise UserError(
                 f"image_size must be at least {2**MIN_LEVEL} on each side, got "
@@ -109,17 +117,24 @@ class PyramidDetector(Detector):
         config: what to build.
         loss_names: see `Detector`.
         head: maps {"P3": ..., "P7": ...} to raw predictions.
+        backbone: images, normalised, to maps {"P3": ...}; that of the configuration where not
+            given.
     """
 
     # Everything but biases, as published.
     decayed = ("kernel", "gamma", "scales")
 
     def __init__(
-        self, config: PyramidConfig, loss_names: tuple[str, ...], head: DenseHead, **kwargs: Any
+        self,
+        config: PyramidConfig,
+        loss_names: tuple[str, ...],
+        head: DenseHead,
+        backbone: keras.layers.Layer | None = None,
+        **kwargs: Any,
     ):
         super().__init__(config, loss_names, **kwargs)
         self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
-        self.backbone = make_backbone(
+        self.backbone = backbone or make_backbone(
             config.backbone,
             levels=(3, 4, 5),
             batch_norm=config.batch_norm,
@@ -127,7 +142,14 @@ class PyramidDetector(Detector):
             gradient_checkpointing=config.gradient_checkpointing,
             name="backbone",
         )
-        self.neck = FPN(config.fpn_width, MAX_LEVEL, config.coarse_from, name="neck")
+        self.neck = FPN(
+            config.fpn_width,
+            MAX_LEVEL,
+            config.coarse_from,
+            config.neck,
+            config.lateral_kernel,
+            name="neck",
+        )
         self.head = head
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

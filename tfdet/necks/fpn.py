@@ -10,11 +10,18 @@ from tfdet.layers.resample import enlarge
 from tfdet.layers.symmetric import SymmetricConv2D
 
 Source = Literal["pyramid", "backbone"]
+Kind = Literal["fpn", "fpnlite", "projection"]
 
 # Kaiming-uniform with a = 1: the bound is sqrt(3 / fan_in).
 _INITIALIZER = {
     "class_name": "VarianceScaling",
     "config": {"scale": 1.0, "mode": "fan_in", "distribution": "uniform"},
+}
+
+# A depthwise kernel is [3, 3, C, 1], whose fan that counts is Keras's fan_out.
+_DEPTHWISE_INITIALIZER = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 1.0, "mode": "fan_out", "distribution": "uniform"},
 }
 
 
@@ -26,6 +33,9 @@ class FPN(Composite):
     level; neither norms nor activations. Coarser levels than the backbone's are 3x3 convolutions
     with stride 2, the first of the level before it, the others of that level's ReLU (RetinaNet).
 
+    Two lighter kinds: "fpnlite" has separable 3x3 convolutions per level, "projection" nothing but
+    the first convolution of each level (and the coarser levels).
+
     Example:
         maps = FPN()(backbone(images))  # {"P3": [B, H/8, W/8, 256], ..., "P7": ...}
 
@@ -34,21 +44,35 @@ class FPN(Composite):
         max_level: coarsest level.
         coarse_from: what the first added level is made of: the "pyramid"'s own coarsest map
             (FCOS) or the "backbone"'s (RetinaNet).
+        kind: "fpn", "fpnlite" or "projection", see above.
+        lateral_kernel: size of the first convolution of each level.
     """
 
     def __init__(
-        self, filters: int = 256, max_level: int = 7, coarse_from: Source = "pyramid", **kwargs: Any
+        self,
+        filters: int = 256,
+        max_level: int = 7,
+        coarse_from: Source = "pyramid",
+        kind: Kind = "fpn",
+        lateral_kernel: int = 1,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.filters = filters
         self.max_level = max_level
         self.coarse_from = coarse_from
+        self.kind = kind
+        self.lateral_kernel = lateral_kernel
 
     def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
-        self.lateral = {name: self._conv(1, 1, f"lateral_{name.lower()}") for name in input_shape}
-        self.output_convs = {
-            name: self._conv(3, 1, f"output_{name.lower()}") for name in input_shape
+        self.lateral = {
+            name: self._conv(self.lateral_kernel, 1, f"lateral_{name.lower()}")
+            for name in input_shape
         }
+        self.output_convs = {}
+        if self.kind != "projection":
+            make = self._separable if self.kind == "fpnlite" else self._conv3
+            self.output_convs = {name: make(f"output_{name.lower()}") for name in input_shape}
         last = max(int(name[1:]) for name in input_shape)
         self.coarse = {
             f"P{level}": self._conv(3, 2, f"coarse_p{level}")
@@ -61,18 +85,35 @@ class FPN(Composite):
             self.filters, size, strides=strides, kernel_initializer=_INITIALIZER, name=name
         )
 
+    def _conv3(self, name: str) -> SymmetricConv2D:
+        return self._conv(3, 1, name)
+
+    def _separable(self, name: str) -> keras.layers.SeparableConv2D:
+        return keras.layers.SeparableConv2D(
+            self.filters,
+            3,
+            padding="same",
+            depthwise_initializer=_DEPTHWISE_INITIALIZER,
+            pointwise_initializer=_INITIALIZER,
+            name=name,
+        )
+
     def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        merged, x = {}, None
-        for name, feature in reversed(list(features.items())):
-            lateral = self.lateral[name](feature)
-            x = lateral if x is None else lateral + enlarge(x, lateral.shape[1:3])
-            merged[name] = x
-        maps = {name: self.output_convs[name](merged[name]) for name in features}
+        maps = {name: self.lateral[name](feature) for name, feature in features.items()}
+        if self.kind != "projection":
+            maps = self._top_down(maps)
         last = list(features)[-1]
         x = features[last] if self.coarse_from == "backbone" else maps[last]
         for i, (name, conv) in enumerate(self.coarse.items()):
             x = maps[name] = conv(ops.relu(x) if i else x)
         return maps
+
+    def _top_down(self, lateral: dict[str, Any]) -> dict[str, Any]:
+        merged, x = {}, None
+        for name, own in reversed(list(lateral.items())):
+            x = own if x is None else own + enlarge(x, own.shape[1:3])
+            merged[name] = x
+        return {name: self.output_convs[name](merged[name]) for name in lateral}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -80,4 +121,6 @@ class FPN(Composite):
             "filters": self.filters,
             "max_level": self.max_level,
             "coarse_from": self.coarse_from,
+            "kind": self.kind,
+            "lateral_kernel": self.lateral_kernel,
         }

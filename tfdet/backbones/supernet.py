@@ -1,0 +1,252 @@
+"""CADDet's backbone, a grid of nodes whose routers build a network for each image.
+
+Paper: https://arxiv.org/abs/2012.04265. The grid and its routers are those of Dynamic Routing for
+semantic segmentation (CVPR 2020), on scales 1/8 to 1/64.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfdet import records
+from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, NodeSpec, SupernetConfig
+from tfdet.backbones.grid_node import GridNode
+from tfdet.layers.batch_norm import Kind
+from tfdet.layers.composite import Composite
+from tfdet.layers.gate_router import GateRouter
+from tfdet.layers.separable_unit import SeparableUnit, grid_norm
+from tfdet.layers.symmetric import SymmetricConv2D
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Supernet(Composite):
+    """Images [B, H, W, 3], normalised, to maps {"P3": [B, H/8, W/8, C], ...} and their route.
+
+    The map of scale s is the sum of what the last layer's node there sends. Beside the maps the
+    result has "gates", float32 [B, gates]: in the order of `SupernetConfig.nodes` the factor of
+    each path. A gate below `grid.CLOSED` is closed. A node with none that is open is closed: it
+    hands its input on, as it is, to the node of its scale. What nobody sent anything to is absent:
+    a map of zeros, and its node's gates are 0 whatever the router says.
+
+    All nodes are computed for all images. In inference gates below the threshold are 0.
+
+    Example:
+        maps = Supernet(SupernetConfig())(images)  # {"P3": ..., ..., "P6": ..., "gates": ...}
+
+    Args:
+        config: see `SupernetConfig`.
+        batch_norm: kind of batch norm.
+        gradient_checkpointing: compute each block again for its gradient.
+    """
+
+    def __init__(
+        self,
+        config: SupernetConfig,
+        batch_norm: Kind = "plain",
+        gradient_checkpointing: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.config = config
+        self.batch_norm = batch_norm
+        self.gradient_checkpointing = gradient_checkpointing
+        self.stem = [self._stem_unit(i) for i in range(len(config.stem_filters))]
+        self.nodes, self.routers = [], []
+        for spec in config.nodes:
+            place = f"{spec.layer}_{spec.scale}"
+            self.nodes.append(
+                GridNode(
+                    config,
+                    spec.scale,
+                    spec.paths,
+                    batch_norm,
+                    gradient_checkpointing,
+                    name=f"node_{place}",
+                )
+            )
+            if config.routers:
+                self.routers.append(self._router(spec, f"router_{place}"))
+
+    def _stem_unit(self, i: int) -> keras.layers.Layer:
+        filters, full = self.config.stem_filters[i], i == 0 and self.config.stem_starts_full
+        unit = FullUnit if full else SeparableUnit
+        return unit(filters, strides=2, batch_norm=self.batch_norm, name=f"stem_{i}")
+
+    def _router(self, spec: NodeSpec, name: str) -> GateRouter:
+        config = self.config
+        return GateRouter(
+            len(spec.paths),
+            config.router_reduction,
+            config.gate,
+            config.gate_bias,
+            self.batch_norm,
+            name=name,
+        )
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The names of the maps, finest first."""
+        return tuple(f"P{FIRST_LEVEL + s}" for s in range(len(self.config.channels)))
+
+    def stem_map(self, images: Any, training: bool | None = None) -> Any:
+        """Images to the input of the grid, [B, H/8, W/8, C]."""
+        for unit in self.stem:
+            images = unit(images, training=training)
+        return images
+
+    def call(self, images: Any, training: bool | None = None, threshold: Any = CLOSED) -> Any:
+        x = self.stem_map(images, training)
+        sizes = self.config.map_sizes(images.shape[1:3])
+        everyone = ops.ones_like(x[:, 0, 0, 0], dtype="bool")
+        arriving = {0: [(x, everyone)]}  # by scale: maps, and the images that have them
+        gates = []
+        for number, spec in enumerate(self.config.nodes):
+            if spec.scale == 0:
+                arrived, arriving = arriving, {}
+            h, is_here = _summed(arrived[spec.scale])
+            g = self.gates_of(number, h, is_here, training, threshold)
+            gates.append(g)
+            for path, sent in self._sent(number, h, g, is_here, sizes, training).items():
+                arriving.setdefault(spec.scale + PATHS[path], []).append(sent)
+        maps = {level: _summed(arriving[scale])[0] for scale, level in enumerate(self.levels)}
+        return {**maps, "gates": ops.concatenate(gates, axis=1)}
+
+    def gates_of(
+        self, number: int, h: Any, is_here: Any, training: bool | None, threshold: Any
+    ) -> Any:
+        """[B, paths] float32: the factors of the paths of a node, given its input."""
+        if not self.config.routers:
+            one = ops.ones_like(h[:, 0, 0, :1], dtype="float32")
+            return ops.tile(one, (1, len(self.config.nodes[number].paths)))
+        g = self.routers[number](h, training=training)
+        is_open = is_here[:, None]
+        if not training:
+            is_open = ops.logical_and(is_open, g >= threshold)
+            if self.config.hard_gates:
+                g = ops.ones_like(g)
+        return ops.where(is_open, g, 0.0)
+
+    def _sent(
+        self,
+        number: int,
+        h: Any,
+        g: Any,
+        is_here: Any,
+        sizes: tuple[tuple[int, int], ...],
+        training: bool | None,
+    ) -> dict[str, tuple[Any, Any]]:
+        """By path what a node sends, and the images for which it sends something."""
+        spec, node = self.config.nodes[number], self.nodes[number]
+        size = {"up_size": sizes[spec.scale - 1]} if "up" in spec.paths else {}
+        maps = node({"x": h, "gates": g}, **size, training=training)
+        is_open = g >= CLOSED
+        sent = {path: (maps[path], is_open[:, i]) for i, path in enumerate(spec.paths)}
+        if self.config.bypass:
+            is_closed = ops.logical_not(ops.any(is_open, axis=1))
+            x, is_sent = sent["keep"]
+            bypass = ops.cast(ops.reshape(is_closed, (-1, 1, 1, 1)), h.dtype) * h
+            sent["keep"] = (
+                x + bypass,
+                ops.logical_or(is_sent, ops.logical_and(is_closed, is_here)),
+            )
+        return sent
+
+    def along(self, images: Any, route: np.ndarray) -> dict[str, Any]:
+        """The maps {"P3": ...} of one route [gates] bool, without routers; only what is open runs.
+
+        Open gates are 1. This is what the cost of a route is counted from.
+        """
+        sizes = self.config.map_sizes(images.shape[1:3])
+        x = self.stem_map(images)
+        arriving = {0: [x]}
+        for spec, node in zip(self.config.nodes, self.nodes, strict=True):
+            if spec.scale == 0:
+                arrived, arriving = arriving, {}
+            maps = arrived.get(spec.scale)
+            if maps is None:
+                continue
+            h, is_open = sum(maps[1:], maps[0]), route[spec.gates]
+            sent = self._sent_along(spec, node, h, is_open, sizes)
+            for path, x in sent.items():
+                arriving.setdefault(spec.scale + PATHS[path], []).append(x)
+        # Symbolic tensors stay symbolic.
+        zero = ops.zeros_like(x[:, :1, :1, :1])
+        for scale, (size, channels) in enumerate(zip(sizes, self.config.channels, strict=True)):
+            absent = zero + np.zeros((1, *size, channels), np.float32)
+            arriving.setdefault(scale, [absent])
+        return {
+            level: sum(arriving[scale][1:], arriving[scale][0])
+            for scale, level in enumerate(self.levels)
+        }
+
+    def _sent_along(
+        self,
+        spec: NodeSpec,
+        node: GridNode,
+        h: Any,
+        is_open: np.ndarray,
+        sizes: tuple[tuple[int, int], ...],
+    ) -> dict[str, Any]:
+        if not is_open.any():
+            return {"keep": h} if self.config.bypass else {}
+        x, sent = node.block(h), {}
+        one = ops.ones_like(h[:, 0, 0, 0])
+        for path in (p for p, wanted in zip(spec.paths, is_open, strict=True) if wanted):
+            size = {"up_size": sizes[spec.scale - 1]} if path == "up" else {}
+            sent[path] = node.paths[path]({"x": x, "gate": one}, **size)
+        return sent
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "config": records.to_dict(self.config),
+            "batch_norm": self.batch_norm,
+            "gradient_checkpointing": self.gradient_checkpointing,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Supernet":
+        return cls(**{**config, "config": records.from_dict(SupernetConfig, config["config"])})
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class FullUnit(Composite):
+    """3x3 convolution without bias, batch norm, ReLU; as `SeparableUnit` otherwise.
+
+    Args:
+        filters: output channels.
+        strides: of the convolution.
+        batch_norm: kind of batch norm.
+    """
+
+    def __init__(self, filters: int, strides: int, batch_norm: Kind, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.strides = strides
+        self.batch_norm = batch_norm
+        self.conv = SymmetricConv2D(
+            filters,
+            3,
+            strides=strides,
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name="conv",
+        )
+        self.bn = grid_norm(batch_norm, "bn")
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return keras.activations.relu(self.bn(self.conv(x), training=training))
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("filters", "strides", "batch_norm")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _summed(arrived: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """The sum of maps, and the images for which there is any."""
+    (x, is_here), *rest = arrived
+    for y, is_there in rest:
+        x, is_here = x + y, ops.logical_or(is_here, is_there)
+    return x, is_here

@@ -1,0 +1,90 @@
+"""The router of a grid node: how much each of its outgoing paths is wanted, image by image.
+
+Paper: https://arxiv.org/abs/2012.04265, section 3.2; details as in Dynamic Routing (CVPR 2020).
+"""
+
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfdet.layers.batch_norm import Kind
+from tfdet.layers.composite import Composite
+from tfdet.layers.separable_unit import grid_norm
+
+GateFunction = Literal["tanh", "sigmoid"]
+
+_INITIALIZER = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 2.0, "mode": "fan_in", "distribution": "untruncated_normal"},
+}
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class GateRouter(Composite):
+    """A map [B, H, W, C] to gates [B, gates], float32, in [0, 1].
+
+    The means of the four quarters of the map, a 1x1 convolution, batch norm, ReLU, the mean of the
+    four, and a linear layer.
+
+    Args:
+        gates: how many paths there are.
+        reduction: the hidden layer has this part of the map's channels.
+        function: "tanh", max(0, tanh(z)), which can close a gate; or "sigmoid", which cannot.
+        bias: of the linear layer at the start; 1.5 opens all gates to 0.905.
+        batch_norm: kind of batch norm.
+    """
+
+    def __init__(
+        self,
+        gates: int,
+        reduction: int = 2,
+        function: GateFunction = "tanh",
+        bias: float = 1.5,
+        batch_norm: Kind = "plain",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.gates = gates
+        self.reduction = reduction
+        self.function = function
+        self.bias = bias
+        self.batch_norm = batch_norm
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        hidden = max(1, input_shape[-1] // self.reduction)
+        self.hidden = keras.layers.Conv2D(
+            hidden, 1, use_bias=False, kernel_initializer=_INITIALIZER, name="hidden"
+        )
+        self.bn = grid_norm(self.batch_norm, "bn")
+        self.score = keras.layers.Dense(
+            self.gates,
+            kernel_initializer=_INITIALIZER,
+            bias_initializer=keras.initializers.Constant(self.bias),
+            name="score",
+        )
+        super().build(input_shape)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        quarters = self.hidden(_quarters(x))  # [B, 2, 2, hidden]
+        hidden = ops.mean(ops.relu(self.bn(quarters, training=training)), axis=(1, 2))
+        z = ops.cast(self.score(hidden), "float32")
+        return ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("gates", "reduction", "function", "bias", "batch_norm")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def _quarters(x: Any) -> Any:
+    """Average pooling to 2x2; halves of an odd side share its middle, as in PyTorch."""
+    height, width = x.shape[1:3]
+    rows = (x[:, : (height + 1) // 2], x[:, height // 2 :])
+    means = [ops.mean(half, axis=1) for half in rows]  # [B, W, C] each
+    cells = [
+        ops.stack(
+            [ops.mean(m[:, : (width + 1) // 2], axis=1), ops.mean(m[:, width // 2 :], axis=1)], 1
+        )
+        for m in means
+    ]
+    return ops.stack(cells, axis=1)

@@ -1,0 +1,83 @@
+"""The separable convolution that MobileNet-v1 and CADDet's grid are made of."""
+
+from typing import Any
+
+import keras
+
+from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.layers.composite import Composite
+from tfdet.layers.symmetric import SymmetricDepthwiseConv2D
+
+_EPSILON = 1e-5
+_MOMENTUM = 0.9
+_INITIALIZER = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
+}
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class SeparableUnit(Composite):
+    """Depthwise 3x3, pointwise 1x1, batch norm, ReLU: [B, H, W, C] to [B, H', W', filters].
+
+    H' is H / strides, rounded up; padding is symmetric. No biases.
+
+    Args:
+        filters: output channels.
+        strides: of the depthwise convolution.
+        relu: whether there is a ReLU at the end.
+        inner_norm: a batch norm and a ReLU between the two convolutions too (MobileNet-v1).
+        batch_norm: kind of batch norm.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        strides: int = 1,
+        relu: bool = True,
+        inner_norm: bool = False,
+        batch_norm: Kind = "plain",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.strides = strides
+        self.relu = relu
+        self.inner_norm = inner_norm
+        self.batch_norm = batch_norm
+        # "same" is symmetric where the stride is 1, and faster than padding first.
+        depthwise = keras.layers.DepthwiseConv2D if strides == 1 else SymmetricDepthwiseConv2D
+        self.depthwise = depthwise(
+            3,
+            strides=strides,
+            padding="same",
+            use_bias=False,
+            depthwise_initializer=_INITIALIZER,
+            name="depthwise",
+        )
+        self.depthwise_bn = grid_norm(batch_norm, "depthwise_bn") if inner_norm else None
+        self.pointwise = pointwise(filters, 1, "pointwise")
+        self.bn = grid_norm(batch_norm, "bn")
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        x = self.depthwise(x)
+        if self.depthwise_bn is not None:
+            x = keras.activations.relu(self.depthwise_bn(x, training=training))
+        x = self.bn(self.pointwise(x), training=training)
+        return keras.activations.relu(x) if self.relu else x
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("filters", "strides", "relu", "inner_norm", "batch_norm")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def pointwise(filters: int, strides: int, name: str) -> keras.layers.Conv2D:
+    """A 1x1 convolution without bias; with a stride it gives ceil(n / strides) cells."""
+    return keras.layers.Conv2D(
+        filters, 1, strides, use_bias=False, kernel_initializer=_INITIALIZER, name=name
+    )
+
+
+def grid_norm(kind: Kind, name: str) -> keras.layers.Layer:
+    """A batch norm with PyTorch's defaults."""
+    return batch_norm(kind, name, epsilon=_EPSILON, momentum=_MOMENTUM)
