@@ -9,7 +9,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.resample import enlarge
 from tfdet.layers.symmetric import SymmetricConv2D
 
-Source = Literal["pyramid", "backbone"]
+Source = Literal["pyramid", "backbone", "pool"]
 
 # Kaiming-uniform with a = 1: the bound is sqrt(3 / fan_in).
 _INITIALIZER = {
@@ -24,7 +24,8 @@ class FPN(Composite):
 
     A 1x1 convolution per level, top-down addition of enlarged maps, and a 3x3 convolution per
     level; neither norms nor activations. Coarser levels than the backbone's are 3x3 convolutions
-    with stride 2, the first of the level before it, the others of that level's ReLU (RetinaNet).
+    with stride 2, the first of the level before it, the others of that level's ReLU (RetinaNet);
+    or every other row and column of the level before, without weights (Faster R-CNN).
 
     Example:
         maps = FPN()(backbone(images))  # {"P3": [B, H/8, W/8, 256], ..., "P7": ...}
@@ -33,7 +34,7 @@ class FPN(Composite):
         filters: width of all maps.
         max_level: coarsest level.
         coarse_from: what the first added level is made of: the "pyramid"'s own coarsest map
-            (FCOS) or the "backbone"'s (RetinaNet).
+            (FCOS) or the "backbone"'s (RetinaNet), convolved; "pool": lines are left out.
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class FPN(Composite):
         }
         last = max(int(name[1:]) for name in input_shape)
         self.coarse = {
-            f"P{level}": self._conv(3, 2, f"coarse_p{level}")
+            f"P{level}": None
+            if self.coarse_from == "pool"
+            else self._conv(3, 2, f"coarse_p{level}")
             for level in range(last + 1, self.max_level + 1)
         }
         super().build(input_shape)
@@ -71,7 +74,10 @@ class FPN(Composite):
         last = list(features)[-1]
         x = features[last] if self.coarse_from == "backbone" else maps[last]
         for i, (name, conv) in enumerate(self.coarse.items()):
-            x = maps[name] = conv(ops.relu(x) if i else x)
+            if conv is None:
+                x = maps[name] = x[:, ::2, ::2]
+            else:
+                x = maps[name] = conv(ops.relu(x) if i else x)
         return maps
 
     def get_config(self) -> dict[str, Any]:
