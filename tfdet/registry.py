@@ -13,6 +13,7 @@ _FAMILIES = (
     "tfdet.detectors.fcos",
     "tfdet.detectors.packdet",
     "tfdet.detectors.retinanet",
+    "tfdet.detectors.faster_rcnn",
     "tfdet.detectors.yolov7",
     "tfdet.detectors.dynamicdet",
     "tfdet.detectors.caddet",

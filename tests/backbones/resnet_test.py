@@ -91,6 +91,9 @@ def test_r50_with_fpn_gives_the_published_maps(fill_by_rule, coarse_from, coarse
         ("r101", 42_394_816),
         ("r50-3x3", 23_454_912),
         ("x101-dcn", 96_619_534 - 4_330_640 - 3_868_672),
+        # torchvision's and timm's whole networks without classifiers and norms.
+        ("r18", 11_689_512 - 513_000 - 9_600),
+        ("x101-32x4d", 44_177_704 - 2_049_000 - 137_856),
     ],
 )
 def test_convolutions_have_the_published_number_of_weights(style, shape):
@@ -125,6 +128,19 @@ def test_frozen_stages_are_not_trained(frozen):
     expected = ["stem_conv", "stage_1", "stage_2", "stage_3", "stage_4"][frozen:]
     assert parts - {"stem_bn"} == set(expected)
     assert ("stem_bn" in parts) == (frozen == 0)
+
+
+def test_basic_blocks_project_only_where_the_shortcut_changes():
+    body = ResNet("r18", levels=(2, 3, 4, 5))
+    assert [block.projection is None for stage in body.stages for block in stage] == [
+        *(True, True, False, True),
+        *(False, True, False, True),
+    ]
+    x = keras.KerasTensor((1, 65, 90, 3))
+    assert [tuple(y.shape[1:]) for y in body(x).values()] == [
+        *((17, 23, 64), (9, 12, 128)),
+        *((5, 6, 256), (3, 3, 512)),
+    ]
 
 
 def test_strides_are_where_the_style_says():

@@ -181,3 +181,30 @@ def test_padding_may_stand_between_objects():
     )
     np.testing.assert_array_equal(assigned.labels, expected.labels)
     np.testing.assert_array_equal(assigned.boxes, expected.boxes)
+
+
+@pytest.mark.parametrize("rescue", ["first", "ties", "none"])
+def test_anchors_of_each_image_are_matched_as_if_shared(rescue):
+    boxes = np.stack([random_objects(seed, 4)[0] for seed in (1, 2)])
+    labels = np.array([[0, 1, 2, 3], [2, 1, -1, -1]], np.int32)
+    own = np.stack([SMALL_ANCHORS, SMALL_ANCHORS[::-1]])
+    found = assign(own, boxes, labels, negative_iou=0.3, rescue=rescue)
+    for row in range(2):
+        alone = assign(
+            own[row], boxes[row : row + 1], labels[row : row + 1], negative_iou=0.3, rescue=rescue
+        )
+        for a, b in zip(found, alone, strict=True):
+            np.testing.assert_array_equal(a[row], b[0])
+
+
+def test_rescue_may_ask_for_an_overlap_or_be_off():
+    boxes, labels = targets([[0, 0, 10, 4]], [1])
+    iou = np.array(box_ops.iou(boxes[0, :1], SMALL_ANCHORS))[0].max()
+    assert 0 < iou < 0.5
+    for options, is_found in (
+        ({"rescue": "ties", "rescue_iou": iou - 0.01}, True),
+        ({"rescue": "ties", "rescue_iou": iou + 0.01}, False),
+        ({"rescue": "none"}, False),
+    ):
+        found = assign(SMALL_ANCHORS, boxes, labels, **options)
+        assert np.any(np.array(found.labels) == 1) == is_found

@@ -30,6 +30,13 @@ def test_coarse_levels_come_from_where_they_should():
         assert neck.coarse["P7"].kernel.shape == (3, 3, 8, 8)
 
 
+def test_pooled_levels_have_no_weights_and_leave_cells_out():
+    neck, features_ = FPN(8, 6, "pool"), features(50, 83)
+    maps = neck(features_)
+    assert list(maps) == ["P3", "P4", "P5", "P6"] and len(neck.weights) == 12
+    np.testing.assert_array_equal(maps["P6"], maps["P5"][:, ::2, ::2])
+
+
 def test_a_change_of_the_coarsest_map_reaches_every_level():
     neck, maps = FPN(8), features()
     before = neck(maps)

@@ -152,3 +152,14 @@ def test_maps_that_repeat_have_the_anchors_of_their_level():
     levels = anchor_levels(config, (64, 96), (3, 4, 5, 4))
     expected = [*anchor_levels(config, (64, 96)), *[4] * (ends[1] - ends[0])]
     np.testing.assert_array_equal(levels, expected)
+
+
+def test_corner_anchors_are_mmdetections():
+    config = AnchorConfig(2, 6, 1, (2.0, 1.0, 0.5), 8.0, style="corner")
+    boxes = anchors(config, (800, 1333))
+    assert len(boxes) == 3 * (200 * 334 + 100 * 167 + 50 * 84 + 25 * 42 + 13 * 21)
+    root = 2**0.5
+    np.testing.assert_allclose(boxes[0], [-16 * root, -8 * root, 16 * root, 8 * root], rtol=1e-6)
+    np.testing.assert_allclose(boxes[4], [4 - 16, -16, 4 + 16, 16])
+    last = [20 * 64 - 128 * root, 12 * 64 - 256 * root, 20 * 64 + 128 * root, 12 * 64 + 256 * root]
+    np.testing.assert_allclose(boxes[-1], last, rtol=1e-5)

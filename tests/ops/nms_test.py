@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfdet.errors import UserError
-from tfdet.ops.nms import NMSConfig, non_max_suppression
+from tfdet.ops.nms import NMSConfig, non_max_suppression, survivors
 
 BOXES = np.float32(
     [
@@ -223,3 +223,21 @@ def test_round_trip_through_json():
 def test_wrong_configs_are_refused(arguments, message):
     with pytest.raises(UserError, match=message):
         NMSConfig(**arguments)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7])
+def test_survivors_are_those_of_the_greedy_rule(threshold):
+    rng = np.random.default_rng(4)
+    corners = rng.uniform(0, 60, (3, 80, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0, 40, (3, 80, 2))], -1)
+    boxes = boxes.astype(np.float32)
+    boxes[1, 5] = np.nan
+    boxes[2, 10:20] = boxes[2, 10]
+    is_candidate = rng.random((3, 80)) < 0.9
+    found = np.array(survivors(boxes, is_candidate, threshold))
+    usable = is_candidate & np.isfinite(boxes).all(-1)
+    scores = np.where(usable, np.linspace(1, 0.1, 80, dtype=np.float32), 0)
+    config = NMSConfig("hard", iou_threshold=threshold, max_detections=80)
+    index, _, count = non_max_suppression(boxes, scores, np.zeros((3, 80), np.int32), config)
+    for row in range(3):
+        np.testing.assert_array_equal(np.flatnonzero(found[row]), index[row][: count[row]])

@@ -1,9 +1,9 @@
-"""ResNet-50 and 101 (https://arxiv.org/abs/1512.03385), ResNeXt (https://arxiv.org/abs/1611.05431)
+"""ResNet-18, 50 and 101 (https://arxiv.org/abs/1512.03385), ResNeXt (https://arxiv.org/abs/1611.05431)
 and their deformable form (https://arxiv.org/abs/1811.11168), without classifiers.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import keras
 
@@ -26,12 +26,15 @@ class ResNetStyle:
 
     Attributes:
         repeats: blocks of each of the four stages.
-        filters: width of the stem; the stages give 4, 8, 16 and 32 times that.
-        groups, group_width: of the 3x3 convolutions; their width in the first stage is the product.
+        filters: width of the stem; the stages give 4, 8, 16 and 32 times that, those of basic
+            blocks 1, 2, 4 and 8 times that.
+        groups, group_width: of the 3x3 convolutions of bottlenecks; their width in the first stage
+            is the product.
         strides_first: the stride is in a block's first 1x1 convolution, as in the original weights
             from MSRA, instead of in the 3x3.
-        deformable_stages: stages (1 to 4) whose 3x3 convolutions are deformable.
+        deformable_stages: stages (1 to 4) of bottlenecks whose 3x3 convolutions are deformable.
         epsilon: of the batch norms. The frozen ones of Detectron's family have none.
+        block: "bottleneck", or "basic": two 3x3 convolutions (ResNet-18).
     """
 
     repeats: tuple[int, int, int, int]
@@ -41,6 +44,7 @@ class ResNetStyle:
     strides_first: bool = True
     deformable_stages: tuple[int, ...] = ()
     epsilon: float = 0.0
+    block: Literal["bottleneck", "basic"] = "bottleneck"
 
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
@@ -50,8 +54,10 @@ STYLES = {
     "r50": ResNetStyle(_R50),
     "r101": ResNetStyle(_R101),
     # As in torchvision and its descendants.
+    "r18": ResNetStyle((2, 2, 2, 2), epsilon=1e-5, block="basic"),
     "r50-3x3": ResNetStyle(_R50, strides_first=False, epsilon=1e-5),
     "r101-3x3": ResNetStyle(_R101, strides_first=False, epsilon=1e-5),
+    "x101-32x4d": ResNetStyle(_R101, groups=32, group_width=4, strides_first=False, epsilon=1e-5),
     "x101": _X101,
     "x101-dcn": dataclasses.replace(_X101, deformable_stages=(3, 4)),
     # Ours, for unit tests.
@@ -105,13 +111,16 @@ class ResNet(Composite):
             name="stem_conv",
         )
         self.stem_bn = _norm(self.style, batch_norm, "stem_bn")
+        # A layer where a function would do, here and below: the published counts see layers.
+        self.relu = keras.layers.ReLU(name="relu")
         self.pool = SymmetricMaxPooling2D(3, 2, name="pool")
         self.stages = [self._stage(number) for number in (1, 2, 3, 4)]
         self._freeze()
 
-    def _stage(self, number: int) -> list["Bottleneck"]:
+    def _stage(self, number: int) -> list["Bottleneck | BasicBlock"]:
+        block = {"bottleneck": Bottleneck, "basic": BasicBlock}[self.style.block]
         return [
-            Bottleneck(
+            block(
                 self.style,
                 number,
                 is_first=i == 0,
@@ -129,7 +138,7 @@ class ResNet(Composite):
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         x = self.stem_bn(self.stem_conv(images), training=training)
-        x = self.pool(keras.activations.relu(x))
+        x = self.pool(self.relu(x))
         maps = {}
         for level, blocks in enumerate(self.stages, start=2):
             for block in blocks:
@@ -137,7 +146,7 @@ class ResNet(Composite):
             maps[level] = x
         return {f"P{level}": maps[level] for level in self.levels}
 
-    def _run(self, block: "Bottleneck", x: Any, training: bool | None) -> Any:
+    def _run(self, block: keras.layers.Layer, x: Any, training: bool | None) -> Any:
         if self.gradient_checkpointing and training:
             return checkpointed(lambda x: block(x, training=training), x)
         return block(x, training=training)
@@ -157,14 +166,14 @@ class ResNet(Composite):
         return cls(**{**config, "style": records.from_dict(ResNetStyle, config["style"])})
 
 
-@keras.saving.register_keras_serializable(package="tfdet")
-class Bottleneck(Composite):
-    """1x1, 3x3 and 1x1 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', 4 * width].
+class _Block(Composite):
+    """What both kinds of blocks are told.
 
     Args:
         style: of the network.
         stage: 1 to 4; all but the first stage begin with a stride of 2.
-        is_first: the first block of its stage has the stride and a projection in the shortcut.
+        is_first: the first block of its stage has the stride and, where the shortcut changes, a
+            projection in it.
         batch_norm: kind of batch norm.
     """
 
@@ -176,33 +185,21 @@ class Bottleneck(Composite):
         self.stage = stage
         self.is_first = is_first
         self.batch_norm = batch_norm
-        strides = 2 if is_first and stage > 1 else 1
-        first, second = (strides, 1) if style.strides_first else (1, strides)
-        inner = style.groups * style.group_width * 2 ** (stage - 1)
-        outer = style.filters * 4 * 2 ** (stage - 1)
-        self.conv1 = _conv(inner, 1, first, "conv1")
-        self.conv2 = self._middle(inner, second)
-        self.conv3 = _conv(outer, 1, 1, "conv3")
-        self.bn1, self.bn2, self.bn3 = (_norm(style, batch_norm, f"bn{i}") for i in (1, 2, 3))
+        self.relu = keras.layers.ReLU(name="relu")
         self.projection = self.projection_bn = None
-        if is_first:
-            self.projection = _conv(outer, 1, strides, "projection")
-            self.projection_bn = _norm(style, batch_norm, "projection_bn")
 
-    def _middle(self, filters: int, strides: int) -> keras.layers.Layer:
-        groups = self.style.groups
-        if self.stage in self.style.deformable_stages:
-            return DeformableConv2D(filters, 3, strides, groups, name="conv2")
-        return _conv(filters, 3, strides, "conv2", groups=groups)
+    @property
+    def _strides(self) -> int:
+        return 2 if self.is_first and self.stage > 1 else 1
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        relu = keras.activations.relu
-        shortcut = x
-        if self.projection is not None:
-            shortcut = self.projection_bn(self.projection(x), training=training)
-        y = relu(self.bn1(self.conv1(x), training=training))
-        y = relu(self.bn2(self.conv2(y), training=training))
-        return relu(self.bn3(self.conv3(y), training=training) + shortcut)
+    def _project(self, filters: int) -> None:
+        self.projection = _conv(filters, 1, self._strides, "projection")
+        self.projection_bn = _norm(self.style, self.batch_norm, "projection_bn")
+
+    def _shortcut(self, x: Any, training: bool | None) -> Any:
+        if self.projection is None:
+            return x
+        return self.projection_bn(self.projection(x), training=training)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -214,8 +211,60 @@ class Bottleneck(Composite):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Bottleneck":
+    def from_config(cls, config: dict[str, Any]) -> "_Block":
         return cls(**{**config, "style": records.from_dict(ResNetStyle, config["style"])})
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Bottleneck(_Block):
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', 4 * width]."""
+
+    def __init__(
+        self, style: ResNetStyle, stage: int, is_first: bool, batch_norm: Kind, **kwargs: Any
+    ):
+        super().__init__(style, stage, is_first, batch_norm, **kwargs)
+        first, second = (self._strides, 1) if style.strides_first else (1, self._strides)
+        inner = style.groups * style.group_width * 2 ** (stage - 1)
+        outer = style.filters * 4 * 2 ** (stage - 1)
+        self.conv1 = _conv(inner, 1, first, "conv1")
+        self.conv2 = self._middle(inner, second)
+        self.conv3 = _conv(outer, 1, 1, "conv3")
+        self.bn1, self.bn2, self.bn3 = (_norm(style, batch_norm, f"bn{i}") for i in (1, 2, 3))
+        if is_first:
+            self._project(outer)
+
+    def _middle(self, filters: int, strides: int) -> keras.layers.Layer:
+        groups = self.style.groups
+        if self.stage in self.style.deformable_stages:
+            return DeformableConv2D(filters, 3, strides, groups, name="conv2")
+        return _conv(filters, 3, strides, "conv2", groups=groups)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        shortcut = self._shortcut(x, training)
+        y = self.relu(self.bn1(self.conv1(x), training=training))
+        y = self.relu(self.bn2(self.conv2(y), training=training))
+        return self.relu(self.bn3(self.conv3(y), training=training) + shortcut)
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class BasicBlock(_Block):
+    """Two 3x3 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', width]."""
+
+    def __init__(
+        self, style: ResNetStyle, stage: int, is_first: bool, batch_norm: Kind, **kwargs: Any
+    ):
+        super().__init__(style, stage, is_first, batch_norm, **kwargs)
+        filters = style.filters * 2 ** (stage - 1)
+        self.conv1 = _conv(filters, 3, self._strides, "conv1")
+        self.conv2 = _conv(filters, 3, 1, "conv2")
+        self.bn1, self.bn2 = (_norm(style, batch_norm, f"bn{i}") for i in (1, 2))
+        if self._strides > 1:
+            self._project(filters)
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        shortcut = self._shortcut(x, training)
+        y = self.relu(self.bn1(self.conv1(x), training=training))
+        return self.relu(self.bn2(self.conv2(y), training=training) + shortcut)
 
 
 def _conv(filters: int, size: int, strides: int, name: str, **kwargs: Any) -> SymmetricConv2D:

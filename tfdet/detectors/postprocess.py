@@ -102,6 +102,27 @@ def object_detections(
     return _suppressed(rows, labels, scores, decode, nms, image_size)
 
 
+def region_detections(
+    class_logits,
+    decode: Callable[[Any, Any], Any],
+    nms: NMSConfig,
+    image_size: tuple[Any, Any],
+    is_region,
+):
+    """Detections of a batch whose classes share one softmax with the background (Faster R-CNN).
+
+    Args:
+        class_logits: [B, K, C + 1], any float dtype; the last class is the background.
+        decode: gives the boxes [B, N, 4] float32 xyxy of rows and labels [B, N] int32.
+        nms, image_size: see `detections`, which also says what is returned.
+        is_region: [B, K] bool; other rows are never detections.
+    """
+    chances = ops.softmax(ops.cast(class_logits, "float32"))[..., :-1]
+    scores = ops.where(is_region[..., None], chances, 0.0)
+    rows, labels, scores = _candidates(scores, nms.max_candidates)
+    return _suppressed(rows, labels, scores, lambda rows: decode(rows, labels), nms, image_size)
+
+
 def _suppressed(rows, labels, scores, decode, nms: NMSConfig, image_size: tuple[Any, Any]):
     """Candidates of rows, labels and scores [B, N] to detections."""
     boxes = decode(rows)

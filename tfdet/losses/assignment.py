@@ -14,10 +14,12 @@ class Assignment(NamedTuple):
     Attributes:
         labels: [B, K] int32, -1 = background, -2 = ignored.
         boxes: [B, K, 4] float32 xyxy, the matched object; 0 for background and ignored.
+        objects: [B, K] int32, the matched object's position in the targets; -1 for the others.
     """
 
     labels: Any
     boxes: Any
+    objects: Any
 
 
 # Label of an anchor that counts neither as an object nor as background.
@@ -31,17 +33,17 @@ def assign(
     is_crowd=None,
     positive_iou: float = 0.5,
     negative_iou: float | None = None,
-    rescue: Literal["first", "ties"] = "first",
+    rescue: Literal["first", "ties", "none"] = "first",
+    rescue_iou: float = 0.0,
 ) -> Assignment:
     """Matches anchors to objects by IoU; the defaults are EfficientDet's.
 
     An anchor takes the object with the largest IoU if that is at least `positive_iou`; it is
     background otherwise, or ignored down to `negative_iou`. Then objects without a good anchor are
-    rescued, whatever the IoU, so that none that touches an anchor is left out. Ties between objects
-    go to the first.
+    rescued, so that none that touches an anchor is left out. Ties between objects go to the first.
 
     Args:
-        anchors: [K, 4] float32 xyxy.
+        anchors: [K, 4] float32 xyxy, or [B, K, 4] where each image has its own.
         boxes: [B, M, 4] float32 xyxy in the same pixels.
         labels: [B, M] int32, -1 = padding.
         is_crowd: [B, M] bool; these boxes are left out (their anchors count as background).
@@ -50,19 +52,20 @@ def assign(
         negative_iou: anchors from here to `positive_iou` are ignored; None ignores none.
         rescue: "first": every object takes its first best anchor. "ties" (RetinaNet): every anchor
             that no other surpasses for some object takes the object that itself overlaps most.
+            "none": an object may be left out.
+        rescue_iou: with "ties", the smallest IoU of an anchor that is taken so.
 
     Boxes that are empty, not finite, or away from every anchor are never assigned.
     """
     is_object = is_learnable(boxes, labels, is_crowd)
     boxes = ops.where(is_object[..., None], boxes, 0.0)
-    best_iou, match, best_anchor, is_best = _match(anchors, boxes, is_object, rescue == "ties")
-    is_positive = best_iou >= positive_iou
-    if rescue == "ties":
-        is_positive |= is_best
-        match = ops.where(is_positive, match, 0)
-    else:
+    tie_iou = rescue_iou if rescue == "ties" else None
+    best_iou, match, best_anchor, is_best = _match(anchors, boxes, is_object, tie_iou)
+    is_positive = (best_iou >= positive_iou) | is_best
+    match = ops.where(is_positive, match, 0)
+    if rescue == "first":
         forced = _forced(best_anchor, ops.shape(match))
-        match = ops.where(forced > 0, forced, ops.where(is_positive, match, 0))
+        match = ops.where(forced > 0, forced, match)
     # Row 0 of the tables is the background, so that every anchor can look up its match.
     table = ops.pad(boxes, ((0, 0), (1, 0), (0, 0)))
     label_table = ops.pad(ops.cast(labels, "int32") + 1, ((0, 0), (1, 0))) - 1
@@ -70,7 +73,7 @@ def assign(
     if negative_iou is not None:
         is_ignored = (matched < 0) & (best_iou >= negative_iou)
         matched = ops.where(is_ignored, IGNORED, matched)
-    return Assignment(matched, gather_rows(table, match))
+    return Assignment(matched, gather_rows(table, match), match - 1)
 
 
 def is_learnable(boxes, labels, is_crowd):
@@ -80,11 +83,12 @@ def is_learnable(boxes, labels, is_crowd):
     return is_object if is_crowd is None else is_object & ~is_crowd
 
 
-def _match(anchors, boxes, is_object, keeps_ties: bool):
+def _match(anchors, boxes, is_object, tie_iou: float | None):
     """One pass over the objects.
 
     Returns the best IoU of each anchor [B, K], its object + 1 [B, K], the first best anchor of each
-    object [B, M], and, if `keeps_ties`, which anchors are among the best of some object [B, K].
+    object [B, M], and which anchors are among the best of some object, with an IoU of at least
+    `tie_iou` (none where it is None), [B, K].
 
     The loop stops after the last object of the batch: padding, usually nine tenths of M, costs
     nothing, and memory stays at a few [B, K] maps where an IoU matrix would need M of them.
@@ -104,11 +108,11 @@ def _match(anchors, boxes, is_object, keeps_ties: bool):
         top_iou, anchor = ops.top_k(iou, 1)
         anchor = ops.where(top_iou > 0, ops.cast(anchor, "int32"), -1)  # [B, 1]
         best_anchor = ops.where(slot_index == slot, anchor, best_anchor)
-        if keeps_ties:
-            is_best |= (iou == top_iou) & (top_iou > 0)
+        if tie_iou is not None:
+            is_best |= (iou == top_iou) & (top_iou > 0) & (top_iou >= tie_iou)
         return slot + 1, ops.maximum(iou, best_iou), match, best_anchor, is_best
 
-    shape = (batch, anchors.shape[0])
+    shape = (batch, anchors.shape[-2])
     start = (
         ops.zeros((), "int32"),
         ops.zeros(shape, "float32"),

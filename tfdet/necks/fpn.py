@@ -9,7 +9,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.resample import enlarge
 from tfdet.layers.symmetric import SymmetricConv2D
 
-Source = Literal["pyramid", "backbone"]
+Source = Literal["pyramid", "backbone", "pool"]
 Kind = Literal["fpn", "fpnlite", "projection"]
 
 # Kaiming-uniform with a = 1: the bound is sqrt(3 / fan_in).
@@ -31,7 +31,8 @@ class FPN(Composite):
 
     A 1x1 convolution per level, top-down addition of enlarged maps, and a 3x3 convolution per
     level; neither norms nor activations. Coarser levels than the backbone's are 3x3 convolutions
-    with stride 2, the first of the level before it, the others of that level's ReLU (RetinaNet).
+    with stride 2, the first of the level before it, the others of that level's ReLU (RetinaNet);
+    or every other row and column of the level before, without weights (Faster R-CNN).
 
     Two lighter kinds: "fpnlite" has separable 3x3 convolutions per level, "projection" nothing but
     the first convolution of each level (and the coarser levels).
@@ -43,7 +44,7 @@ class FPN(Composite):
         filters: width of all maps.
         max_level: coarsest level.
         coarse_from: what the first added level is made of: the "pyramid"'s own coarsest map
-            (FCOS) or the "backbone"'s (RetinaNet).
+            (FCOS) or the "backbone"'s (RetinaNet), convolved; "pool": lines are left out.
         kind: "fpn", "fpnlite" or "projection", see above.
         lateral_kernel: size of the first convolution of each level.
     """
@@ -75,7 +76,9 @@ class FPN(Composite):
             self.output_convs = {name: make(f"output_{name.lower()}") for name in input_shape}
         last = max(int(name[1:]) for name in input_shape)
         self.coarse = {
-            f"P{level}": self._conv(3, 2, f"coarse_p{level}")
+            f"P{level}": None
+            if self.coarse_from == "pool"
+            else self._conv(3, 2, f"coarse_p{level}")
             for level in range(last + 1, self.max_level + 1)
         }
         super().build(input_shape)
@@ -105,7 +108,10 @@ class FPN(Composite):
         last = list(features)[-1]
         x = features[last] if self.coarse_from == "backbone" else maps[last]
         for i, (name, conv) in enumerate(self.coarse.items()):
-            x = maps[name] = conv(ops.relu(x) if i else x)
+            if conv is None:
+                x = maps[name] = x[:, ::2, ::2]
+            else:
+                x = maps[name] = conv(ops.relu(x) if i else x)
         return maps
 
     def _top_down(self, lateral: dict[str, Any]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from tfdet.errors import UserError
+
+Style = Literal["efficientdet", "detectron", "corner"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,9 @@ class AnchorConfig:
         style: "efficientdet": strides are image size / map size and may be fractions; a cell's
             anchors are ordered by scale, then ratio. "detectron" (RetinaNet's weights): strides are
             2^l; each ratio is rounded to whole pixels at the size of one stride and scaled then;
-            ordered by ratio, then scale.
+            ordered by ratio, then scale. "corner" (mmdetection's two-stage detectors): strides are
+            2^l, and anchors stand around the upper left corners of the cells; ordered as
+            "efficientdet".
     """
 
     min_level: int = 3
@@ -30,11 +34,11 @@ class AnchorConfig:
     num_scales: int = 3
     aspect_ratios: tuple[float | tuple[float, float], ...] = (1.0, 2.0, 0.5)
     anchor_scale: float | tuple[float, ...] = 4.0
-    style: Literal["efficientdet", "detectron"] = "efficientdet"
+    style: Style = "efficientdet"
 
     def __post_init__(self):
-        if self.style not in ("efficientdet", "detectron"):
-            raise UserError(f"expected style 'efficientdet' or 'detectron', got {self.style!r}")
+        if self.style not in get_args(Style):
+            raise UserError(f"expected an anchor style of {get_args(Style)}, got {self.style!r}")
         if not 1 <= self.min_level <= self.max_level:
             raise UserError(
                 "expected 1 <= min_level <= max_level, got "
@@ -138,11 +142,12 @@ def _anchors(config, image_size, map_levels) -> np.ndarray:
 def _level_anchors(config, level, map_size, image_size) -> np.ndarray:
     """Anchors of one level [height * width * A, 4] xyxy, float64."""
     stride_y, stride_x = (side / cells for side, cells in zip(image_size, map_size, strict=True))
-    if config.style == "detectron":
+    if config.style != "efficientdet":
         stride_y = stride_x = 2**level
     shapes = _cell_shapes(config, level) * np.array([stride_x, stride_y])  # [A, 2] width, height
-    y = (np.arange(map_size[0]) + 0.5) * stride_y
-    x = (np.arange(map_size[1]) + 0.5) * stride_x
+    middle = 0.0 if config.style == "corner" else 0.5
+    y = (np.arange(map_size[0]) + middle) * stride_y
+    x = (np.arange(map_size[1]) + middle) * stride_x
     grid_y, grid_x = np.meshgrid(y, x, indexing="ij")
     centers = np.stack([grid_x, grid_y], axis=-1)[:, :, None]  # [H, W, 1, 2]
     boxes = np.concatenate([centers - shapes / 2, centers + shapes / 2], axis=-1)  # [H, W, A, 4]

@@ -140,6 +140,36 @@ def non_max_suppression(boxes_xyxy, scores, labels, config: NMSConfig):
     return index, picked, ops.sum(ops.cast(picked > 0, "int32"), axis=1)
 
 
+def survivors(boxes_xyxy, is_candidate, iou_threshold: float):
+    """Which boxes greedy hard suppression leaves, all at once: for thousands of proposals.
+
+    A box falls if a better one that stands overlaps it by more than `iou_threshold`. The rule is
+    applied to all boxes together until nothing changes: as many times as the longest chain of
+    boxes that decide on each other, where `non_max_suppression` takes a turn per box that stays.
+
+    Args:
+        boxes_xyxy: [B, N, 4] float32, best first.
+        is_candidate: [B, N] bool; others neither stand nor suppress.
+        iou_threshold: largest overlap of two that stay.
+
+    Returns:
+        [B, N] bool. Memory is N * N numbers per image.
+    """
+    rank = ops.arange(boxes_xyxy.shape[1], dtype="int32")
+    is_candidate &= ops.all(ops.isfinite(boxes_xyxy), axis=-1)
+    boxes = ops.where(is_candidate[..., None], boxes_xyxy, 0.0)
+    beats = (box_ops.iou(boxes, boxes) > iou_threshold) & (rank[:, None] < rank)  # [B, N, N]
+    beats = ops.cast(beats & is_candidate[:, :, None], "float32")
+
+    def settle(standing, _):
+        beaten = ops.matmul(ops.cast(standing, "float32")[:, None], beats)[:, 0]
+        settled = is_candidate & (beaten < 0.5)
+        return settled, ops.any(settled != standing)
+
+    start = (is_candidate, ops.ones((), "bool"))
+    return ops.while_loop(lambda _, changed: changed, settle, start)[0]
+
+
 def _best(live):
     """Index and score of the best candidate of each image, [B, 1] each."""
     # top_k, since Keras's argmax spends four more passes on negative zeros.

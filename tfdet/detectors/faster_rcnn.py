@@ -1,0 +1,271 @@
+"""Faster R-CNN (https://arxiv.org/abs/1506.01497) with a feature pyramid, as mmdetection has it."""
+
+import dataclasses
+from typing import Any, Literal
+
+import keras
+from keras import ops
+
+from tfdet import registry
+from tfdet.backbones.catalog import make_backbone
+from tfdet.detectors.base import Detector
+from tfdet.detectors.postprocess import region_detections
+from tfdet.errors import UserError
+from tfdet.heads.roi import BoxHead
+from tfdet.heads.rpn import MAX_LOG_SIZE, ProposalConfig, Proposals, RPNHead
+from tfdet.layers.batch_norm import Kind
+from tfdet.layers.image_normalization import PIXELS, ImageNormalization
+from tfdet.layers.roi_align import RoIAlign
+from tfdet.losses.roi import (
+    CODE_WEIGHTS,
+    RoILossConfig,
+    Samples,
+    box_head_loss_terms,
+    class_codes,
+    sample_proposals,
+)
+from tfdet.losses.rpn import RPNLossConfig, rpn_loss_terms
+from tfdet.necks.fpn import FPN
+from tfdet.ops import boxes as box_ops
+from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.gather import gather_rows
+from tfdet.ops.nms import NMSConfig
+
+MIN_LEVEL, MAX_LEVEL = 2, 6
+# The coarsest level proposes only; regions are read from the others.
+REGION_LEVELS = ("P2", "P3", "P4", "P5")
+
+
+@dataclasses.dataclass(frozen=True)
+class FasterRCNNConfig:
+    """All that makes a Faster R-CNN; the defaults are ResNet-50's on COCO.
+
+    Attributes:
+        image_size: (height, width) of the canvas.
+        num_classes: classes without background.
+        class_names, class_ids: a name and the data set's own id per class; may be empty.
+        backbone: a name in `backbones.catalog`.
+        pixels: a key of `layers.image_normalization.PIXELS`.
+        batch_norm: "plain", "synchronized" over replicas, or "frozen".
+        frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
+        fpn_width: channels of the feature pyramid.
+        anchor_scale, aspect_ratios: the anchors, see `ops.anchors.AnchorConfig`. The ratios are
+            width / height.
+        rpn_filters: width of the region proposal network.
+        proposals: see `heads.rpn.ProposalConfig`.
+        rpn_loss: see `losses.rpn.RPNLossConfig`.
+        sampling_ratio: samples in a bin of RoIAlign, 0 for as many as it has cells.
+        finest_side: regions up to twice this side are read from the finest level.
+        hidden: width of the box head.
+        roi_loss: see `losses.roi.RoILossConfig`.
+        sampling_seed: changes which anchors and proposals a training step looks at.
+        gradient_checkpointing: compute the backbone's blocks again for their gradients.
+        weight_decay: factor of the L2 loss.
+        nms: see `ops.nms.NMSConfig`.
+    """
+
+    image_size: tuple[int, int] = (800, 1344)
+    num_classes: int = 80
+    class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    backbone: str = "r50-3x3"
+    pixels: Literal["detectron", "imagenet"] = "imagenet"
+    batch_norm: Kind = "frozen"
+    frozen_stages: int = 2
+    fpn_width: int = 256
+    anchor_scale: float = 8.0
+    aspect_ratios: tuple[float, ...] = (2.0, 1.0, 0.5)
+    rpn_filters: int = 256
+    proposals: ProposalConfig = dataclasses.field(default_factory=ProposalConfig)
+    rpn_loss: RPNLossConfig = dataclasses.field(default_factory=RPNLossConfig)
+    sampling_ratio: int = 2
+    finest_side: float = 56.0
+    hidden: int = 1024
+    roi_loss: RoILossConfig = dataclasses.field(default_factory=RoILossConfig)
+    sampling_seed: int = 0
+    gradient_checkpointing: bool = False
+    weight_decay: float = 1e-4
+    nms: NMSConfig = dataclasses.field(
+        default_factory=lambda: NMSConfig(
+            "hard",
+            iou_threshold=0.5,
+            score_threshold=0.05,
+            max_candidates=2000,
+            clips_first=True,
+        )
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("fpn_width", "rpn_filters", "hidden"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        if self.sampling_ratio < 0:
+            raise UserError(f"sampling_ratio must be at least 0, got {self.sampling_ratio}")
+        if self.finest_side <= 0:
+            raise UserError(f"finest_side must be greater than 0, got {self.finest_side}")
+        if min(self.image_size) < 2**MIN_LEVEL:
+            raise UserError(
+                f"image_size must be at least {2**MIN_LEVEL} on each side, got "
+                f"{self.image_size[0]}x{self.image_size[1]}"
+            )
+
+    @property
+    def anchors(self) -> AnchorConfig:
+        return AnchorConfig(
+            MIN_LEVEL, MAX_LEVEL, 1, self.aspect_ratios, self.anchor_scale, style="corner"
+        )
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class FasterRCNN(Detector):
+    """A backbone, an FPN, a network that proposes regions, and a head that looks at each of them.
+
+    `call` takes images as `Detector` says and returns what both stages predict:
+
+    - "maps": {"P2": [B, H/4, W/4, C], ...}, what regions are read from;
+    - "objectness_logits" [B, K] and "anchor_codes" [B, K, 4] of K anchors;
+    - "proposals" [B, P, 4] float32 xyxy and "is_proposal" [B, P];
+    - except in training, "class_logits" [B, P, classes + 1] and "box_codes" [B, P, 4 * classes].
+
+    In training the head sees a sample of proposals and objects instead, chosen in `loss_terms` by
+    the step of the optimizer and `config.sampling_seed` alone.
+
+    Example:
+        model = tfdet.create("faster-rcnn-r50", num_classes=3)
+        detections = model.predict(images)
+
+    Args:
+        config: what to build.
+    """
+
+    config_class = FasterRCNNConfig
+    loss_terms_names = ("objectness_loss", "anchor_loss", "class_loss", "box_loss")
+
+    def __init__(self, config: FasterRCNNConfig, **kwargs: Any):
+        super().__init__(config, self.loss_terms_names, **kwargs)
+        self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
+        self.backbone = make_backbone(
+            config.backbone,
+            levels=(2, 3, 4, 5),
+            batch_norm=config.batch_norm,
+            frozen_stages=config.frozen_stages,
+            gradient_checkpointing=config.gradient_checkpointing,
+            name="backbone",
+        )
+        self.neck = FPN(config.fpn_width, MAX_LEVEL, "pool", name="neck")
+        self.rpn = RPNHead(config.anchors.anchors_per_cell, config.rpn_filters, name="rpn")
+        self.propose = Proposals(config.anchors, config.proposals, name="propose")
+        self.align = RoIAlign(7, config.sampling_ratio, config.finest_side, name="align")
+        self.box_head = BoxHead(config.num_classes, config.hidden, name="box_head")
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.call(keras.KerasTensor(input_shape))
+
+    @property
+    def pad_value(self) -> tuple[float, float, float]:
+        return self.normalization.mean
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        return {
+            "backbone": [self.backbone],
+            "neck": [self.neck],
+            "rpn": [self.rpn],
+            "box_head": [self.box_head],
+        }
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        features = self.backbone(self.normalization(images), training=training)
+        maps = self.neck(features)
+        raw = self.rpn(maps)
+        found = self.propose(raw, image_size=tuple(images.shape[1:3]), training=training)
+        maps = {name: maps[name] for name in REGION_LEVELS}
+        raw = {
+            "maps": maps,
+            **raw,
+            "proposals": found["boxes"],
+            "is_proposal": found["is_proposal"],
+        }
+        return raw if training else {**raw, **self.box_head(self.align(maps, found["boxes"]))}
+
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.call(images, training=training)
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        boxes = anchors(self.config.anchors, self.image_size)
+        samples = self.samples(targets, raw)
+        predictions = self.box_head(self.align(raw["maps"], samples.boxes))
+        return {
+            **rpn_loss_terms(targets, raw, boxes, self.config.rpn_loss, (*self._seeds, 0)),
+            **box_head_loss_terms(predictions, samples),
+        }
+
+    def samples(self, targets: dict[str, Any], raw: dict[str, Any]) -> Samples:
+        """The proposals that this step learns from."""
+        return sample_proposals(
+            targets,
+            raw["proposals"],
+            raw["is_proposal"],
+            self.config.roi_loss,
+            (*self._seeds, 1),
+        )
+
+    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        def boxes(rows: Any, labels: Any) -> Any:
+            codes = class_codes(gather_rows(raw["box_codes"], rows), labels) / CODE_WEIGHTS
+            return box_ops.decode(codes, gather_rows(raw["proposals"], rows), MAX_LOG_SIZE)
+
+        return region_detections(
+            raw["class_logits"], boxes, self.config.nms, image_size, raw["is_proposal"]
+        )
+
+    @property
+    def _seeds(self) -> tuple[Any, Any]:
+        # The step is the optimizer's, which a run that goes on gets back.
+        optimizer = getattr(self, "optimizer", None)
+        step = 0 if optimizer is None else ops.cast(optimizer.iterations, "int32")
+        return self.config.sampling_seed, step
+
+
+_R50 = FasterRCNNConfig()
+# Ours, to be trained on small images without a GPU.
+NANO = FasterRCNNConfig(
+    image_size=(160, 160),
+    num_classes=5,
+    backbone="nano",
+    batch_norm="plain",
+    frozen_stages=0,
+    fpn_width=48,
+    anchor_scale=4.0,
+    rpn_filters=48,
+    proposals=ProposalConfig(training_candidates=400, candidates=200, count=200),
+    rpn_loss=RPNLossConfig(samples=128),
+    finest_side=28.0,
+    hidden=128,
+    roi_loss=RoILossConfig(samples=96),
+    weight_decay=4e-5,
+)
+# Ours, for unit tests.
+TEST = dataclasses.replace(
+    NANO,
+    image_size=(64, 64),
+    backbone="test",
+    fpn_width=10,
+    rpn_filters=8,
+    proposals=ProposalConfig(training_candidates=60, candidates=30, count=40),
+    rpn_loss=RPNLossConfig(samples=32),
+    hidden=16,
+    roi_loss=RoILossConfig(samples=24),
+)
+
+for _name, _entry in {
+    "r18": dataclasses.replace(_R50, backbone="r18"),
+    "r50": _R50,
+    "r101": dataclasses.replace(_R50, backbone="r101-3x3"),
+    "x101": dataclasses.replace(_R50, backbone="x101-32x4d"),
+    "nano": NANO,
+    "test": TEST,
+}.items():
+    registry.register(f"faster-rcnn-{_name}", FasterRCNN, _entry)
