@@ -41,7 +41,7 @@ TINY = "model.name=efficientdet-test,train.batch_size=2,train.num_epochs=1,train
         ("inspect", "--image_size=512x512x3", 2, "HEIGHT,WIDTH in pixels, got 512x512x3"),
         ("inspect", "--image_size=64,64", 2, "--image_size needs a model"),
         ("inspect", "--image_size=4,4 --model_name=efficientdet-d0", 1, "at least 8 on each side"),
-        ("inspect", "--model_name=zzz", 1, "unknown model 'zzz'; known: dy-efficientdet-d0"),
+        ("inspect", "--model_name=zzz", 1, "unknown model 'zzz'; known: "),
         ("eval", "--model_dir=/nonexist", 1, "there is no folder /nonexist"),
         ("eval", "--model_dir=", 2, "give --model_dir or --model_name"),
         ("eval", "--model_dir=a --batch_size=2.5", 2, "must be a whole number, got '2.5'"),
