@@ -26,7 +26,7 @@ def matched():
 
 
 def test_matches_are_the_published_ones():
-    labels, boxes = (np.array(x)[0] for x in matched())
+    labels, boxes = (np.array(x)[0] for x in (matched().labels, matched().boxes))
     ends = np.cumsum(COUNTS)
     assert len(labels) == ends[-1]
     levels = np.split(labels, ends[:-1])

@@ -123,7 +123,13 @@ DECODED = {
 }
 
 
-@pytest.fixture(scope="module", params=COUNTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        "yolov7",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("yolov7-x", "yolov7-w6")),
+    ],
+)
 def filled(request):
     """(name of the detectors, cascade), its checkpoint filled by the rule."""
     model = registry.create(f"dy-{request.param}", image_size=(128, 128))
