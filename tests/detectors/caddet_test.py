@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdet import records, registry
 from tfdet.errors import UserError
@@ -74,9 +75,11 @@ def test_a_saved_model_comes_back_with_equal_outputs(name, tmp_path):
     model = registry.create(name)
     for variable in model.weights:
         variable.assign(variable + 0.01 * keras.random.normal(variable.shape, seed=1))
+    model.knob = 0.3
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.config == model.config
+    assert again.knob == pytest.approx(0.3)
     images, _ = batch()
     for key, values in model(images).items():
         np.testing.assert_array_equal(again(images)[key], values)
@@ -87,3 +90,118 @@ def test_keys_of_other_backbones_are_refused():
         registry.config("caddet-test", backbone="r50")
     with pytest.raises(UserError, match="frozen_stages of a CADDet is 0"):
         registry.config("caddet-test", frozen_stages=1)
+
+
+TERMS = {"class_loss", "box_loss", "centerness_loss", "global_loss", "path_loss"}
+STATISTICS = {"hard_cost", "hard_cost_min", "hard_cost_max", "hard_cost_std"}
+STATISTICS |= {"soft_cost", "budget", "dead_gates"}
+
+
+@pytest.mark.parametrize("strategy", ["fixed", "loss_aware", "scale_aware"])
+def test_every_strategy_trains_and_the_first_epoch_is_free(strategy):
+    loss = {"strategy": strategy, "scale_edges": [16.0, 40.0, 48.0], "budget": 0.1}
+    model = registry.create("caddet-test", routing_loss=loss)
+    model.compile(optimizer=keras.optimizers.SGD(1e-3))
+    images, targets = batch()
+    history = model.fit(
+        images, targets, batch_size=2, epochs=2, verbose=0, validation_data=(images, targets)
+    ).history
+    assert set(history) >= TERMS | STATISTICS
+    assert all(np.isfinite(values).all() for values in history.values())
+    for name in ("global_loss", "path_loss"):
+        assert history[name][0] == 0 and history[name][1] > 0
+    # The first image has objects in two intervals, the second has none; the first loss of all has
+    # the middle budget.
+    budget = {"fixed": [0.1, 0.1], "scale_aware": [0.15, 0.15]}.get(strategy)
+    if budget is not None:
+        assert history["budget"] == pytest.approx(budget)
+    else:
+        assert history["budget"][0] == pytest.approx(0.25)
+        assert [int(v) for v in model.run_variables[1:]] == [4]
+    assert history["hard_cost_min"][0] >= 1e-9 * model.floor
+
+
+def test_the_losses_of_routes_are_those_of_the_equations():
+    free = {"free_epochs": 0, "budget": 0.1, "scale_edges": (16.0, 40.0, 48.0)}
+    model = registry.create("caddet-test", routing_loss=free)
+    images, targets = batch()
+    raw = model(images, training=True)
+    terms = model.loss_terms(targets, raw)
+    gates = np.asarray(raw["gates"], np.float64)
+    soft = np.zeros(2)
+    for number, spec in enumerate(model.config.supernet.nodes):
+        own = gates[:, spec.gates]
+        soft += own.max(axis=1) * model.cost.nodes[number] + own @ model.cost.paths[spec.gates]
+    budgets = np.array([0.2, 0.1])
+    expected = np.mean((soft / model.cost.total - budgets) ** 2)
+    assert float(terms["global_loss"]) == pytest.approx(expected, rel=1e-4)
+    cosine = gates[0] @ gates[1] / np.linalg.norm(gates[0]) / np.linalg.norm(gates[1])
+    wanted = 0.5 * (0.95 - 0.6) + 0.6  # two of four intervals are absent in both
+    assert float(terms["path_loss"]) == pytest.approx(
+        (cosine - wanted) ** 2 / 2, rel=1e-3, abs=1e-7
+    )
+
+
+def test_gradients_of_the_routes_losses_reach_every_open_router():
+    loss = {"free_epochs": 0}
+    model = registry.create("caddet-test", routing_loss=loss)
+    images, targets = batch()
+    biases = [router.score.bias for router in model.backbone.routers]
+    with tf.GradientTape() as tape:
+        raw = model(images, training=True)
+        terms = model.loss_terms(targets, raw)
+        routes = terms["global_loss"] + terms["path_loss"]
+    gradients = tape.gradient(routes, [v.value for v in biases])
+    gates = np.asarray(raw["gates"])
+    for spec, gradient in zip(model.config.supernet.nodes, gradients, strict=True):
+        is_live = ((gates[:, spec.gates] > 0) & (gates[:, spec.gates] < 1)).any(axis=0)
+        assert np.all(np.asarray(gradient)[is_live] != 0), spec
+
+
+def test_without_routers_all_images_cost_the_same():
+    model = registry.create("caddet-test", **{"supernet.routers": False})
+    assert not {"global_loss", "path_loss"} & set(model.loss_names)
+    images, targets = batch()
+    macs = model.predict(images, verbose=0)["macs"]
+    np.testing.assert_allclose(macs, model.floor + model.cost.total, rtol=1e-6)
+    model.compile(optimizer="sgd")
+    assert np.isfinite(model.train_on_batch(images, targets, return_dict=True)["loss"])
+
+
+def test_half_precision_trains():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = registry.create("caddet-test", routing_loss={"free_epochs": 0})
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images, targets = batch()
+    raw = model(images)
+    assert raw["gates"].dtype.name == "float32"
+    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    for _ in range(2):
+        logs = model.train_on_batch(images, targets, return_dict=True)
+        assert all(np.isfinite(x) for x in logs.values())
+
+
+def test_the_knob_closes_gates_without_a_new_graph():
+    model = registry.create("caddet-test")
+    images, _ = batch()
+    macs = []
+    for knob in (0.0, 0.7, 1.0):
+        model.knob = knob
+        found = model.predict(images, verbose=0)
+        gates = found["gates"]
+        assert not gates[(gates > 0) & (gates < knob)].size
+        macs.append(found["macs"].mean())
+        dense = model.decode(_dense(model, images, knob), model.image_size)
+        np.testing.assert_allclose(found["gates"], dense["gates"], atol=1e-4)
+        np.testing.assert_allclose(found["scores"], dense["scores"], atol=1e-4)
+    assert macs[0] >= macs[1] >= macs[2]
+    with pytest.raises(UserError, match="the knob goes from 0 to 1"):
+        model.knob = 1.5
+
+
+def _dense(model, images, threshold):
+    maps = model.backbone(model.normalization(images), threshold=max(threshold, 1e-4))
+    gates = maps.pop("gates")
+    return {**model.head(model.neck(maps)), "gates": gates}

@@ -70,6 +70,11 @@ def main(options: types.SimpleNamespace) -> None:
     model = flags.load_model(options)
     if (options.calibrate or options.tradeoff) and not model.has_knob:
         raise UserError(f"{model.name} is no dynamic detector: it has nothing to trade")
+    if (options.calibrate or options.tradeoff) and model.stages is None:
+        raise UserError(
+            f"{model.name} is no cascade of two detectors, and only these are calibrated; "
+            "--threshold turns its knob"
+        )
     dataset = sources.open_dataset(source)
     print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
     if options.calibrate:
@@ -121,11 +126,7 @@ def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: s
     metrics = evaluator.result()
     print(coco.format_table(metrics))
     if evaluation.costs:
-        share, macs = evaluation.costs["share"], evaluation.costs["macs"]
-        print(
-            f"knob at {model.knob:g}: {100 * share:.1f} % of the images were hard; "
-            f"{macs / 1e9:.4g} GMAC per image"
-        )
+        print(_cost_line(model, evaluation.costs))
     if evaluator.num_left_out:
         print(f"left out: {evaluator.num_left_out} images that cannot be read; see tfdet-data")
     if options.json_out:
@@ -139,6 +140,12 @@ def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: s
         _write(options.json_out, json.dumps({**facts, "metrics": metrics}, indent=1))
     if options.detections_out:
         _write(options.detections_out, json.dumps(evaluator.detections()))
+
+
+def _cost_line(model: Any, costs: dict[str, float]) -> str:
+    knob = f"knob at {model.knob:g}: " if model.has_knob else ""
+    share = f"{100 * costs['share']:.1f} % of the images were hard; " if "share" in costs else ""
+    return f"{knob}{share}{costs['macs'] / 1e9:.4g} GMAC per image"
 
 
 def _check(options: types.SimpleNamespace) -> None:

@@ -159,9 +159,11 @@ def _report(results: list[dict], damaged: list[str], options: types.SimpleNamesp
     )
     if results and "macs" in results[0]:
         hard, macs = (
-            sum(result[name] for result in results) / len(results) for name in ("is_hard", "macs")
+            sum(result.get(name, 0) for result in results) / len(results)
+            for name in ("is_hard", "macs")
         )
-        print(f"{100 * hard:.0f} % of the images were hard; {macs / 1e9:.4g} GMAC per image")
+        share = f"{100 * hard:.0f} % of the images were hard; " if "is_hard" in results[0] else ""
+        print(f"{share}{macs / 1e9:.4g} GMAC per image")
     for line in damaged:
         print(f"{COMMAND.name}: left out {line}", file=sys.stderr)
     return 1 if damaged else 0

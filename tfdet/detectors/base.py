@@ -101,6 +101,11 @@ class Detector(keras.Model):
         """
         return {}
 
+    @property
+    def stages(self) -> Any:
+        """The computations of a cascade, see `routing.Stages`; None of other detectors."""
+        return None
+
     def build_variables(self) -> None:
         """Creates all variables without running the network; subclasses call it when composed."""
         self.build((1, *self.image_size, 3))
@@ -181,13 +186,7 @@ class Detector(keras.Model):
         The sum of its `loss_terms`. A subclass whose loss has a form for single images gives that.
         """
 
-        def alone(image: Any) -> Any:
-            one = keras.tree.map_structure(lambda x: x[None], image)
-            with replicas.alone():
-                terms = self.loss_terms(*one)
-            return ops.sum(ops.stack([ops.cast(x, "float32") for x in terms.values()]))
-
-        return ops.map(alone, (targets, raw))
+        return each_alone(self.loss_terms, targets, raw)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         """Raw predictions to detections in pixels of the network's input."""
@@ -316,6 +315,20 @@ class Detector(keras.Model):
     def from_record(cls, config: Any, name: str) -> "Detector":
         """The detector that a `config_class` describes, without variables."""
         return cls(config, name=name)
+
+
+def each_alone(
+    loss_terms: Callable[..., dict[str, Any]], targets: dict[str, Any], raw: dict[str, Any]
+) -> Any:
+    """[B] float32: the sum of `loss_terms(targets, raw)` of each image by itself."""
+
+    def alone(image: Any) -> Any:
+        one = keras.tree.map_structure(lambda x: x[None], image)
+        with replicas.alone():
+            terms = loss_terms(*one)
+        return ops.sum(ops.stack([ops.cast(x, "float32") for x in terms.values()]))
+
+    return ops.map(alone, (targets, raw))
 
 
 def _sum(terms: dict[str, Any]) -> Any:

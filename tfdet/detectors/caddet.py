@@ -7,18 +7,30 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from tfdet import profiling, registry
-from tfdet.backbones.grid import SupernetConfig
+from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.supernet import Supernet
-from tfdet.detectors.base import Detector
+from tfdet.detectors.base import Detector, each_alone
 from tfdet.detectors.fcos import FCOS, FCOSConfig
 from tfdet.detectors.grid_cost import GridCost
 from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL
 from tfdet.detectors.retinanet import RetinaNet, RetinaNetConfig
+from tfdet.detectors.route_statistics import RouteStatistics
+from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
 from tfdet.heads.packed import PackingConfig
+from tfdet.losses.path_similarity import path_similarity_loss
 from tfdet.losses.points import PointLossConfig
+from tfdet.losses.routing_budget import (
+    LossBuffer,
+    RoutingLossConfig,
+    global_loss,
+    ranked_budget,
+    scale_budget,
+    scale_code,
+)
 from tfdet.necks.fpn import Kind as NeckKind
 
 
@@ -32,6 +44,7 @@ class CADDetConfig:
         neck: "projection" to one width, the paper's, or a feature pyramid.
         supernet: see `backbones.grid.SupernetConfig`.
         reference_size: (height, width) of the image that costs are given for; None for image_size.
+        routing_loss: see `losses.routing_budget.RoutingLossConfig`.
     """
 
     backbone: str = "supernet"
@@ -39,6 +52,7 @@ class CADDetConfig:
     neck: NeckKind = "projection"
     supernet: SupernetConfig = dataclasses.field(default_factory=SupernetConfig)
     reference_size: tuple[int, int] | None = None
+    routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +87,16 @@ class CADDet(Detector):
     `call` gives what that detector gives, and "gates", float32 [B, gates], the route of each image
     (see `backbones.supernet.Supernet`). Detections have, beside those of `Detector`,
 
+    - `gates`: float32 [B, gates], as above, without those that are closed;
     - `macs`: float32 [B], the multiply-adds of each image in backbone and neck at the reference
       size, without head and routers, as the paper counts them.
+
+    `detect` and `detect_fitted` compute only what is open. The `knob` is the threshold below which
+    a gate is closed: the published 1e-4, and more trades precision for cost.
+
+    Where there are routers, training adds `global_loss`, for costs that differ from their budget,
+    and `path_loss`, for routes that are less alike than the sizes of objects are; in `fit` neither
+    counts in the first epochs. `RouteStatistics` are among the metrics.
 
     Paper: https://arxiv.org/abs/2012.04265.
 
@@ -86,8 +108,37 @@ class CADDet(Detector):
         supernet = Supernet(
             config.supernet, config.batch_norm, config.gradient_checkpointing, name="backbone"
         )
-        super().__init__(config, backbone=supernet, **kwargs)
+        has_routers = config.supernet.routers
+        names = ("global_loss", "path_loss") if has_routers else ()
+        super().__init__(config, backbone=supernet, extra_losses=names, **kwargs)
         self.cost = GridCost.of(config.supernet, config.cost_size)
+        loss = config.routing_loss
+        self.statistics = RouteStatistics(config.supernet.num_gates) if has_routers else None
+        is_ranked = has_routers and loss.strategy == "loss_aware"
+        self.buffer = LossBuffer(loss.buffer) if is_ranked else None
+        self._are_routed = Setting(float(loss.free_epochs == 0), "routing_losses_count")
+        self._knob = Setting(CLOSED, "knob")
+        self.calibration = None
+
+    @property
+    def has_knob(self) -> bool:
+        """Whether there are routers, without which all images are treated alike."""
+        return self.config.supernet.routers
+
+    @property
+    def knob(self) -> float:
+        """The threshold below which a gate is closed, 0 to 1; below 1e-4 it is 1e-4."""
+        return float(self._knob)
+
+    @knob.setter
+    def knob(self, threshold: float) -> None:
+        if not 0 <= threshold <= 1:
+            raise UserError(f"the knob goes from 0 to 1 (nothing is open), got {threshold}")
+        self._knob.variable.assign(threshold)
+
+    @property
+    def run_variables(self) -> list[keras.Variable]:
+        return self.buffer.variables if self.buffer else []
 
     @property
     def paths(self) -> dict[str, Callable[[Any], Any]]:
@@ -107,12 +158,115 @@ class CADDet(Detector):
         gates = maps.pop("gates")
         return {**self.head(self.neck(maps), training=training), "gates": gates}
 
+    def soft_cost(self, gates: Any) -> Any:
+        """[B] float32: costs of routes [B, gates] as parts of what budgets are parts of."""
+        part = 1.0
+        if self.config.routing_loss.whole == "network":
+            part = self.cost.total / (self.cost.total + self.floor)
+        return part * self.cost.soft(gates)
+
+    def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
+        """The detection loss of each image as if it were alone in its batch, float32 [B]."""
+        return each_alone(super().loss_terms, targets, raw)
+
+    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        return self._terms_and_budget(targets, raw)[0]
+
+    def step_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    ) -> dict[str, Any]:
+        terms, budget, losses = self._terms_and_budget(targets, raw)
+        if self.statistics is not None:
+            if training and losses is not None:
+                self.buffer.push(losses)
+            gates = raw["gates"]
+            hard, soft = 1e-9 * self.macs_of(gates), self.soft_cost(gates)
+            self.statistics.update_state(hard, soft, budget, gates >= CLOSED)
+        return terms
+
+    def _terms_and_budget(
+        self, targets: dict[str, Any], raw: dict[str, Any]
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """Loss terms; the budgets [B]; and the losses [B] that these follow from, if they do."""
+        terms = super().loss_terms(targets, raw)
+        if not self.config.supernet.routers:
+            return terms, None, None
+        config, gates = self.config.routing_loss, ops.cast(raw["gates"], "float32")
+        codes, losses = scale_code(targets, config), None
+        if config.strategy == "loss_aware":
+            losses = ops.stop_gradient(self.losses_per_image(targets, raw))
+            budget = ranked_budget(self.buffer.rank(losses), config)
+        elif config.strategy == "scale_aware":
+            budget = scale_budget(codes, config)
+        else:
+            budget = config.budget * ops.ones_like(gates[:, 0])
+        weight = ops.convert_to_tensor(self._are_routed.variable)
+        similarity = path_similarity_loss(
+            gates, codes, config.similarity_min, config.similarity_max
+        )
+        terms |= {
+            "global_loss": weight
+            * config.global_weight
+            * global_loss(self.soft_cost(gates), budget),
+            "path_loss": weight * config.local_weight * similarity,
+        }
+        return terms, budget, losses
+
+    def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
+        """As Keras's; the losses of routes do not count in the first epochs."""
+        count = _RoutingLosses(self._are_routed.variable, self.config.routing_loss.free_epochs)
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(count)
+        else:
+            callbacks = [count, *keras.tree.flatten(callbacks or [])]
+        return super().fit(*args, callbacks=callbacks, **kwargs)
+
+    def detect_fitted(self, canvas: Any, threshold: Any = None) -> dict[str, Any]:
+        """As `Detector.detect_fitted`; `threshold` in the place of the knob's."""
+        if threshold is None:
+            threshold = ops.convert_to_tensor(self._knob.variable)
+        threshold = ops.maximum(threshold, CLOSED)
+        maps = self._open_maps(self.normalization(canvas), threshold)
+        gates = maps.pop("gates")
+        raw = self.head(self.neck(maps), training=False)
+        return self.decode({**raw, "gates": gates}, self.image_size)
+
+    def _open_maps(self, images: Any, threshold: Any) -> dict[str, Any]:
+        if not self.has_knob or keras.backend.backend() != "tensorflow":
+            return self.backbone(images, training=False, threshold=threshold)
+        from tfdet.backbones import grid_inference
+
+        return grid_inference.skip_closed(self.backbone, images, threshold)
+
     def macs_of(self, gates: Any) -> Any:
         """[B] float32: the multiply-adds of routes [B, gates] at the reference size."""
         return self.floor + self.cost.total * self.cost.hard(gates)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-        return {**super().decode(raw, image_size), "macs": self.macs_of(raw["gates"])}
+        gates = ops.cast(raw["gates"], "float32")
+        found = super().decode(raw, image_size)
+        return {**found, "gates": gates, "macs": self.macs_of(gates)}
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "knob": self.knob}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "CADDet":
+        model = super().from_config(config)
+        model.knob = config["knob"]
+        return model
+
+
+class _RoutingLosses(keras.callbacks.Callback):
+    """Has the losses of routes count from an epoch on: the first-epoch rule."""
+
+    def __init__(self, variable: keras.Variable, free_epochs: int):
+        super().__init__()
+        self._variable = variable
+        self._free_epochs = free_epochs
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._variable.assign(float(epoch >= self._free_epochs))
 
 
 @keras.saving.register_keras_serializable(package="tfdet")

@@ -13,6 +13,7 @@ from tfdet.detectors import routing
 from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
+from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
 from tfdet.layers.composition import DenseComposition
 from tfdet.layers.router import Router
@@ -77,7 +78,7 @@ class DynamicDetector(Detector):
         self.router = router or Router(name="router")
         self.fusion = fusion or DenseComposition(second.joint_channels, name="fusion")
         self.decayed = tuple(dict.fromkeys((*first.decayed, *second.decayed)))
-        self._knob = _Knob(config.first_threshold)
+        self._knob = Setting(config.first_threshold, "knob")
         self.calibration: Calibration | None = None
         self.record = OffsetRecord(config.router_loss) if config.step == "router" else None
         self.router_trackers = [
@@ -104,7 +105,7 @@ class DynamicDetector(Detector):
     @property
     def knob(self) -> float:
         """The threshold: images that are less easy are hard. 0: none is, 1: all are."""
-        return float(ops.convert_to_numpy(self._knob.variable))
+        return float(self._knob)
 
     @knob.setter
     def knob(self, threshold: float) -> None:
@@ -326,15 +327,6 @@ class DynamicDetector(Detector):
         model.knob = knob
         model.calibration = records.from_dict(Calibration, table) if table else None
         return model
-
-
-class _Knob:
-    """Holds a variable where Keras does not look for weights: neither averaged nor trained."""
-
-    def __init__(self, threshold: float):
-        self.variable = keras.Variable(
-            keras.initializers.Constant(threshold), shape=(), trainable=False, name="knob"
-        )
 
 
 def _loss_names(first: Detector, second: Detector, config: DynamicConfig) -> tuple[str, ...]:

@@ -119,6 +119,7 @@ class PyramidDetector(Detector):
         head: maps {"P3": ..., "P7": ...} to raw predictions.
         backbone: images, normalised, to maps {"P3": ...}; that of the configuration where not
             given.
+        extra_losses: names of losses beside those of the head.
     """
 
     # Everything but biases, as published.
@@ -130,9 +131,10 @@ class PyramidDetector(Detector):
         loss_names: tuple[str, ...],
         head: DenseHead,
         backbone: keras.layers.Layer | None = None,
+        extra_losses: tuple[str, ...] = (),
         **kwargs: Any,
     ):
-        super().__init__(config, loss_names, **kwargs)
+        super().__init__(config, (*loss_names, *extra_losses), **kwargs)
         self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
         self.backbone = backbone or make_backbone(
             config.backbone,

@@ -136,7 +136,8 @@ class Evaluation:
         batch_size: images per step; a last, smaller batch is filled up with empty images.
 
     Attributes:
-        costs: of a dynamic detector, after `run`: "share" of hard images and mean "macs".
+        costs: of a dynamic detector, after `run`: mean "macs", and the "share" of hard images of a
+            cascade.
     """
 
     def __init__(self, model: Any, dataset: Any, batch_size: int = 8):
@@ -171,8 +172,9 @@ class Evaluation:
             inputs = (images, targets["scale"], targets["size"])
             found = self._detect(*(filled(x, self._batch_size) for x in inputs))
             found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
-            if self._model.has_knob:
+            if "is_hard" in found:
                 hard.append(found["is_hard"])
+            if "macs" in found:
                 macs.append(found["macs"])
             found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
             evaluator.add(index, found)
@@ -180,9 +182,12 @@ class Evaluation:
             if progress:
                 progress(len(done), len(self._dataset))
         evaluator.leave_out(set(range(len(self._dataset))) - set(done))
-        if hard:
-            share, cost = (float(np.concatenate(x).mean()) for x in (hard, macs))
-            self.costs = {"share": share, "macs": cost}
+        measured = {"share": hard, "macs": macs}
+        self.costs = {
+            name: float(np.concatenate(values).mean())
+            for name, values in measured.items()
+            if values
+        }
         return evaluator
 
 

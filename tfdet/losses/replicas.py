@@ -47,7 +47,7 @@ def sum_over_replicas(value: Any) -> Any:
 
 
 def gather_over_replicas(values: Any) -> tuple[Any, Any]:
-    """The values [B] of all replicas in their order, and where this one's begin."""
+    """The values [B, ...] of all replicas in their order, and where this one's begin."""
     if count() == 1:
         return values, 0
     import tensorflow as tf
@@ -55,7 +55,7 @@ def gather_over_replicas(values: Any) -> tuple[Any, Any]:
     context = tf.distribute.get_replica_context()
     if context is None:
         return values, 0
-    sizes = context.all_gather(tf.shape(values), axis=0)
+    sizes = context.all_gather(tf.shape(values)[:1], axis=0)
     before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
     return context.all_gather(values, axis=0), before
 

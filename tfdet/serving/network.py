@@ -15,8 +15,9 @@ Network = Callable[..., dict[str, tf.Tensor]]
 def frozen_network(model: Any) -> Network:
     """The detector's inference with its variables as constants, so that Grappler folds batch norms.
 
-    1.6 times as fast on CPU for EfficientDet-D0. A dynamic detector is frozen stage by stage: in
-    the branches of a graph that is frozen as a whole, constants are arguments, and nothing folds.
+    1.6 times as fast on CPU for EfficientDet-D0. A cascade is frozen stage by stage: in the
+    branches of a graph that is frozen as a whole, constants are arguments, and nothing folds. The
+    many branches of a CADDet are made with constants of their own.
 
     Returns:
         A function that all signatures call, so that the constants are stored once.
@@ -25,6 +26,12 @@ def frozen_network(model: Any) -> Network:
     if not model.has_knob:
         detect = frozen(model.detect_fitted, canvas)
         return lambda images: conditional.at_least_one(detect, images)
+    if model.stages is None:
+        with conditional.constant_branches():
+            found = frozen(model.detect_fitted, canvas, tf.TensorSpec([], tf.float32))
+        return lambda images, threshold: conditional.at_least_one(
+            lambda rows: found(rows, threshold), images
+        )
     scout, early, late = model.stages
     scout = frozen(scout, canvas)
     taps, _ = scout.outputs

@@ -61,7 +61,10 @@ def _thresholds(driver: Driver, batch: np.ndarray) -> list[float | None]:
     """Positions of the knob to try: both ends, and one that parts the images of `batch`."""
     if driver.knob is None:
         return [None]
-    easiness = np.sort(driver.detect(batch, 0.0)["easiness"])
+    found = driver.detect(batch, 0.0)
+    if "gates" in found:
+        return [0.0, _inner_gate(found["gates"]), 1.0]
+    easiness = np.sort(found["easiness"])
     gaps = np.diff(easiness)
     chosen: list[float | None] = [0.0, 1.0]
     # Where the scores are equal but for rounding, no threshold parts the images.
@@ -69,6 +72,16 @@ def _thresholds(driver: Driver, batch: np.ndarray) -> list[float | None]:
         i = int(gaps.argmax())
         chosen.append(float(easiness[i : i + 2].mean()))
     return chosen
+
+
+def _inner_gate(gates: np.ndarray) -> float:
+    """A threshold that closes about half of the open gates, and is far from each of them."""
+    values = np.sort(gates[gates > 0])
+    if values.size < 2:
+        return 0.5
+    middle = values[values.size // 4 : 1 - values.size // 4 or None]
+    i = int(np.diff(middle).argmax())
+    return float(middle[i : i + 2].mean())
 
 
 def _at(name: str, threshold: float | None) -> str:
