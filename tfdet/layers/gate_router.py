@@ -6,6 +6,7 @@ Paper: https://arxiv.org/abs/2012.04265, section 3.2; details as in Dynamic Rout
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfdet.layers.batch_norm import Kind
@@ -13,6 +14,9 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.separable_unit import grid_norm
 
 GateFunction = Literal["tanh", "sigmoid"]
+
+# A large score rounds to 1, and a threshold of 1 is to be above every gate.
+_LARGEST_GATE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 _INITIALIZER = {
     "class_name": "VarianceScaling",
@@ -22,7 +26,7 @@ _INITIALIZER = {
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class GateRouter(Composite):
-    """A map [B, H, W, C] to gates [B, gates], float32, in [0, 1].
+    """A map [B, H, W, C] to gates [B, gates], float32, in [0, 1).
 
     The means of the four quarters of the map, a 1x1 convolution, batch norm, ReLU, the mean of the
     four, and a linear layer.
@@ -69,7 +73,8 @@ class GateRouter(Composite):
         quarters = self.hidden(_quarters(x))  # [B, 2, 2, hidden]
         hidden = ops.mean(ops.relu(self.bn(quarters, training=training)), axis=(1, 2))
         z = ops.cast(self.score(hidden), "float32")
-        return ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
+        gates = ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
+        return ops.minimum(gates, _LARGEST_GATE)
 
     def get_config(self) -> dict[str, Any]:
         names = ("gates", "reduction", "function", "bias", "batch_norm")
