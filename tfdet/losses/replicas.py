@@ -57,7 +57,9 @@ def gather_over_replicas(values: Any) -> tuple[Any, Any]:
         return values, 0
     sizes = context.all_gather(tf.shape(values)[:1], axis=0)
     before = tf.reduce_sum(sizes[: context.replica_id_in_sync_group])
-    return context.all_gather(values, axis=0), before
+    # Gathering forgets the other sides.
+    everyone = tf.ensure_shape(context.all_gather(values, axis=0), [None, *values.shape[1:]])
+    return everyone, before
 
 
 def total_to_share(value: Any) -> Any:
