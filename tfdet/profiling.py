@@ -173,6 +173,12 @@ def _(layer: keras.layers.SeparableConv2D, inputs: Shape, outputs: Shape) -> Ope
 
 
 @operations.register
+def _(layer: keras.layers.Conv2DTranspose, inputs: Shape, outputs: Shape) -> Operations:
+    macs = math.prod(inputs[1:]) * layer.filters * math.prod(layer.kernel_size)
+    return Operations(macs, macs + (math.prod(outputs[1:]) if layer.use_bias else 0))
+
+
+@operations.register
 def _(layer: keras.layers.Dense, inputs: Shape, outputs: Shape) -> Operations:
     macs = math.prod(outputs[1:]) * inputs[-1]
     return Operations(macs, macs)

@@ -14,6 +14,7 @@ _FAMILIES = (
     "tfdet.detectors.packdet",
     "tfdet.detectors.retinanet",
     "tfdet.detectors.faster_rcnn",
+    "tfdet.detectors.mask_rcnn",
     "tfdet.detectors.yolov7",
     "tfdet.detectors.dynamicdet",
     "tfdet.detectors.caddet",

@@ -1,8 +1,13 @@
+import dataclasses
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image, ImageDraw
 
 from tfdet.data.augment import AugmentConfig
+from tfdet.data.builder import DatasetBuilder
 from tfdet.data.pipeline import batch_indices, eval_batches, train_batches
 from tfdet.data.sources import open_dataset
 from tfdet.errors import UserError
@@ -207,3 +212,58 @@ def test_cache_that_does_not_fit_is_refused(shapes, monkeypatch):
     monkeypatch.setattr("tfdet.data.loader.MAX_CACHE_BYTES", 1000)
     with pytest.raises(UserError, match=r"data\.cache"):
         train_batches(shapes, SIZE, 1, cache=True)
+
+
+def _triangles():
+    """Two pictures of 60 x 80 with a white triangle each, the second one partly outside."""
+    rings = [[[10, 8], [60, 20], [22, 50]], [[-20, 10], [50, 30], [30, 90]]]
+    builder, files = DatasetBuilder("triangles", ("triangle",)), []
+    for i, ring in enumerate(np.array(rings)):
+        picture = Image.new("RGB", (80, 60))
+        ImageDraw.Draw(picture).polygon([tuple(map(int, p)) for p in ring], fill=(255,) * 3)
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        files.append(file.getvalue())
+        box = np.clip([*ring.min(0), *ring.max(0)], 0, [80, 60, 80, 60])
+        runs = [[ring.ravel().tolist()]]
+        builder.add_image(i, f"{i}.png", f"{i}", (60, 80), [box], [0], None, None, runs, (0, 0))
+    return dataclasses.replace(builder.build(files.__getitem__), spans=None)
+
+
+STILL = AugmentConfig(flip=0.0, jitter_min=1.0, jitter_max=1.0)
+MOVING = AugmentConfig(flip=0.5, flip_vertical=0.5, jitter_min=0.5, jitter_max=2.0)
+
+
+@pytest.mark.parametrize("augment", [STILL, MOVING, None], ids=["still", "moving", "evaluation"])
+def test_masks_lie_where_the_object_is_painted(augment):
+    triangles, size = _triangles(), (120, 160)
+    if augment is None:
+        batches = eval_batches(triangles, size, 2, max_boxes=3, mask_size=24)
+    else:
+        batches = train_batches(triangles, size, 2, augment, max_boxes=3, mask_size=24)
+    seen = 0
+    for images, targets in _take(batches, 1 if augment in (None, STILL) else 8):
+        assert targets["masks"].shape == (2, 3, 24, 24) and targets["masks"].dtype == np.uint8
+        for image, boxes, labels, masks in zip(
+            images, targets["boxes"], targets["labels"], targets["masks"], strict=True
+        ):
+            assert not masks[labels < 0].any()
+            for (left, top, right, bottom), mask in zip(boxes[labels >= 0], masks, strict=False):
+                y = top + (np.arange(24) + 0.5) / 24 * (bottom - top)
+                x = left + (np.arange(24) + 0.5) / 24 * (right - left)
+                bright = image[np.minimum(y, 119).astype(int)][:, np.minimum(x, 159).astype(int)]
+                shown = bright.mean(-1)
+                # Cells that an edge goes through may be either.
+                is_plain = (shown < 5) | (shown > 250)
+                assert np.mean((shown > 127)[is_plain] == mask[is_plain]) > 0.97
+                seen += 1
+    assert seen >= 2
+
+
+def test_masks_need_outlines_and_steps_that_move_them(tmp_path, scenes):
+    triangles = _triangles()
+    with pytest.raises(UserError, match="has no outlines"):
+        train_batches(open_dataset(scenes.write_coco(tmp_path)), SIZE, 1, mask_size=8)
+    for changes in ({"mosaic": 0.5}, {"autoaugment": "v0"}, {"geometry": "affine"}):
+        with pytest.raises(UserError, match="does not move masks"):
+            train_batches(triangles, SIZE, 1, AugmentConfig(**changes), mask_size=8)

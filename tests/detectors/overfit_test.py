@@ -18,7 +18,13 @@ def memorise(model, dataset, steps, rate):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9
     batches = pipeline.train_batches(
-        dataset, model.image_size, len(dataset), STILL, pad_value=model.pad_value, cache=True
+        dataset,
+        model.image_size,
+        len(dataset),
+        STILL,
+        pad_value=model.pad_value,
+        cache=True,
+        mask_size=model.mask_size,
     )
     schedule = keras.optimizers.schedules.CosineDecay(
         rate / 10, steps, warmup_target=rate, warmup_steps=steps // 10
@@ -29,16 +35,16 @@ def memorise(model, dataset, steps, rate):
 
 
 @pytest.mark.slow
-def test_eight_shapes_images_are_memorised():
+@pytest.mark.parametrize("name", ["efficientdet-nano", "faster-rcnn-nano", "mask-rcnn-nano"])
+def test_eight_shapes_images_are_memorised(name):
     dataset = tfdet.open_dataset("shapes:val").subset(8)
     keras.utils.set_random_seed(0)
     model = tfdet.create(
-        "efficientdet-nano",
-        image_size=(128, 128),
-        num_classes=dataset.num_classes,
-        weight_decay=0.0,
+        name, image_size=(128, 128), num_classes=dataset.num_classes, weight_decay=0.0
     )
-    assert memorise(model, dataset, steps=300, rate=3e-3)["AP"] > 0.9
+    result = memorise(model, dataset, steps=300, rate=3e-3)
+    assert result["AP"] > 0.9
+    assert not model.mask_size or result["mask/AP"] > 0.9
 
 
 @pytest.mark.slow

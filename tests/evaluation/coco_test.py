@@ -6,9 +6,10 @@ import types
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_masks
 
 import tfdet
-from tfdet.data import decode, sources
+from tfdet.data import decode, outlines, sources
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
 from tfdet.serving import compare
@@ -302,3 +303,53 @@ def test_evaluation_refuses_what_cannot_be_measured(detector):
         coco.Evaluation(detector, dataset, 0)
     with pytest.raises(UserError, match="has no images"):
         coco.Evaluation(detector, dataset.subset(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Outlined(Truth):
+    sizes: np.ndarray | None = None
+    outlines: object = None
+
+
+def _outlined():
+    """Three images with a square each; the second and third squares have outlines of their own."""
+    boxes = np.float32([[4, 4, 24, 24], [10, 6, 38, 34], [8, 8, 16, 16]])
+    ring = [10, 6, 38, 6, 38, 34, 10, 34]
+    pixels = np.zeros((64, 80), np.uint8)
+    pixels[8:16, 8:16] = 1
+    runs = coco_masks.encode(np.asfortranarray(pixels))
+    return _Outlined(
+        boxes=boxes,
+        labels=np.int32([0, 1, 1]),
+        is_crowd=np.zeros(3, bool),
+        areas=np.float32([400, 784, 64]),
+        box_offsets=np.arange(4),
+        image_ids=np.arange(3) + 5,
+        sizes=np.array([[64, 80]] * 3),
+        outlines=outlines.Outlines.from_segmentations([None, [ring], runs]),
+    )
+
+
+@pytest.mark.parametrize("backend", coco._BACKENDS)
+def test_masks_are_measured_beside_boxes(backend):
+    if backend == "faster-coco-eval" and not importlib.util.find_spec("faster_coco_eval"):
+        pytest.skip("faster-coco-eval is not installed")
+    truth = _outlined()
+    found = _padded(truth, 2)
+    results = []
+    for masks in (np.ones((3, 2, 28, 28)), np.ones((3, 2, 28, 28)), np.zeros((3, 2, 28, 28))):
+        if len(results) == 1:
+            masks[1, 0, 14:] = 0  # the upper half: an IoU of one half, good for one threshold
+        evaluator = coco.CocoEvaluator(truth, backend)
+        evaluator.add(range(3), {**found, "masks": masks})
+        results.append(evaluator.result())
+    assert all(result["AP"] == pytest.approx(1) for result in results)
+    assert results[0]["mask/AP"] == pytest.approx(1)
+    half = results[1]
+    assert half["mask/AP/cat"] == pytest.approx(1)
+    # Two dogs of equal score, the first of which fails from 0.55 on.
+    assert half["mask/AP50"] == pytest.approx(1) and half["mask/AP/dog"] < 0.6
+    assert results[2]["mask/AP"] == 0
+    assert "Masks" in coco.format_table(results[0])
+    rows = evaluator.detections()
+    assert rows[0]["segmentation"]["size"] == [64, 80]

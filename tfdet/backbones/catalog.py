@@ -3,14 +3,20 @@
 from typing import Any
 
 from tfdet import records
-from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet
+from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet, swin
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 
 
 def names() -> list[str]:
     """All names that `make_backbone` takes."""
-    return [*resnet.STYLES, *mobilenet.SCALES, *mobilenet_v1.SCALES, *efficientnet.SCALES]
+    return [
+        *resnet.STYLES,
+        *mobilenet.SCALES,
+        *mobilenet_v1.SCALES,
+        *efficientnet.SCALES,
+        *swin.STYLES,
+    ]
 
 
 def make_backbone(
@@ -26,7 +32,7 @@ def make_backbone(
     Args:
         kind: one of `names()`.
         levels: which levels to return.
-        batch_norm: kind of batch norm.
+        batch_norm: kind of batch norm; a Swin has none.
         frozen_stages: of a ResNet; the others are trained as a whole.
         gradient_checkpointing: compute each block again for its gradient.
         **kwargs: `name` and `dtype` of the layer.
@@ -43,4 +49,7 @@ def make_backbone(
         return mobilenet_v1.MobileNetV1(kind, **kwargs)
     if kind in efficientnet.SCALES:
         return efficientnet.EfficientNet(kind, **kwargs)
+    if kind in swin.STYLES:
+        del kwargs["batch_norm"]
+        return swin.Swin(kind, **kwargs)
     raise UserError(f"unknown backbone {kind!r}; {records.nearest(kind, names())}")

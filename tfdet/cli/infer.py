@@ -133,7 +133,13 @@ def _result(
     boxes, scores, labels = (
         found[name][: found["count"]][keep] for name in ("boxes", "scores", "labels")
     )
-    draw.save_picture(picture, draw.draw_boxes(image, boxes, labels, driver.class_names, scores))
+    runs = [{}] * len(boxes)
+    shown = image
+    if "masks" in found:
+        masks = found["masks"][: found["count"]][keep]
+        shown = draw.draw_masks(image, boxes, labels, masks)
+        runs = [_run_lengths(mask, box, image) for mask, box in zip(masks, boxes, strict=True)]
+    draw.save_picture(picture, draw.draw_boxes(shown, boxes, labels, driver.class_names, scores))
     return {
         "file": file,
         "picture": os.path.basename(picture),
@@ -145,10 +151,22 @@ def _result(
                 "category_id": driver.class_ids[label],
                 "score": round(float(score), 5),
                 "box_xyxy": [round(float(x), 2) for x in box],
+                **segmentation,
             }
-            for box, score, label in zip(boxes, scores, labels, strict=True)
+            for box, score, label, segmentation in zip(boxes, scores, labels, runs, strict=True)
         ],
     }
+
+
+def _run_lengths(mask: Any, box: Any, image: Any) -> dict[str, Any]:
+    """An object's pixels in COCO's compressed form."""
+    import numpy as np
+    from pycocotools import mask as coco_masks
+
+    from tfdet.ops.masks import paste
+
+    runs = coco_masks.encode(np.asfortranarray(paste(mask, box, image.shape[:2]), np.uint8))
+    return {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode("ascii")}}
 
 
 def _report(results: list[dict], damaged: list[str], options: types.SimpleNamespace) -> int:

@@ -176,6 +176,7 @@ def jitter_and_crop(
     pad_value: Sequence[float],
     jitter: tuple[float, float],
     seed: tf.Tensor,
+    num_points: int | tf.Tensor = 0,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Scales an image at random and cuts or pads it to a canvas.
 
@@ -190,6 +191,8 @@ def jitter_and_crop(
         pad_value: colour of the padding, three floats.
         jitter: range of the factor.
         seed: [2].
+        num_points: this many of the last boxes are points of outlines (x, y, x, y), which are
+            moved, but not clipped.
 
     Returns:
         `(canvas float32 [size[0], size[1], 3], boxes float32 [N, 4], scale float32 scalar)`. Boxes
@@ -212,7 +215,9 @@ def jitter_and_crop(
     stretch = tf.tile(tf.cast(new_size / window, tf.float32)[::-1], [2])  # x, y, x, y
     shift = tf.tile(tf.cast(start, tf.float32)[::-1], [2])
     limits = tf.tile(tf.cast(new_size, tf.float32)[::-1], [2])
-    boxes = tf.clip_by_value((boxes - shift) * stretch, 0.0, limits)
+    boxes = (boxes - shift) * stretch
+    is_box = tf.range(tf.shape(boxes)[0]) < tf.shape(boxes)[0] - num_points
+    boxes = tf.where(is_box[:, tf.newaxis], tf.clip_by_value(boxes, 0.0, limits), boxes)
     return pad_to_canvas(pixels, size, pad_value), boxes, scale
 
 
@@ -228,6 +233,7 @@ def augment_image(
     size: Sequence[int],
     pad_value: Sequence[float],
     seed: tf.Tensor,
+    num_points: int | tf.Tensor = 0,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """All steps of geometry "crop" for one training image, ending on the canvas.
 
@@ -247,4 +253,4 @@ def augment_image(
         image = hsv_jitter(tf.cast(image, tf.float32), gains, colour_seed)
     image, boxes = random_flips(image, boxes, config, flip_seed)
     jitter = (config.jitter_min, config.jitter_max)
-    return jitter_and_crop(image, boxes, size, pad_value, jitter, jitter_seed)
+    return jitter_and_crop(image, boxes, size, pad_value, jitter, jitter_seed, num_points)

@@ -64,7 +64,7 @@ def load_example(
         boxes, labels, is_crowd = boxes[keep], dataset.labels[rows][keep], dataset.is_crowd[rows]
         sides, owners = np.zeros((0, 4), np.float32), np.zeros(0, np.int32)
         if with_outlines:
-            sides, owners = _outline_sides(dataset, rows, keep, boxes, limits)
+            sides, owners = _outline_sides(dataset, rows, keep, boxes)
         size = np.array([height, width], np.int32)
         return image, boxes, labels, is_crowd[keep], sides, owners, np.int64(position), size
 
@@ -83,14 +83,20 @@ def _outline_sides(
     rows: slice,
     keep: np.ndarray,
     boxes: np.ndarray,
-    limits: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`sides` and `owners` of the kept rows of an image; `boxes` are those of the kept ones."""
     sides, owners = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
     if dataset.outlines is not None:
         sides, owners = dataset.outlines.sides(rows)
+        # Those of crowds have thousands of sides, and are nobody's box.
+        runs = [t for t in dataset.outlines.masks if rows.start <= t < rows.stop]
+        for t in (t for t in runs if not dataset.is_crowd[t]):
+            own = dataset.outlines.mask_sides(t)
+            sides = np.concatenate([sides, own])
+            owners = np.concatenate([owners, np.full(len(own), t - rows.start)])
         new_row = np.cumsum(keep) - 1
-        sides = np.clip(sides[keep[owners]], 0, limits)
+        # Not clipped: an edge that leaves the image would change its direction inside of it.
+        sides = sides[keep[owners]]
         owners = new_row[owners[keep[owners]]]
     has_outline = np.zeros(len(boxes), bool)
     has_outline[owners] = True

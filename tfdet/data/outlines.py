@@ -60,6 +60,36 @@ class Outlines:
         owners = np.repeat(np.repeat(np.arange(len(num_rings)), num_rings), np.diff(bounds))
         return np.concatenate([points, points[following]], axis=1), owners
 
+    def mask_sides(self, t: int) -> np.ndarray:
+        """The upright sides of object t's run-length mask, float32 [E, 4]; none without one.
+
+        They are all that the even-odd rule asks for along rows.
+        """
+        if t not in self.masks:
+            return np.zeros((0, 4), np.float32)
+        from pycocotools import mask as coco_masks
+
+        runs = self.masks[t]
+        if isinstance(runs["counts"], list):
+            runs = coco_masks.frPyObjects(runs, *runs["size"])
+        pixels = np.pad(coco_masks.decode(runs), ((0, 0), (1, 1)))
+        y, x = np.nonzero(np.diff(pixels.astype(np.int8), axis=1))
+        return np.stack([x, y, x, y + 1], axis=1).astype(np.float32)
+
+    def runs(self, t: int, size: tuple[int, int]) -> dict | None:
+        """Object t's compressed run-length mask in an image of (height, width); None without."""
+        from pycocotools import mask as coco_masks
+
+        segmentation = self.segmentation(t)
+        if not segmentation:
+            return None
+        height, width = (int(x) for x in size)
+        if isinstance(segmentation, list):
+            return coco_masks.merge(coco_masks.frPyObjects(segmentation, height, width))
+        if isinstance(segmentation["counts"], list):
+            return coco_masks.frPyObjects(segmentation, height, width)
+        return segmentation
+
     def segmentation(self, t: int) -> list | dict:
         """COCO's `segmentation` value of object t."""
         if t in self.masks:

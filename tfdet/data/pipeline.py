@@ -12,6 +12,7 @@ from tfdet.data.example import Example, load_example, restore_shapes
 from tfdet.data.loader import ImageLoader
 from tfdet.data.mosaic import mosaic
 from tfdet.data.order import batch_indices, batch_positions, example_seed
+from tfdet.data.raster import rasterize
 from tfdet.data.scene import SceneMaker
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import letterbox
@@ -30,6 +31,7 @@ def train_batches(
     start_step: int = 0,
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
+    mask_size: int = 0,
 ) -> tf.data.Dataset:
     """Endless shuffled and augmented batches.
 
@@ -47,14 +49,18 @@ def train_batches(
         start_step: the global step of the first batch.
         cache: keep the decoded images in memory.
         shard: (index, count); this process gets its part of the rows of every batch.
+        mask_size: Q, `model.mask_size`; 0 for no masks.
 
     Returns:
         Batches `(images float32 [B, H, W, 3] 0-255, targets)`; targets is a dict of `boxes` float32
         [B, M, 4] xyxy pixels, `labels` int32 [B, M] (-1: padding), `is_crowd` bool [B, M], `index`
-        int64 [B], `scale` float32 [B] (batch pixels per image pixel), `size` int32 [B, 2].
+        int64 [B], `scale` float32 [B] (batch pixels per image pixel), `size` int32 [B, 2], and,
+        where wanted, `masks` uint8 [B, M, Q, Q]: 1 where an object is, in the frame of its box.
     """
     _check(dataset, image_size, batch_size)
     config = augment or AugmentConfig()
+    if mask_size:
+        _check_masks(dataset, config)
     rows = _shard_rows(batch_size, shard)
     loader = ImageLoader(dataset, keep_decoded=cache)
 
@@ -71,11 +77,11 @@ def train_batches(
     if config.geometry == "affine":
         make = SceneMaker(loader, config, image_size).make
     else:
-        make = functools.partial(_cropped, loader, config, image_size, pad_value)
+        make = functools.partial(_cropped, loader, config, image_size, pad_value, mask_size > 0)
 
     def prepare(index, example_seed):
         picture, scale = make(index, example_seed)
-        return picture.image, _targets(picture, scale, max_boxes)
+        return picture.image, _targets(picture, scale, max_boxes, mask_size)
 
     steps = tf.data.Dataset.counter(start_step)
     examples = steps.map(batch_plan).unbatch()
@@ -91,6 +97,7 @@ def eval_batches(
     pad_value: Sequence[float] = (0.0, 0.0, 0.0),
     max_boxes: int = 100,
     cache: bool = False,
+    mask_size: int = 0,
 ) -> tf.data.Dataset:
     """One pass over the images in order, fitted to the canvas; the last batch may be smaller.
 
@@ -100,9 +107,10 @@ def eval_batches(
     loader = ImageLoader(dataset, keep_decoded=cache)
 
     def prepare(index):
-        example = load_example(loader, index, replace=False)
+        example = load_example(loader, index, replace=False, with_outlines=mask_size > 0)
         canvas, scale = letterbox(example.image, image_size, pad_value)
-        return canvas, _targets(example._replace(boxes=example.boxes * scale), scale, max_boxes)
+        example = example._replace(boxes=example.boxes * scale, sides=example.sides * scale)
+        return canvas, _targets(example, scale, max_boxes, mask_size)
 
     examples = tf.data.Dataset.range(len(dataset))
     examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -115,20 +123,30 @@ def _cropped(
     config: AugmentConfig,
     image_size: Sequence[int],
     pad_value: Sequence[float],
+    with_outlines: bool,
     index: tf.Tensor,
     seed: tf.Tensor,
 ) -> tuple[Example, tf.Tensor]:
     """The picture of an image for geometry "crop", and its scale."""
     mosaic_seed, image_seed = tf.unstack(tf.random.split(seed, 2))
-    example = load_example(loader, index)
+    example = load_example(loader, index, with_outlines=with_outlines)
     if config.mosaic:
         example = _random_mosaic(example, loader, config.mosaic, image_size, mosaic_seed)
+    # The ends of outlines are moved as boxes without area.
+    points = tf.tile(tf.reshape(example.sides, [-1, 2]), [1, 2])
+    count = tf.shape(points)[0]
+    boxes = tf.concat([example.boxes, points], axis=0)
     image, boxes, scale = augment_image(
-        example.image, example.boxes, config, image_size, pad_value, image_seed
+        example.image, boxes, config, image_size, pad_value, image_seed, count
     )
+    boxes, points = tf.split(boxes, [tf.shape(boxes)[0] - count, count])
     keep = has_area(boxes)
+    is_kept = tf.gather(keep, example.owners)
+    new_row = tf.cumsum(tf.cast(keep, tf.int32)) - 1
     picture = example._replace(
         image=image,
+        sides=tf.boolean_mask(tf.reshape(points[:, :2], [-1, 4]), is_kept),
+        owners=tf.gather(new_row, tf.boolean_mask(example.owners, is_kept)),
         boxes=tf.boolean_mask(boxes, keep),
         labels=tf.boolean_mask(example.labels, keep),
         is_crowd=tf.boolean_mask(example.is_crowd, keep),
@@ -164,8 +182,11 @@ def _random_mosaic(
     return restore_shapes(tf.cond(is_joined, join, lambda: example))
 
 
-def _targets(picture: Example, scale: tf.Tensor, max_boxes: int) -> dict:
+def _targets(picture: Example, scale: tf.Tensor, max_boxes: int, mask_size: int = 0) -> dict:
     """The targets of one picture, padded to max_boxes rows."""
+    masks = {}
+    if mask_size:
+        masks["masks"] = _masks(picture, max_boxes, mask_size)
     missing = tf.maximum(max_boxes - tf.shape(picture.boxes)[0], 0)
     boxes = tf.pad(picture.boxes[:max_boxes], [[0, missing], [0, 0]])
     labels = tf.pad(picture.labels[:max_boxes], [[0, missing]], constant_values=-1)
@@ -177,7 +198,29 @@ def _targets(picture: Example, scale: tf.Tensor, max_boxes: int) -> dict:
         "index": picture.index,
         "scale": scale,
         "size": picture.size,
+        **masks,
     }
+
+
+def _masks(picture: Example, max_boxes: int, size: int) -> tf.Tensor:
+    is_shown = picture.owners < max_boxes
+    sides, owners = (tf.boolean_mask(x, is_shown) for x in (picture.sides, picture.owners))
+    masks = rasterize(sides, owners, picture.boxes[:max_boxes], size)
+    masks = tf.pad(masks, [[0, max_boxes - tf.shape(masks)[0]], [0, 0], [0, 0]])
+    return tf.ensure_shape(masks, [max_boxes, size, size])
+
+
+def _check_masks(dataset: DetectionDataset, config: AugmentConfig) -> None:
+    outlines = dataset.outlines
+    if outlines is None or not (len(outlines.points) or outlines.masks):
+        raise UserError(
+            f"this model learns from masks, but {dataset.name} has no outlines; use a data set "
+            "with outlines, or a model without masks"
+        )
+    bad = [name for name in ("mosaic", "autoaugment") if getattr(config, name)]
+    bad += ["geometry: affine"] if config.geometry == "affine" else []
+    if bad:
+        raise UserError(f"augment.{bad[0]} does not move masks; leave it out of the recipe")
 
 
 def _check(dataset: DetectionDataset, image_size: Sequence[int], batch_size: int) -> None:

@@ -11,6 +11,7 @@ from tfdet.errors import UserError
 from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
+from tfdet.ops import masks as mask_ops
 
 
 class Detector(keras.Model):
@@ -82,6 +83,11 @@ class Detector(keras.Model):
     def max_detections(self) -> int:
         """Rows of the detections of an image."""
         return self.config.nms.max_detections
+
+    @property
+    def mask_size(self) -> int:
+        """Side of the masks that training targets must have; 0 where none are wanted."""
+        return 0
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
@@ -353,8 +359,15 @@ def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, 
     """
     scale = ops.reshape(ops.cast(scale, "float32"), (-1, 1, 1))
     size = tuple(ops.reshape(ops.cast(side, "float32"), (-1, 1)) for side in size)
-    boxes = box_ops.clip(detections["boxes"] / scale, size)
-    return {**detections, "boxes": boxes}
+    boxes = detections["boxes"] / scale
+    clipped = box_ops.clip(boxes, size)
+    if "masks" in detections:  # what is cut off a box is cut off its mask
+        shape = tuple(detections["masks"].shape[2:])
+        detections = {
+            **detections,
+            "masks": mask_ops.crop(detections["masks"], boxes, clipped, shape),
+        }
+    return {**detections, "boxes": clipped}
 
 
 def _check_classes(config: Any) -> None:

@@ -1,7 +1,7 @@
 """Faster R-CNN (https://arxiv.org/abs/1506.01497) with a feature pyramid, as mmdetection has it."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 from keras import ops
@@ -141,10 +141,15 @@ class FasterRCNN(Detector):
     """
 
     config_class = FasterRCNNConfig
-    loss_terms_names = ("objectness_loss", "anchor_loss", "class_loss", "box_loss")
+    term_names: ClassVar[tuple[str, ...]] = (
+        "objectness_loss",
+        "anchor_loss",
+        "class_loss",
+        "box_loss",
+    )
 
     def __init__(self, config: FasterRCNNConfig, **kwargs: Any):
-        super().__init__(config, self.loss_terms_names, **kwargs)
+        super().__init__(config, self.term_names, **kwargs)
         self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
         self.backbone = make_backbone(
             config.backbone,
@@ -195,12 +200,16 @@ class FasterRCNN(Detector):
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         boxes = anchors(self.config.anchors, self.image_size)
-        samples = self.samples(targets, raw)
-        predictions = self.box_head(self.align(raw["maps"], samples.boxes))
         return {
             **rpn_loss_terms(targets, raw, boxes, self.config.rpn_loss, (*self._seeds, 0)),
-            **box_head_loss_terms(predictions, samples),
+            **self.region_loss_terms(targets, raw["maps"], self.samples(targets, raw)),
         }
+
+    def region_loss_terms(
+        self, targets: dict[str, Any], maps: dict[str, Any], samples: Samples
+    ) -> dict[str, Any]:
+        """The loss terms of the heads that look at regions."""
+        return box_head_loss_terms(self.box_head(self.align(maps, samples.boxes)), samples)
 
     def samples(self, targets: dict[str, Any], raw: dict[str, Any]) -> Samples:
         """The proposals that this step learns from."""

@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from tfdet.errors import UserError
+from tfdet.ops import masks as mask_ops
 
 METRICS = {
     "AP": "IoU 0.50:0.95, all sizes",
@@ -28,6 +29,9 @@ METRICS = {
     "ARm": "100 detections, medium",
     "ARl": "100 detections, large",
 }
+
+# The numbers of masks have the same names behind this.
+MASK = "mask/"
 
 
 class CocoEvaluator:
@@ -48,6 +52,8 @@ class CocoEvaluator:
         self._boxes: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
         self._labels: list[np.ndarray] = []
+        self._has_masks = False
+        self._masks: list[dict[str, Any]] = []  # run lengths
 
     def add(self, index: Sequence[int], detections: Mapping[str, Any]) -> None:
         """Adds a batch.
@@ -56,11 +62,13 @@ class CocoEvaluator:
             index: position in the data set of each image, [B].
             detections: "boxes" [B, N, 4] xyxy in pixels of the original images, "scores" [B, N],
                 "labels" [B, N] of the data set, "count" [B]; rows from count on are ignored, and
-                so are rows with label -1.
+                so are rows with label -1. "masks" [B, N, h, w], chances in the frames of the boxes,
+                are measured where the data set has outlines.
         """
         boxes, scores, labels, count = (
             np.asarray(detections[key]) for key in ("boxes", "scores", "labels", "count")
         )
+        self._has_masks = "masks" in detections and self._dataset.outlines is not None
         for row, image in enumerate(int(i) for i in index):
             if image in self._seen:
                 raise ValueError(f"image {image} of {self._dataset.name} was added twice")
@@ -70,6 +78,9 @@ class CocoEvaluator:
             self._boxes.append(boxes[row, keep].astype(np.float64))
             self._scores.append(scores[row, keep].astype(np.float64))
             self._labels.append(labels[row, keep].astype(np.int64))
+            if self._has_masks:
+                masks = np.asarray(detections["masks"])[row, keep]
+                self._masks += self._runs(image, masks, boxes[row, keep])
 
     def leave_out(self, index: Sequence[int]) -> None:
         """Takes images, by position, out of the measurement: those that cannot be read."""
@@ -78,12 +89,23 @@ class CocoEvaluator:
     def result(self) -> dict[str, float]:
         """The twelve COCO numbers (`METRICS`) and "AP/<class>" for each class.
 
-        0–1; -1 where the data set has no ground truth of that size or class.
+        0–1; -1 where the data set has no ground truth of that size or class. Where masks were
+        added, all of it once more for them, as "mask/AP" and so on.
         """
+        metrics = self._measured("bbox")
+        if self._has_masks:
+            of_masks = self._measured("segm")
+            metrics |= {MASK + name: value for name, value in of_masks.items()}
+        return metrics
+
+    def _measured(self, kind: str) -> dict[str, float]:
         truth, found = self._ground_truth(), self._found()
+        if kind == "segm":
+            self._add_masks(truth, found)
         labels = list(range(len(self._dataset.class_names)))
         images = [i for i in range(len(self._dataset)) if i not in self._left_out]
-        stats, precision = _BACKENDS[self._backend](truth, found, images, labels)
+        sizes = {i: self._size(i) if kind == "segm" else (0, 0) for i in images}
+        stats, precision = _BACKENDS[self._backend](truth, found, sizes, labels, kind)
         metrics = dict(zip(METRICS, map(float, stats), strict=True))
         for label, name in enumerate(self._dataset.class_names):
             values = precision[:, :, label, 0, -1]
@@ -99,7 +121,7 @@ class CocoEvaluator:
     def detections(self) -> list[dict[str, Any]]:
         """The detections as the COCO server takes them: original image and category ids, xywh."""
         image_ids, class_ids = self._dataset.image_ids, self._dataset.class_ids
-        return [
+        rows = [
             {
                 "image_id": _plain(image_ids[row["image_id"]]),
                 "category_id": _plain(class_ids[row["category_id"]]),
@@ -108,6 +130,34 @@ class CocoEvaluator:
             }
             for row in self._found()
         ]
+        for row, runs in zip(rows, self._masks, strict=False):
+            row["segmentation"] = {**runs, "counts": runs["counts"].decode("ascii")}
+        return rows
+
+    def _size(self, image: int) -> tuple[int, int]:
+        height, width = (int(x) for x in self._dataset.sizes[image])
+        return height, width
+
+    def _runs(self, image: int, masks: np.ndarray, boxes: np.ndarray) -> list[dict[str, Any]]:
+        from pycocotools import mask as coco_masks
+
+        pairs = zip(masks, boxes, strict=True)
+        pasted = (mask_ops.paste(mask, box, self._size(image)) for mask, box in pairs)
+        return [coco_masks.encode(np.asfortranarray(x.astype(np.uint8))) for x in pasted]
+
+    def _add_masks(self, truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
+        from pycocotools import mask as coco_masks
+
+        for row, (annotation, size) in enumerate(
+            (annotation, self._size(annotation["image_id"])) for annotation in truth
+        ):
+            x, y, w, h = annotation["bbox"]
+            runs = self._dataset.outlines.runs(row, size)
+            if runs is None:  # an object without an outline is its box
+                runs = coco_masks.frPyObjects([[x, y, x + w, y, x + w, y + h, x, y + h]], *size)[0]
+            annotation["segmentation"] = runs
+        for detection, runs in zip(found, self._masks, strict=True):
+            detection.update(segmentation=runs, area=float(coco_masks.area(runs)))
 
     def _ground_truth(self) -> list[dict[str, Any]]:
         data = self._dataset
@@ -251,6 +301,9 @@ def format_table(metrics: Mapping[str, float]) -> str:
     width = max((len(name) - 3 for name in classes), default=0)
     lines += ["", "AP of each class"] if classes else []
     lines += [f"{name[3:]:<{width}} {_percent(metrics[name])}" for name in classes]
+    of_masks = {k.removeprefix(MASK): v for k, v in metrics.items() if k.startswith(MASK)}
+    if of_masks:
+        lines += ["", "Masks", *format_table(of_masks).splitlines()]
     return "\n".join(lines)
 
 
@@ -293,7 +346,9 @@ def _rows(image: np.ndarray, boxes_xyxy: np.ndarray, labels: np.ndarray) -> list
     ]
 
 
-def _pycocotools(truth: list, found: list, images: list, labels: list) -> tuple[Any, np.ndarray]:
+def _pycocotools(
+    truth: list, found: list, sizes: dict, labels: list, kind: str
+) -> tuple[Any, np.ndarray]:
     import contextlib
     import io
 
@@ -302,27 +357,27 @@ def _pycocotools(truth: list, found: list, images: list, labels: list) -> tuple[
 
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(
-            _index(COCO, truth, images, labels), _index(COCO, found, images, labels), "bbox"
+            _index(COCO, truth, sizes, labels), _index(COCO, found, sizes, labels), kind
         )
         return _accumulate(evaluation)
 
 
 def _faster_coco_eval(
-    truth: list, found: list, images: list, labels: list
+    truth: list, found: list, sizes: dict, labels: list, kind: str
 ) -> tuple[Any, np.ndarray]:
     from faster_coco_eval import COCO, COCOeval_faster
 
     evaluation = COCOeval_faster(
-        _index(COCO, truth, images, labels), _index(COCO, found, images, labels), "bbox"
+        _index(COCO, truth, sizes, labels), _index(COCO, found, sizes, labels), kind
     )
     return _accumulate(evaluation)
 
 
-def _index(coco_class: Any, rows: list, images: list, labels: list) -> Any:
+def _index(coco_class: Any, rows: list, sizes: dict, labels: list) -> Any:
     # Not loadRes: it fails on an empty list and hides images that have no detection.
     coco = coco_class()
     coco.dataset = {
-        "images": [{"id": i} for i in images],
+        "images": [{"id": i, "height": h, "width": w} for i, (h, w) in sizes.items()],
         "categories": [{"id": i, "name": str(i)} for i in labels],
         "annotations": rows,
     }

@@ -8,6 +8,7 @@ import numpy as np
 
 BOX_TOLERANCE = 0.5  # pixels
 SCORE_TOLERANCE = 1e-3
+MASK_TOLERANCE = 1e-2  # chances move with the edges of their boxes
 # Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
 TIE = 1e-5
 
@@ -46,7 +47,8 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
     """Compares two batches of detections image by image.
 
     Counts must be equal, and every detection needs a partner with the same label, boxes within
-    `BOX_TOLERANCE` and scores within `SCORE_TOLERANCE`. Partners need not have the same rank,
+    `BOX_TOLERANCE`, scores within `SCORE_TOLERANCE` and masks, where there are any, within
+    `MASK_TOLERANCE`. Partners need not have the same rank,
     since rounding orders detections of almost equal score. Images of a dynamic detector must have
     taken the same path at the same cost, with an easiness within `SCORE_TOLERANCE`.
 
@@ -98,6 +100,10 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
             f"label {expected['labels'][i]} at {expected['boxes'][i].round(1).tolist()} "
             f"with score {expected['scores'][i]:.4f}",
         )
+    if "masks" in expected:
+        masks = np.abs(expected["masks"][pairs] - found["masks"][partner[pairs]])
+        if masks.max(initial=0.0) > MASK_TOLERANCE:
+            mismatches += (f"{name}: a mask differs by {masks.max():.3f}",)
     return Difference(
         detections=count,
         box=float(boxes.max(initial=0.0)),

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tfdet.ops import masks as mask_ops
 from tfdet.training import atomic
 
 _GOLDEN_RATIO = 0.618034
 _LEGIBLE_SIDE = 360  # pixels
+_TINT = 0.5
 _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 
 
@@ -55,6 +57,27 @@ def draw_boxes(
             caption += f" {float(scores[i]):.2f}"
         _draw_caption(draw, boxes[i], caption, class_color(int(labels[i])), font, unit, taken)
     return np.asarray(picture)
+
+
+def draw_masks(
+    image: np.ndarray, boxes_xyxy: np.ndarray, labels: np.ndarray, masks: np.ndarray
+) -> np.ndarray:
+    """Tints the pixels of objects on a copy of an image.
+
+    Args:
+        image, boxes_xyxy, labels: as in `draw_boxes`.
+        masks: [N, h, w], chances in the frames of the boxes.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    picture = np.clip(np.asarray(image), 0, 255).astype(np.float32)
+    for box, label, mask in reversed(list(zip(boxes_xyxy, labels, masks, strict=True))):
+        if label >= 0:
+            pixels = mask_ops.paste(np.asarray(mask), np.asarray(box), picture.shape[:2])
+            colour = np.array(class_color(int(label)), np.float32)
+            picture[pixels] += _TINT * (colour - picture[pixels])
+    return picture.astype(np.uint8)
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
@@ -102,7 +125,8 @@ def comparison(
 
     Args:
         images: [B, H, W, 3], 0–255.
-        truth: "boxes" [B, M, 4] and "labels" [B, M], as in a batch's targets.
+        truth: "boxes" [B, M, 4] and "labels" [B, M], as in a batch's targets; "masks" where there
+            are any, here and in the detections.
         detections: as `Detector.decode` returns them, in pixels of `images`.
         threshold: detections below this score are not drawn.
     """
@@ -114,10 +138,15 @@ def comparison(
             np.asarray(detections[key])[i] for key in ("boxes", "scores", "labels", "count")
         )
         sure = np.flatnonzero(scores[:count] >= threshold)
-        expected = draw_boxes(
-            image, zoom * np.asarray(truth["boxes"])[i], np.asarray(truth["labels"])[i], class_names
-        )
-        found = draw_boxes(image, zoom * boxes[sure], labels[sure], class_names, scores[sure])
+        wanted, names = np.asarray(truth["boxes"])[i], np.asarray(truth["labels"])[i]
+        expected = found = image
+        if "masks" in truth:
+            expected = draw_masks(image, zoom * wanted, names, np.asarray(truth["masks"])[i])
+        if "masks" in detections:
+            masks = np.asarray(detections["masks"])[i, sure]
+            found = draw_masks(image, zoom * boxes[sure], labels[sure], masks)
+        expected = draw_boxes(expected, zoom * wanted, names, class_names)
+        found = draw_boxes(found, zoom * boxes[sure], labels[sure], class_names, scores[sure])
         pairs.append(side_by_side([expected, found], ["ground truth", "detections"]))
     return grid(pairs, columns)
 

@@ -11,7 +11,10 @@ from tfdet.serving import draw
 def draw_validation(model: Any, dataset: DetectionDataset, count: int, path: pathlib.Path) -> None:
     """Draws the first `count` images of `dataset`, each with its truth and with its detections."""
     shown = dataset.subset(count)
-    batches = pipeline.eval_batches(shown, model.image_size, len(shown), model.pad_value)
+    masks = model.mask_size if dataset.outlines is not None else 0
+    batches = pipeline.eval_batches(
+        shown, model.image_size, len(shown), model.pad_value, mask_size=masks
+    )
     batch = next(iter(batches), None)
     if batch is None:  # each of these images turned out damaged
         return

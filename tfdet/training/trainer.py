@@ -345,6 +345,7 @@ def _train_batches(run: Run, index: int, count: int) -> tf.data.Dataset:
         start_step=run.progress.step,
         cache=data.cache,
         shard=(index, count),
+        mask_size=run.model.mask_size,
     )
 
 
