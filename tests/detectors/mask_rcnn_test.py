@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+import tfdet
 from tfdet import profiling, registry
 from tfdet.errors import UserError
 
@@ -47,3 +48,11 @@ def test_targets_without_masks_are_refused():
     del targets["masks"]
     with pytest.raises(UserError, match="learns from masks"):
         model.loss_terms(targets, model(images, training=True))
+
+
+@pytest.mark.slow
+def test_the_exported_model_has_the_masks(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = registry.create("mask-rcnn-test", **{"nms.score_threshold": 0.02})
+    # The exporter runs the file in a new process and compares, masks too.
+    assert tfdet.export(model, tmp_path / "served").detections > 100

@@ -95,3 +95,15 @@ def test_curves_are_written_also_before_the_first_score(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "curve.png").convert("RGB"))
     assert picture.shape[0] > 300
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
+
+
+def test_masks_tint_their_pixels_alone():
+    image = np.full((40, 50, 3), 100, np.uint8)
+    masks = np.zeros((2, 4, 4))
+    masks[0, :, :2] = 1
+    boxes = np.float32([[10, 8, 26, 24], [0, 0, 9, 9]])
+    drawn = draw.draw_masks(image, boxes, np.array([1, -1]), masks)
+    changed = (drawn != image).any(-1)
+    assert changed[12:20, 12:17].all()
+    changed[8:24, 10:18] = False
+    assert not changed.any()
