@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
+WORKERS ?= 2
 
 .PHONY: demo test slow lint bench clean
 
@@ -29,8 +30,9 @@ demo: $(VENV)/.installed
 	@echo "SavedModel          $(DEMO)/saved_model"
 	@echo "detections drawn    $(DEMO)/detections"
 
+# A worker may need 8 GB of memory.
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m slow

@@ -38,7 +38,8 @@ def test_the_folder_has_what_is_promised(trained_dir):
         *("logs/history.csv", "logs/history.jsonl", "pictures/epoch_0001.jpg"),
     }
     assert promised <= names
-    assert (trained_dir / "command.txt").read_text().startswith("tfdet-train ")
+    typed = (trained_dir / "command.txt").read_text()
+    assert typed.startswith("tfdet-train ") and "--data=shapes:train:8" in typed
 
 
 def test_the_log_has_every_term_and_score(trained_dir):

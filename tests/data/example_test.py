@@ -60,7 +60,9 @@ def test_owners_follow_the_boxes_that_the_real_image_size_leaves(tmp_path, scene
     dataset = dataclasses.replace(dataset, outlines=outlines)
     example = _load(dataset, position, with_outlines=True)
     np.testing.assert_array_equal(example.owners, 3 * [0] + 4 * [1])
-    assert example.boxes.shape == (2, 4) and np.max(example.sides[:, 1::2]) <= 10
+    assert example.boxes.shape == (2, 4) and np.max(example.boxes[:, 1::2]) <= 10
+    # A box in place of an outline is the one inside the image; an outline keeps its directions.
+    assert np.max(example.sides[3:, 1::2]) <= 10 < np.max(example.sides[:3, 1::2])
 
 
 def test_damaged_image_is_replaced_or_told(tmp_path, scenes):

@@ -64,7 +64,8 @@ def paths(dataset):
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(calibration, "latency_ms", lambda model: (10.0, 20.0))
+    monkeypatch.setattr(calibration, "sample_canvases", lambda model, dataset: [])
+    monkeypatch.setattr(calibration, "latency_ms", lambda model, samples: (10.0, 20.0))
     return types.SimpleNamespace(
         route_macs={"early": 100, "late": 300}, router_macs=1, calibration=None
     )

@@ -30,6 +30,7 @@ import logging
 import mmap
 import os
 import re
+import shlex
 import sys
 import textwrap
 import types
@@ -86,8 +87,9 @@ class Command:
     ) -> int:
         """Parses `argv` (default: the process's), calls `main(options)`, returns the exit code.
 
-        `options` holds one attribute per flag, `options.args` (the words without dashes) and
-        `options.given` (the set of flag names that the user typed).
+        `options` holds one attribute per flag, `options.args` (the words without dashes),
+        `options.given` (the set of flag names that the user typed) and `options.typed` (the whole
+        command line).
         """
         argv = list(sys.argv[1:] if argv is None else argv)
         try:
@@ -137,7 +139,8 @@ class Command:
         missing = [f"--{name}" for name in self.required if values[name] in (None, "")]
         if missing:
             raise UsageError(f"{' and '.join(missing)} must be given")
-        return types.SimpleNamespace(**values, args=words, given=given)
+        typed = shlex.join([self.name, *argv])
+        return types.SimpleNamespace(**values, args=words, given=given, typed=typed)
 
     def help(self) -> str:
         """The whole help text: purpose, usage, example, and each flag with its default."""

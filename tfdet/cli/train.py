@@ -1,6 +1,5 @@
 """tfdet-train: trains a detector from a recipe."""
 
-import shlex
 import sys
 import types
 from typing import Any
@@ -87,8 +86,7 @@ def main(options: types.SimpleNamespace) -> None:
     from tfdet.training import trainer
 
     recipe = config.make_recipe(options.hparams, _changes(options))
-    command = shlex.join(["tfdet-train", *sys.argv[1:]])
-    trainer.train(recipe, options.model_dir, options.mode == "traineval", command)
+    trainer.train(recipe, options.model_dir, options.mode == "traineval", options.typed)
 
 
 def _changes(options: types.SimpleNamespace) -> dict[str, Any]:

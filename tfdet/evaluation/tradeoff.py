@@ -143,7 +143,8 @@ def trade_off(
         shares between them; "targets": wishes for cost and latency, see `target_errors`.
     """
     macs = (model.route_macs["early"], model.route_macs["late"])
-    latency = calibration.latency_ms(model)
+    samples = calibration.sample_canvases(model, paths.dataset)
+    latency = calibration.latency_ms(model, samples)
     total = len(SHARES) + (len(SHARES) - 2) * (1 + random_draws)
     done = 0
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfdet.data import sources
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.evaluation import calibration
@@ -97,7 +98,9 @@ def _calibration(model: Any, network: networks.Network) -> Calibration | None:
     run = tf.function(network).get_concrete_function(
         tf.TensorSpec([1, *model.image_size, 3]), tf.TensorSpec([])
     )
-    return model.calibration.with_latency(calibration.time_paths(run, model.image_size))
+    # The images of the calibration are gone; these have something to find in them, too.
+    samples = calibration.sample_canvases(model, sources.open_dataset("shapes:val"))
+    return model.calibration.with_latency(calibration.time_paths(run, samples))
 
 
 @contextlib.contextmanager
