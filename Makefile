@@ -1,4 +1,4 @@
-# make demo   train, measure, export and draw a small detector on the built-in data
+# make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
 # make test   the tests that fit in about ten minutes;  make slow   the rest
 # make lint   ruff check and format
 # make bench  the timings of docs/results.md
@@ -20,17 +20,19 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
 
 # The demo is the commands that a user would type; Make prints each before it runs.
 demo: $(VENV)/.installed
-	$(BIN)/tfdet-train --hparams=configs/efficientdet/nano_shapes.yaml --model_dir=$(DEMO)/model
-	$(BIN)/tfdet-eval --model_dir=$(DEMO)/model --data=shapes:val
+	$(BIN)/tfdet-train --hparams=configs/dynamicdet/yolov7_nano_shapes_joint.yaml --model_dir=$(DEMO)/joint
+	$(BIN)/tfdet-train --hparams=configs/dynamicdet/yolov7_nano_shapes_router.yaml --pretrained=$(DEMO)/joint --model_dir=$(DEMO)/model
+	$(BIN)/tfdet-eval --model_dir=$(DEMO)/model --data=shapes:val --tradeoff --figure_out=$(DEMO)/tradeoff.png
 	$(BIN)/tfdet-export --model_dir=$(DEMO)/model --output=$(DEMO)/saved_model
 	$(BIN)/tfdet-data make shapes --split=val --count=12 --output=$(DEMO)/images
-	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/detections
+	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/fast --target_madds=5.2e7
+	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/thorough --target_madds=7.2e7
 	@echo
-	@echo "trained model       $(DEMO)/model        (training curve: $(DEMO)/model/curve.png)"
+	@echo "trained models      $(DEMO)/joint, $(DEMO)/model    (training curves: curve.png)"
+	@echo "AP against cost     $(DEMO)/tradeoff.png"
 	@echo "SavedModel          $(DEMO)/saved_model"
-	@echo "detections drawn    $(DEMO)/detections"
+	@echo "detections drawn    $(DEMO)/fast, $(DEMO)/thorough  (one model at two speeds)"
 
-# A worker may need 8 GB of memory.
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 

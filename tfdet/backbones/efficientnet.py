@@ -9,7 +9,8 @@ from tfdet.errors import UserError
 from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite
-from tfdet.layers.mbconv import CONV_INITIALIZER, MBConv
+from tfdet.layers.initializers import FAN_OUT_NORMAL
+from tfdet.layers.mbconv import MBConv
 
 
 class Stage(NamedTuple):
@@ -106,7 +107,7 @@ class EfficientNet(Composite):
             strides=2,
             padding="same",
             use_bias=False,
-            kernel_initializer=CONV_INITIALIZER,
+            kernel_initializer=FAN_OUT_NORMAL,
             name="stem_conv",
         )
         self.stem_bn = batch_norm(self.batch_norm, name="stem_bn")

@@ -6,6 +6,7 @@ import keras
 
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
+from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricDepthwiseConv2D
 
 # Expansion, filters, repeats and stride of each stage: the paper's table 2.
@@ -22,11 +23,6 @@ _STEM_FILTERS = 32
 _LAST_FILTERS = 1280
 _EPSILON = 1e-5
 _MOMENTUM = 0.9
-_INITIALIZER = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
-
 # Width multipliers. The smallest is ours, for unit tests.
 SCALES = {"mnv2": 1.0, "mnv2-half": 0.5, "mnv2-test": 0.25, "mnv2-1280": 1.0}
 # Those whose P5 is the classifier's last convolution.
@@ -69,7 +65,7 @@ class MobileNetV2(Composite):
             3,
             strides=2,
             use_bias=False,
-            kernel_initializer=_INITIALIZER,
+            kernel_initializer=FAN_OUT_NORMAL,
             name="stem_conv",
         )
         self.stem_bn = _norm(batch_norm, "stem_bn")
@@ -144,7 +140,7 @@ class InvertedResidual(Composite):
             3,
             strides=self.strides,
             use_bias=False,
-            depthwise_initializer=_INITIALIZER,
+            depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise",
         )
         self.depthwise_bn = _norm(self.batch_norm, "depthwise_bn")
@@ -174,7 +170,7 @@ class InvertedResidual(Composite):
 
 def _pointwise(filters: int, name: str) -> keras.layers.Conv2D:
     return keras.layers.Conv2D(
-        filters, 1, use_bias=False, kernel_initializer=_INITIALIZER, name=name
+        filters, 1, use_bias=False, kernel_initializer=FAN_OUT_NORMAL, name=name
     )
 
 

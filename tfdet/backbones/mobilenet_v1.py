@@ -6,6 +6,7 @@ import keras
 
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite, checkpointed
+from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.separable_unit import SeparableUnit, grid_norm
 from tfdet.layers.symmetric import SymmetricConv2D
 
@@ -16,11 +17,6 @@ _UNITS = (
     *((1024, 2), (1024, 1)),
 )
 _STEM_FILTERS = 32
-_INITIALIZER = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
-
 # Width multipliers. The smallest is ours, for unit tests.
 SCALES = {"mnv1": 1.0, "mnv1-test": 0.125}
 
@@ -61,7 +57,7 @@ class MobileNetV1(Composite):
             3,
             strides=2,
             use_bias=False,
-            kernel_initializer=_INITIALIZER,
+            kernel_initializer=FAN_OUT_NORMAL,
             name="stem_conv",
         )
         self.stem_bn = grid_norm(batch_norm, "stem_bn")

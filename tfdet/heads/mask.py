@@ -5,12 +5,8 @@ from typing import Any
 import keras
 
 from tfdet.layers.composite import Composite
+from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.per_region import RegionConv2D, RegionConv2DTranspose
-
-_INITIALIZER = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -28,13 +24,15 @@ class MaskHead(Composite):
         self.num_classes = num_classes
         self.filters = filters
         self.repeats = repeats
-        options = {"activation": "relu", "kernel_initializer": _INITIALIZER}
+        options = {"activation": "relu", "kernel_initializer": FAN_OUT_NORMAL}
         self.convs = [
             RegionConv2D(filters, 3, padding="same", name=f"conv_{i}", **options)
             for i in range(repeats)
         ]
         self.enlarge = RegionConv2DTranspose(filters, 2, strides=2, name="enlarge", **options)
-        self.predict = RegionConv2D(num_classes, 1, kernel_initializer=_INITIALIZER, name="predict")
+        self.predict = RegionConv2D(
+            num_classes, 1, kernel_initializer=FAN_OUT_NORMAL, name="predict"
+        )
 
     def call(self, features: Any) -> Any:
         x = features

@@ -1,8 +1,16 @@
-"""Starting values of networks that were first trained with PyTorch's defaults."""
+"""Starting values that several networks share."""
 
 import math
 
 import keras
+
+# Normal with std sqrt(2 / (kernel area * output channels)); for a depthwise kernel the output
+# channels are the multiplier, 1. A configuration and not an object, so that each layer draws its own
+# numbers.
+FAN_OUT_NORMAL = {
+    "class_name": "VarianceScaling",
+    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
+}
 
 
 def uniform_kernel() -> keras.initializers.Initializer:

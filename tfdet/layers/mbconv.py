@@ -8,13 +8,7 @@ from keras import ops
 from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
-
-# Normal with std sqrt(2 / (kernel area * output channels)); for a depthwise kernel the output
-# channels are the multiplier, 1.
-CONV_INITIALIZER = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
+from tfdet.layers.initializers import FAN_OUT_NORMAL
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -70,7 +64,7 @@ class MBConv(Composite):
             self.strides,
             padding="same",
             use_bias=False,
-            depthwise_initializer=CONV_INITIALIZER,
+            depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise_conv",
         )
         self.depthwise_bn = batch_norm(self.batch_norm, name="depthwise_bn")
@@ -153,5 +147,5 @@ class SqueezeExcite(Composite):
 def conv1x1(filters: int, name: str, use_bias: bool = False) -> keras.layers.Conv2D:
     """A 1x1 convolution with EfficientNet's initial weights."""
     return keras.layers.Conv2D(
-        filters, 1, use_bias=use_bias, kernel_initializer=CONV_INITIALIZER, name=name
+        filters, 1, use_bias=use_bias, kernel_initializer=FAN_OUT_NORMAL, name=name
     )

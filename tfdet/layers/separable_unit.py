@@ -6,14 +6,11 @@ import keras
 
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite
+from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricDepthwiseConv2D
 
 _EPSILON = 1e-5
 _MOMENTUM = 0.9
-_INITIALIZER = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -52,7 +49,7 @@ class SeparableUnit(Composite):
             strides=strides,
             padding="same",
             use_bias=False,
-            depthwise_initializer=_INITIALIZER,
+            depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise",
         )
         self.depthwise_bn = grid_norm(batch_norm, "depthwise_bn") if inner_norm else None
@@ -74,7 +71,7 @@ class SeparableUnit(Composite):
 def pointwise(filters: int, strides: int, name: str) -> keras.layers.Conv2D:
     """A 1x1 convolution without bias; with a stride it gives ceil(n / strides) cells."""
     return keras.layers.Conv2D(
-        filters, 1, strides, use_bias=False, kernel_initializer=_INITIALIZER, name=name
+        filters, 1, strides, use_bias=False, kernel_initializer=FAN_OUT_NORMAL, name=name
     )
 
 

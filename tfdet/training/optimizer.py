@@ -92,7 +92,7 @@ class DecayedKernels:
         return self.weight_decay if self._decays[self._get_variable_index(variable)] else 0.0
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:
-        pass
+        """Nothing: the decay is part of each variable's own update."""
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
