@@ -5,7 +5,7 @@ import math
 import keras
 
 # Normal with std sqrt(2 / (kernel area * output channels)); for a depthwise kernel the output
-# channels are the multiplier, 1. A configuration and not an object, so that each layer draws its own
+# channels are the multiplier, 1. A configuration and not an object: each layer draws its own
 # numbers.
 FAN_OUT_NORMAL = {
     "class_name": "VarianceScaling",
