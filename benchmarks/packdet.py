@@ -72,6 +72,17 @@ def train_twice(name: str, image_size: tuple[int, int], batch: int) -> None:
     """Prints the peak MiB that two training steps add to the process."""
     model = tfdet.create(name, image_size=image_size)
     model.compile(optimizer=keras.optimizers.SGD(1e-4, momentum=0.9), jit_compile=False)
+    images, targets = example_batch(image_size, batch)
+    before = peak_mib()
+    for _ in range(2):
+        model.train_on_batch(images, targets)
+    print(json.dumps(peak_mib() - before))
+
+
+def example_batch(
+    image_size: tuple[int, int], batch: int, mask_size: int = 0
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Noise with two objects in every image."""
     height, width = image_size
     images = np.random.default_rng(0).uniform(0, 255, (batch, height, width, 3)).astype(np.float32)
     boxes = np.array([[8, 8, width / 4, height / 3], [width / 3, height / 4, width, height]])
@@ -79,10 +90,9 @@ def train_twice(name: str, image_size: tuple[int, int], batch: int) -> None:
         "boxes": np.tile(boxes.astype(np.float32), (batch, 1, 1)),
         "labels": np.tile(np.array([[0, 1]], np.int32), (batch, 1)),
     }
-    before = peak_mib()
-    for _ in range(2):
-        model.train_on_batch(images, targets)
-    print(json.dumps(peak_mib() - before))
+    if mask_size:
+        targets["masks"] = np.ones((batch, 2, mask_size, mask_size), np.uint8)
+    return images, targets
 
 
 def peak_mib() -> float:
