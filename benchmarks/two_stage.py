@@ -98,7 +98,6 @@ def native_roi_align(model: tfdet.Detector, maps: dict[str, np.ndarray], boxes: 
     subprocess.run([*COMPILER, str(SOURCE), "-o", str(library), "-pthread"], check=True)
     function = ctypes.CDLL(str(library)).roi_align
     arrays = [np.ascontiguousarray(x, np.float32) for x in maps.values()]
-    pointers = (ctypes.c_void_p * len(arrays))(*(x.ctypes.data for x in arrays))
     sizes = np.array([x.shape[1:3] for x in arrays], np.int64)
     rows = np.array(roi_ops.region_levels(boxes, 2, 5, model.align.finest_side)) - 2
     rows = rows.astype(np.int32)
@@ -109,6 +108,7 @@ def native_roi_align(model: tfdet.Detector, maps: dict[str, np.ndarray], boxes: 
 
     def run() -> np.ndarray:
         out = np.empty((len(boxes), bins, bins, channels), np.float32)  # as TensorFlow's: new
+        pointers = (ctypes.c_void_p * len(arrays))(*(x.ctypes.data for x in arrays))
         data = [ctypes.c_void_p(x.ctypes.data) for x in (boxes, rows, scales)]
         function(
             pointers,
