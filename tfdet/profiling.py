@@ -119,8 +119,15 @@ def path_macs(
     model: Any, path: Callable[[Any], Any], image_size: tuple[int, int] | None = None
 ) -> int:
     """Multiply-adds of one of a detector's `paths` for one image."""
+    return path_operations(model, path, image_size).macs
+
+
+def path_operations(
+    model: Any, path: Callable[[Any], Any], image_size: tuple[int, int] | None = None
+) -> Operations:
+    """As `path_macs`, in both conventions."""
     work = _count_layers(model, tuple(image_size or model.image_size), path)
-    return sum(done.macs for done in work.values())
+    return sum(work.values(), Operations())
 
 
 def profile_config(name: str, config: Any, image_size: tuple[int, int] | None = None) -> Profile:

@@ -173,3 +173,23 @@ def test_unknown_styles_name_the_nearest():
     with pytest.raises(UserError, match="did you mean"):
         ResNet("r5O")
     assert "r50" in STYLES
+
+
+def test_a_second_one_goes_on_from_the_first_ones_p2():
+    images = np.random.default_rng(0).normal(size=(2, 40, 56, 3)).astype("float32")
+    whole = ResNet("resnet-test", levels=(2, 3, 4, 5))
+    plain = whole(images)
+    second = ResNet("resnet-test", levels=(2, 3, 4, 5), continues=True)
+    second(plain["P2"])
+    own = {v.path.partition("/")[2]: v for v in whole.weights}
+    for variable in second.weights:
+        variable.assign(own[variable.path.partition("/")[2]])
+    added = {name: 0.1 * np.ones_like(plain[name]) for name in whole.joint_channels}
+    expected, found = whole(images, added=added), second(plain["P2"], added=added)
+    np.testing.assert_array_equal(found["P2"], plain["P2"])
+    for name in ("P3", "P4", "P5"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
+        assert np.abs(np.asarray(expected[name] - plain[name])).max() > 1e-3
+    again = ResNet.from_config(second.get_config())
+    again(plain["P2"])
+    assert [v.shape for v in again.weights] == [v.shape for v in second.weights]

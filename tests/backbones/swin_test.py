@@ -66,3 +66,24 @@ def test_gradient_checkpointing_and_saving_keep_the_outputs(tmp_path):
 def test_unknown_styles_name_the_nearest():
     with pytest.raises(UserError, match="did you mean 'swin-t'"):
         Swin("swin-tt")
+
+
+def test_a_second_one_goes_on_from_the_first_ones_tokens():
+    images = np.random.default_rng(0).normal(size=(1, 32, 48, 3)).astype("float32")
+    whole = Swin("swin-test", gives_tokens=True)
+    plain = whole(images)
+    tokens = plain.pop("tokens")
+    second = Swin("swin-test", continues=True)
+    second(tokens)
+    own = {v.path.partition("/")[2]: v for v in whole.weights}
+    for variable in second.weights:
+        variable.assign(own[variable.path.partition("/")[2]])
+    added = {name: np.asarray(x)[..., ::-1] for name, x in plain.items()}
+    for name, x in second(tokens).items():
+        np.testing.assert_allclose(x, plain[name], atol=1e-5)
+    for name, x in second(tokens, added={"P4": added["P4"]}).items():
+        is_after = name in ("P4", "P5")
+        assert np.allclose(x, plain[name], atol=1e-5) != is_after
+    again = Swin.from_config(second.get_config())
+    again(tokens)
+    assert [v.shape for v in again.weights] == [v.shape for v in second.weights]

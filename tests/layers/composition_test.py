@@ -65,6 +65,37 @@ def test_each_level_gets_its_own_and_all_coarser_maps(size):
         np.testing.assert_allclose(found[f"P{level}"], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("own_level", ["identity", "none"])
+def test_published_two_stage_forms_begin_with_little(own_level):
+    maps = _maps((64, 64), (4, 6, 8))
+    scaled = own_level == "none"
+    layer = DenseComposition(
+        {"P1": 4, "P2": 6, "P3": 8}, own_level, scaled=scaled, starts_at_zero=True
+    )
+    found = layer(maps)
+    names = {"P1", "P2"} if scaled else {"P1", "P2", "P3"}
+    assert set(found) == names and set(layer.convs) == {"P2", "P3"}
+    for name in names:
+        np.testing.assert_allclose(found[name], 0 if scaled else maps[name], atol=1e-6)
+    assert layer.convs["P3"].filters == 4 + 6
+    kinds = {v.path.rpartition("/")[2] for v in layer.trainable_variables}
+    assert kinds == {"kernel", *(("gamma", "beta") if scaled else ("bias",))}
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert again.get_config() == layer.get_config()
+
+
+def test_a_scaled_form_is_a_factor_and_a_shift_per_channel():
+    maps = _maps((32, 32), (3, 5))
+    layer = DenseComposition({"P1": 4}, own_level="none", scaled=True)
+    layer(maps)
+    layer.norms["P2"].gamma.assign([1.0, 2.0, 3.0, 4.0])
+    layer.norms["P2"].beta.assign([0.0, 0.0, 0.0, 5.0])
+    part = maps["P2"] @ np.asarray(layer.convs["P2"].kernel)[0, 0] / np.sqrt(1 + 1e-5)
+    part = part * [1, 2, 3, 4] + [0, 0, 0, 5]
+    expected = part.repeat(2, axis=1).repeat(2, axis=2)
+    np.testing.assert_allclose(layer(maps)["P1"], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_levels_without_a_partner_are_left_out():
     layer = DenseComposition({"P2": 4, "P6": 4})
     found = layer(_maps((32, 32), (3, 3, 3)))

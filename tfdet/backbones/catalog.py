@@ -1,6 +1,6 @@
 """The backbones of the garden by name, for detectors that take any of them."""
 
-from typing import Any
+from typing import Any, Literal
 
 from tfdet import records
 from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet, swin
@@ -25,6 +25,7 @@ def make_backbone(
     batch_norm: Kind,
     frozen_stages: int = 0,
     gradient_checkpointing: bool = False,
+    role: Literal["alone", "first", "second"] = "alone",
     **kwargs: Any,
 ) -> Any:
     """A backbone: images [B, H, W, 3], normalised, to {"P3": map, ...}.
@@ -35,12 +36,15 @@ def make_backbone(
         batch_norm: kind of batch norm; a Swin has none.
         frozen_stages: of a ResNet; the others are trained as a whole.
         gradient_checkpointing: compute each block again for its gradient.
+        role: "first" of a cascade also returns what a second one of its kind begins with; "second"
+            begins there, if it is a ResNet or a Swin. The others always begin with images.
         **kwargs: `name` and `dtype` of the layer.
     """
     kwargs |= {"levels": levels, "batch_norm": batch_norm}
     kwargs["gradient_checkpointing"] = gradient_checkpointing
+    continues = {"continues": True} if role == "second" else {}
     if kind in resnet.STYLES:
-        return resnet.ResNet(kind, frozen_stages=frozen_stages, **kwargs)
+        return resnet.ResNet(kind, frozen_stages=frozen_stages, **continues, **kwargs)
     if frozen_stages:
         raise UserError(f"frozen_stages is for ResNets; leave it 0 for the backbone {kind!r}")
     if kind in mobilenet.SCALES:
@@ -51,5 +55,5 @@ def make_backbone(
         return efficientnet.EfficientNet(kind, **kwargs)
     if kind in swin.STYLES:
         del kwargs["batch_norm"]
-        return swin.Swin(kind, **kwargs)
+        return swin.Swin(kind, gives_tokens=role == "first", **continues, **kwargs)
     raise UserError(f"unknown backbone {kind!r}; {records.nearest(kind, names())}")

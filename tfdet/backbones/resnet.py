@@ -72,6 +72,9 @@ class ResNet(Composite):
     Level l is the output of stage l - 1 (the papers' C2 to C5). Sizes are rounded up; padding is
     symmetric.
 
+    `added` maps, of `joint_channels`, are summed onto what the next stage begins with: {"P2": ...}
+    goes into the second stage, and not into the P2 that is returned (CBNetV2).
+
     Example:
         features = ResNet("r50")(images)  # {"P3": [..., 512], "P4": [..., 1024], "P5": [..., 2048]}
 
@@ -81,6 +84,8 @@ class ResNet(Composite):
         batch_norm: kind of batch norm.
         frozen_stages: how many parts are not trained: 1 = the stem, 2 = the first stage too, ...
         gradient_checkpointing: compute each block again for its gradient.
+        continues: begin with another ResNet's P2 in the place of images: without stem and first
+            stage.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class ResNet(Composite):
         batch_norm: Kind = "frozen",
         frozen_stages: int = 2,
         gradient_checkpointing: bool = False,
+        continues: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -102,6 +108,15 @@ class ResNet(Composite):
         self.batch_norm = batch_norm
         self.frozen_stages = frozen_stages
         self.gradient_checkpointing = gradient_checkpointing
+        self.continues = continues
+        if not continues:
+            self._add_stem()
+        self.stages = [
+            [] if continues and number == 1 else self._stage(number) for number in (1, 2, 3, 4)
+        ]
+        self._freeze()
+
+    def _add_stem(self) -> None:
         self.stem_conv = SymmetricConv2D(
             self.style.filters,
             7,
@@ -110,12 +125,26 @@ class ResNet(Composite):
             kernel_initializer=_KERNEL_INITIALIZER,
             name="stem_conv",
         )
-        self.stem_bn = _norm(self.style, batch_norm, "stem_bn")
+        self.stem_bn = _norm(self.style, self.batch_norm, "stem_bn")
         # A layer where a function would do, here and below: the published counts see layers.
         self.relu = keras.layers.ReLU(name="relu")
         self.pool = SymmetricMaxPooling2D(3, 2, name="pool")
-        self.stages = [self._stage(number) for number in (1, 2, 3, 4)]
-        self._freeze()
+
+    @property
+    def begins_with(self) -> str:
+        """The map of another ResNet in the place of images; "" for images."""
+        return "P2" if self.continues else ""
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of every level, returned or not."""
+        outer = self.style.filters * (4 if self.style.block == "bottleneck" else 1)
+        return {f"P{level}": outer * 2 ** (level - 2) for level in (2, 3, 4, 5)}
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels of `added`, by the level that they are summed onto."""
+        return {level: width for level, width in self.channels.items() if level != "P5"}
 
     def _stage(self, number: int) -> list["Bottleneck | BasicBlock"]:
         block = {"bottleneck": Bottleneck, "basic": BasicBlock}[self.style.block]
@@ -131,16 +160,26 @@ class ResNet(Composite):
         ]
 
     def _freeze(self) -> None:
-        parts = [[self.stem_conv, self.stem_bn], *self.stages]
+        stem = [] if self.continues else [self.stem_conv, self.stem_bn]
+        parts = [stem, *self.stages]
         for part in parts[: self.frozen_stages]:
             for layer in part:
                 layer.trainable = False
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        x = self.stem_bn(self.stem_conv(images), training=training)
-        x = self.pool(self.relu(x))
+    def call(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        x = images
+        if not self.continues:
+            x = self.stem_bn(self.stem_conv(x), training=training)
+            x = self.pool(self.relu(x))
         maps = {}
         for level, blocks in enumerate(self.stages, start=2):
+            if f"P{level - 1}" in (added or {}):
+                x = x + added[f"P{level - 1}"]
             for block in blocks:
                 x = self._run(block, x, training)
             maps[level] = x
@@ -159,6 +198,7 @@ class ResNet(Composite):
             "batch_norm": self.batch_norm,
             "frozen_stages": self.frozen_stages,
             "gradient_checkpointing": self.gradient_checkpointing,
+            "continues": self.continues,
         }
 
     @classmethod

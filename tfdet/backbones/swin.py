@@ -48,6 +48,8 @@ class Swin(Composite):
 
     Level l is the normalised output of stage l - 1. Sizes are rounded up.
 
+    `added` maps, of `joint_channels`, are summed onto what their level's stage begins with.
+
     Example:
         features = Swin("swin-t")(images)  # {"P2": [..., 96], ..., "P5": [..., 768]}
 
@@ -56,6 +58,9 @@ class Swin(Composite):
         levels: which levels to return, of 2 to 5.
         gradient_checkpointing: compute each block again for its gradient; no branch is dropped
             then, since the second run would drop others.
+        gives_tokens: also return "tokens", what the first stage begins with.
+        continues: begin with another Swin's tokens in the place of images, without patches of its
+            own.
     """
 
     def __init__(
@@ -63,6 +68,8 @@ class Swin(Composite):
         style: str | SwinStyle = "swin-t",
         levels: tuple[int, ...] = (2, 3, 4, 5),
         gradient_checkpointing: bool = False,
+        gives_tokens: bool = False,
+        continues: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -71,8 +78,11 @@ class Swin(Composite):
         self.style = style = STYLES[style] if isinstance(style, str) else style
         self.levels = tuple(levels)
         self.gradient_checkpointing = gradient_checkpointing
-        self.patches = keras.layers.Conv2D(style.filters, 4, strides=4, name="patches")
-        self.patch_norm = _norm("patch_norm")
+        self.gives_tokens = gives_tokens
+        self.continues = continues
+        if not continues:
+            self.patches = keras.layers.Conv2D(style.filters, 4, strides=4, name="patches")
+            self.patch_norm = _norm("patch_norm")
         self.stages = [self._stage(number) for number in range(4)]
         self.merges = [PatchMerging(name=f"merge_{number + 1}") for number in range(3)]
         self.norms = {level: _norm(f"norm_{level}") for level in self.levels}
@@ -91,14 +101,39 @@ class Swin(Composite):
             for i in range(style.repeats[number])
         ]
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    @property
+    def begins_with(self) -> str:
+        """The map of another Swin in the place of images; "" for images."""
+        return "tokens" if self.continues else ""
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of every level, returned or not."""
+        return {f"P{number + 2}": self.style.filters * 2**number for number in range(4)}
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels of `added`."""
+        return self.channels
+
+    def _tokens(self, images: Any) -> Any:
         down, right = (-side % 4 for side in images.shape[1:3])
         x = ops.pad(images, ((0, 0), (0, down), (0, right), (0, 0)))
-        x = self.patch_norm(self.patches(x))
-        maps = {}
+        return self.patch_norm(self.patches(x))
+
+    def call(
+        self,
+        images: Any,
+        training: bool | None = None,
+        added: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        x = images if self.continues else self._tokens(images)
+        maps = {"tokens": x} if self.gives_tokens else {}
         for number, blocks in enumerate(self.stages):
             if number:
                 x = self.merges[number - 1](x)
+            if f"P{number + 2}" in (added or {}):
+                x = x + added[f"P{number + 2}"]
             for block in blocks:
                 x = self._run(block, x, training)
             if number + 2 in self.norms:
@@ -116,6 +151,8 @@ class Swin(Composite):
             "style": records.to_dict(self.style),
             "levels": self.levels,
             "gradient_checkpointing": self.gradient_checkpointing,
+            "gives_tokens": self.gives_tokens,
+            "continues": self.continues,
         }
 
     @classmethod

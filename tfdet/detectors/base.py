@@ -1,5 +1,6 @@
 """What every detector of the garden has in common."""
 
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -8,6 +9,7 @@ from keras import ops
 
 from tfdet import records
 from tfdet.errors import UserError
+from tfdet.layers.composition import DenseComposition
 from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
@@ -50,6 +52,7 @@ class Detector(keras.Model):
         self.config = config
         self.loss_names = (*loss_names, "l2_loss") if config.weight_decay else loss_names
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
+        self._whole: weakref.ref[Detector] | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -90,6 +93,11 @@ class Detector(keras.Model):
         return 0
 
     @property
+    def found_mask_size(self) -> int:
+        """Side of the masks of detections; 0 where they have none."""
+        return 0
+
+    @property
     def pad_value(self) -> tuple[float, float, float]:
         """The colour that normalisation maps to 0; images are padded with it."""
         raise NotImplementedError
@@ -118,7 +126,7 @@ class Detector(keras.Model):
 
     @property
     def tap_channels(self) -> dict[str, int]:
-        """Channels of the maps that `taps` returns, {"P1": 64, ...}."""
+        """Channels of the levels that `taps` returns, {"P1": 64, ...}."""
         raise self._no_taps()
 
     @property
@@ -134,13 +142,14 @@ class Detector(keras.Model):
     ) -> dict[str, Any]:
         """Features of the backbone by level, {"P1": [B, H/2, W/2, C_1], ...}, finest first.
 
-        A detector that has them composes `call` as `predictions(taps(images))`.
+        A detector that has them composes `call` as `predictions(taps(images))`. Other names than
+        levels are for `taps_after` alone.
 
         Args:
             images: as `call` takes them.
             training: as in `call`.
             added: maps by level, of `joint_channels`; each is summed in where its level begins,
-                onto the output of the layer that halves the map.
+                onto the output of the layer that halves the map, unless the backbone says other.
         """
         raise self._no_taps()
 
@@ -159,8 +168,24 @@ class Detector(keras.Model):
         """
         return self.taps(images, training=training, added=added)
 
-    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
-        """What neck and head make of the backbone's features: the raw predictions."""
+    def make_fusion(self, name: str) -> keras.layers.Layer:
+        """A new layer from another backbone's levels to the `added` maps of this detector."""
+        return DenseComposition(self.joint_channels, name=name)
+
+    def predictions(
+        self,
+        taps: dict[str, Any],
+        training: bool | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
+        """What neck and head make of the backbone's features: the raw predictions.
+
+        Args:
+            taps: as `taps` gives them.
+            training: as in `call`.
+            image_size: (height, width) of the images, which maps do not tell; the model's own where
+                not given.
+        """
         raise self._no_taps()
 
     def _no_taps(self) -> UserError:
@@ -176,6 +201,17 @@ class Detector(keras.Model):
         add up to the term of the global batch.
         """
         raise NotImplementedError
+
+    @property
+    def steps_done(self) -> Any:
+        """Steps of the optimizer, int32 []; 0 where nothing is trained."""
+        whole = self if self._whole is None else self._whole()
+        optimizer = getattr(whole, "optimizer", None)
+        return ops.cast(0 if optimizer is None else optimizer.iterations, "int32")
+
+    def belongs_to(self, whole: "Detector") -> None:
+        """Has `whole`, which trains this detector as a part of it, count its steps."""
+        self._whole = weakref.ref(whole)  # Keras would take the whole for a part of its part
 
     def step_terms(
         self, targets: dict[str, Any], raw: dict[str, Any], training: bool

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tfdet import records, registry
+from tfdet.detectors.second_backbone import BackboneConfig
 from tfdet.errors import UserError
 from tfdet.losses.router import RouterLossConfig
 
@@ -25,6 +26,8 @@ class DynamicConfig:
         threshold: the knob's first position: images that are less easy go to the second detector;
             0 sends none, 1 all. None is 1 in the joint step, whose router knows nothing yet, so
             that the second detector is measured (0 measures the first), and 0.5 after that.
+        first_weight: factor of the first detector's losses in the joint step. DynamicDet adds both
+            with 1; CBNetV2, which has the first for its training alone, with 0.5.
         router_loss: of the router step, see `losses.router.RouterLossConfig`.
     """
 
@@ -35,11 +38,14 @@ class DynamicConfig:
     weight_decay: float = 0.0
     step: Literal["joint", "router"] = "joint"
     threshold: float | None = None
+    first_weight: float = 1.0
     router_loss: RouterLossConfig = dataclasses.field(default_factory=RouterLossConfig)
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UserError(f"threshold must be between 0 and 1, got {self.threshold}")
+        if self.first_weight < 0:
+            raise UserError(f"first_weight must be at least 0, got {self.first_weight}")
         if self.weight_decay < 0:
             raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
@@ -58,19 +64,24 @@ class CascadeConfig(DynamicConfig):
     Attributes:
         first, second: {"name": registered name, **changes to its configuration}. Image size,
             classes and weight decay are the cascade's.
-        router_reduction: see `layers.router.Router`.
+        shared_heads: the second detector is a backbone alone, whose features go through the neck
+            and the heads of the first. `second` then has changes to the keys of the first one's
+            backbone, see `detectors.second_backbone.BackboneConfig`.
+        router_reduction, router_levels: see `layers.router.Router`.
     """
 
     first: dict[str, Any] = dataclasses.field(default_factory=dict)
     second: dict[str, Any] = dataclasses.field(default_factory=dict)
+    shared_heads: bool = False
     router_reduction: int = 4
+    router_levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.router_reduction < 1:
             raise UserError(f"router_reduction must be at least 1, got {self.router_reduction}")
-        for role in ("first", "second"):
-            self.part(role)  # checks its keys
+        self.part("first")  # checks its keys
+        _ = self.second_backbone if self.shared_heads else self.part("second")
 
     def part(self, role: Literal["first", "second"]) -> tuple[str, Any]:
         """Name and full configuration of one of the detectors."""
@@ -86,6 +97,11 @@ class CascadeConfig(DynamicConfig):
                 )
             changes[key] = getattr(self, key)
         return name, records.replace(registry.config(name), changes, role)
+
+    @property
+    def second_backbone(self) -> BackboneConfig:
+        """Of a cascade with shared heads."""
+        return records.replace(BackboneConfig.of(*self.part("first")), self.second, "second")
 
     @property
     def dynamic(self) -> DynamicConfig:

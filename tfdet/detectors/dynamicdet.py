@@ -13,12 +13,13 @@ from tfdet.detectors import routing
 from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
+from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
-from tfdet.layers.composition import DenseComposition
 from tfdet.layers.router import Router
 from tfdet.losses.router import OffsetRecord, router_loss
 
+_ROLES = ("first", "second")
 # Means that the router step shows beside its loss.
 _ROUTER_METRICS = ("easiness", "offset", "first_loss", "second_loss")
 
@@ -48,10 +49,11 @@ class DynamicDetector(Detector):
         detections = model.predict(images)
 
     Args:
-        first, second: detectors with taps (`Detector.taps`), for the same images and classes.
+        first, second: detectors with taps (`Detector.taps`), for the same images and classes. The
+            second may be a `SecondBackbone`, which uses the neck and the heads of the first.
         router: maps taps to the easiness [B] in [0, 1); a `Router` where not given.
-        fusion: maps the taps of the first to the maps that the second adds; a `DenseComposition`
-            where not given.
+        fusion: maps the taps of the first to the maps that the second adds; what `make_fusion` of
+            the second gives where not given.
         config: what else there is to say; where not given, size and classes are those of `first`.
     """
 
@@ -61,23 +63,27 @@ class DynamicDetector(Detector):
     def __init__(
         self,
         first: Detector,
-        second: Detector,
+        second: Detector | SecondBackbone,
         router: keras.layers.Layer | None = None,
         fusion: keras.layers.Layer | None = None,
         config: DynamicConfig | None = None,
         **kwargs: Any,
     ):
         config = config or DynamicConfig(**{key: getattr(first.config, key) for key in SHARED})
-        for role, detector in (("first", first), ("second", second)):
+        heads = {"first": first, "second": second if isinstance(second, Detector) else first}
+        for role, detector in heads.items():
             _check_part(role, detector, config)
         if not first.tap_channels.keys() & second.joint_channels.keys():
             raise UserError("the two detectors have no level in common where they can be joined")
-        super().__init__(config, _loss_names(first, second, config), **kwargs)
+        super().__init__(config, _loss_names(heads, config), **kwargs)
+        for detector in heads.values():
+            detector.belongs_to(self)
         self.first = first
         self.second = second
         self.router = router or Router(name="router")
-        self.fusion = fusion or DenseComposition(second.joint_channels, name="fusion")
-        self.decayed = tuple(dict.fromkeys((*first.decayed, *second.decayed)))
+        self.fusion = fusion or second.make_fusion(name="fusion")
+        decayed = (name for detector in heads.values() for name in detector.decayed)
+        self.decayed = tuple(dict.fromkeys(decayed))
         self._knob = Setting(config.first_threshold, "knob")
         self.calibration: Calibration | None = None
         self.record = OffsetRecord(config.router_loss) if config.step == "router" else None
@@ -88,12 +94,23 @@ class DynamicDetector(Detector):
 
     @classmethod
     def from_record(cls, config: CascadeConfig, name: str) -> "DynamicDetector":
-        parts = {}
-        for role in ("first", "second"):
+        def detector(role: str) -> Detector:
             kind, part = config.part(role)
-            parts[role] = registry.detector_class(kind).from_record(part, name=role)
-        router = Router(config.router_reduction, name="router")
-        return cls(**parts, router=router, config=config.dynamic, name=name)
+            return registry.detector_class(kind).from_record(part, name=role)
+
+        first = detector("first")
+        if config.shared_heads:
+            levels = tuple(int(level[1:]) for level in first.tap_channels)
+            second = SecondBackbone(config.second_backbone, levels, name="second")
+        else:
+            second = detector("second")
+        router = Router(config.router_reduction, config.router_levels, name="router")
+        return cls(first, second, router, config=config.dynamic, name=name)
+
+    def heads_of(self, role: str) -> Detector:
+        """The detector whose neck, heads and losses the "first" or the "second" one uses."""
+        part = getattr(self, role)
+        return part if isinstance(part, Detector) else self.first
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         # By themselves first: a backbone is built from images alone, not from images and maps.
@@ -135,25 +152,37 @@ class DynamicDetector(Detector):
         return self.first.pad_value
 
     @property
+    def mask_size(self) -> int:
+        return max(self.heads_of(name).mask_size for name in _ROLES)
+
+    @property
+    def found_mask_size(self) -> int:
+        return max(self.heads_of(name).found_mask_size for name in _ROLES)
+
+    @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        is_shared = self.heads_of("second") is self.first
+        second = {"backbone": [self.second.backbone]} if is_shared else self.second.parts
         return {
             "router": [self.router],
             **{f"first_{name}": layers for name, layers in self.first.parts.items()},
             "fusion": [self.fusion],
-            **{f"second_{name}": layers for name, layers in self.second.parts.items()},
+            **{f"second_{name}": layers for name, layers in second.items()},
         }
 
     @property
     def paths(self) -> dict[str, Callable[[Any], Any]]:
-        def early(images: Any) -> Any:
-            taps = self.first.taps(images)
-            return self.router(taps), self.first.predictions(taps)
+        def path(role: str) -> Callable[[Any], Any]:
+            def run(images: Any) -> Any:
+                taps = self.first.taps(images)
+                easiness = self.easiness(taps)
+                taps = taps if role == "first" else self.second_taps(images, taps)
+                size = tuple(images.shape[1:3])
+                return easiness, self.heads_of(role).predictions(taps, image_size=size)
 
-        def late(images: Any) -> Any:
-            taps = self.first.taps(images)
-            return self.router(taps), self.second.predictions(self.second_taps(images, taps))
+            return run
 
-        return {"early": early, "late": late}
+        return {"early": path("first"), "late": path("second")}
 
     @property
     def route_macs(self) -> dict[str, int]:
@@ -172,19 +201,28 @@ class DynamicDetector(Detector):
     def _inference_profile(self) -> profiling.Profile:
         return profiling.profile_unbuilt(self.inference_form)
 
+    def easiness(self, taps: dict[str, Any]) -> Any:
+        """The router's scores [B], given the features of the first backbone."""
+        return self.router(self._levels(taps))
+
     def second_taps(self, images: Any, taps: dict[str, Any], training: bool | None = None) -> Any:
         """Features of the second backbone, given the images and the features of the first."""
-        return self.second.taps_after(images, taps, self.fusion(taps), training)
+        added = self.fusion(self._levels(taps))
+        return self.second.taps_after(images, taps, added, training)
+
+    def _levels(self, taps: dict[str, Any]) -> dict[str, Any]:
+        return {name: taps[name] for name in self.first.tap_channels}
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         # The router is trained on detectors as they are in inference.
         training = training and self.config.step == "joint"
         taps = self.first.taps(images, training=training)
         second = self.second_taps(images, taps, training)
+        size = tuple(images.shape[1:3])
         return {
-            "first": self.first.predictions(taps, training=training),
-            "second": self.second.predictions(second, training=training),
-            "easiness": self.router(taps),
+            "first": self.heads_of("first").predictions(taps, training, size),
+            "second": self.heads_of("second").predictions(second, training, size),
+            "easiness": self.easiness(taps),
         }
 
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
@@ -198,7 +236,9 @@ class DynamicDetector(Detector):
         return self.with_costs(found)
 
     def inference_form(self) -> "DynamicDetector":
-        first, second = self.first.inference_form(), self.second.inference_form()
+        first, second = self.first.inference_form(), self.second
+        if isinstance(second, Detector):
+            second = second.inference_form()
         if first is self.first and second is self.second:
             return self
         return DynamicDetector(first, second, self.router, self.fusion, self.config, name=self.name)
@@ -214,21 +254,23 @@ class DynamicDetector(Detector):
 
         def scout(canvas: Any) -> tuple[dict[str, Any], Any]:
             taps = self.first.taps(canvas, training=False)
-            return taps, self.router(taps)
+            return taps, self.easiness(taps)
 
         def early(taps: dict[str, Any]) -> dict[str, Any]:
-            return self.decode_part("first", self.first.predictions(taps, training=False))
+            raw = self.heads_of("first").predictions(taps, training=False)
+            return self.decode_part("first", raw)
 
         def late(canvas: Any, taps: dict[str, Any]) -> dict[str, Any]:
             taps = self.second_taps(canvas, taps, training=False)
-            return self.decode_part("second", self.second.predictions(taps, training=False))
+            raw = self.heads_of("second").predictions(taps, training=False)
+            return self.decode_part("second", raw)
 
         return routing.Stages(scout, early, late)
 
     @property
     def nothing(self) -> dict[str, np.ndarray]:
         """An image's row without detections."""
-        return routing.no_detections(self._rows())
+        return routing.no_detections(self.max_detections, self.found_mask_size)
 
     def with_costs(self, found: dict[str, Any]) -> dict[str, Any]:
         """The detections with the multiply-adds of each image."""
@@ -244,11 +286,12 @@ class DynamicDetector(Detector):
 
     def decode_part(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
         """Detections of the "first" or the "second" detector from its raw predictions."""
-        found = getattr(self, role).decode(raw, self.image_size)
-        return routing.with_rows(found, self._rows())
+        found = self.heads_of(role).decode(raw, self.image_size)
+        return routing.with_rows(found, self.max_detections)
 
-    def _rows(self) -> int:
-        return max(part.max_detections for part in (self.first, self.second))
+    @property
+    def max_detections(self) -> int:
+        return max(self.heads_of(name).max_detections for name in _ROLES)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As Keras's; what the step does not train is frozen from here on."""
@@ -274,16 +317,16 @@ class DynamicDetector(Detector):
         if self.config.step == "router":
             return self._router_terms(targets, raw, training=False)
         terms = {}
-        for role in ("first", "second"):
-            part = getattr(self, role).loss_terms(targets, raw[role])
-            terms |= {f"{role}_{name}": value for name, value in part.items()}
+        for role, weight in zip(_ROLES, (self.config.first_weight, 1.0), strict=True):
+            part = self.heads_of(role).loss_terms(targets, raw[role])
+            terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
         return terms
 
     def losses_of_paths(self, targets: dict[str, Any], raw: dict[str, Any]) -> tuple[Any, Any]:
         """[B] losses of the first and of the second detector, each image as if it were alone."""
         first, second = (
-            ops.stop_gradient(getattr(self, role).losses_per_image(targets, raw[role]))
-            for role in ("first", "second")
+            ops.stop_gradient(self.heads_of(role).losses_per_image(targets, raw[role]))
+            for role in _ROLES
         )
         return first, second
 
@@ -329,10 +372,9 @@ class DynamicDetector(Detector):
         return model
 
 
-def _loss_names(first: Detector, second: Detector, config: DynamicConfig) -> tuple[str, ...]:
+def _loss_names(roles: dict[str, Detector], config: DynamicConfig) -> tuple[str, ...]:
     if config.step == "router":
         return ("router_loss",)
-    roles = {"first": first, "second": second}
     # Without the detectors' own L2 loss, which is one of the whole.
     return tuple(
         f"{role}_{name}"
@@ -368,17 +410,26 @@ _CASCADES = {
     "dy-efficientdet-nano": ("efficientdet-nano", {}),
     "dy-efficientdet-test": ("efficientdet-test", {}),
 }
+# Those with shared heads: the detector, and changes to it. The published ones have these backbones;
+# "test" is ours, and has them small.
+_WITH_SHARED_HEADS = {
+    "dy-faster-rcnn-r50": ("faster-rcnn-r50", {}),
+    "dy-faster-rcnn-nano": ("faster-rcnn-nano", {}),
+    "dy-faster-rcnn-test": ("faster-rcnn-test", {"backbone": "resnet-test"}),
+    "dy-mask-rcnn-swin-t": ("mask-rcnn-swin-t", {}),
+    "dy-mask-rcnn-nano": ("mask-rcnn-nano", {}),
+    "dy-mask-rcnn-test": ("mask-rcnn-test", {"backbone": "swin-test"}),
+}
+
+
+def _register(name: str, part: str, first: dict[str, Any], **keys: Any) -> None:
+    config = registry.config(part)
+    shared = {key: getattr(config, key) for key in ("image_size", "num_classes", "weight_decay")}
+    record = CascadeConfig(first={"name": part, **first}, **shared, **keys)
+    registry.register(name, DynamicDetector, record)
+
 
 for _name, (_part, _changes) in _CASCADES.items():
-    _config = registry.config(_part)
-    registry.register(
-        _name,
-        DynamicDetector,
-        CascadeConfig(
-            image_size=_config.image_size,
-            num_classes=_config.num_classes,
-            first={"name": _part},
-            second={"name": _part, **_changes},
-            weight_decay=_config.weight_decay,
-        ),
-    )
+    _register(_name, _part, {}, second={"name": _part, **_changes})
+for _name, (_part, _changes) in _WITH_SHARED_HEADS.items():
+    _register(_name, _part, _changes, shared_heads=True)

@@ -251,7 +251,12 @@ class EfficientDet(Detector):
     ) -> dict[str, Any]:
         return self.backbone(self.normalization(images), training=training, added=added)
 
-    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def predictions(
+        self,
+        taps: dict[str, Any],
+        training: bool | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
         features = {f"P{i}": taps[f"P{i}"] for i in range(self.config.min_level, 6)}
         maps = self.neck(features, training=training)
         if self.packed_head is not None:

@@ -4,12 +4,11 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 import keras
-from keras import ops
 
 from tfdet import registry
 from tfdet.backbones.catalog import make_backbone
-from tfdet.detectors.base import Detector
 from tfdet.detectors.postprocess import region_detections
+from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
 from tfdet.heads.roi import BoxHead
 from tfdet.heads.rpn import MAX_LOG_SIZE, ProposalConfig, Proposals, RPNHead
@@ -119,7 +118,7 @@ class FasterRCNNConfig:
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class FasterRCNN(Detector):
+class FasterRCNN(TappedDetector):
     """A backbone, an FPN, a network that proposes regions, and a head that looks at each of them.
 
     `call` takes images as `Detector` says and returns what both stages predict:
@@ -157,6 +156,7 @@ class FasterRCNN(Detector):
             batch_norm=config.batch_norm,
             frozen_stages=config.frozen_stages,
             gradient_checkpointing=config.gradient_checkpointing,
+            role="first",
             name="backbone",
         )
         self.neck = FPN(config.fpn_width, MAX_LEVEL, "pool", name="neck")
@@ -164,13 +164,6 @@ class FasterRCNN(Detector):
         self.propose = Proposals(config.anchors, config.proposals, name="propose")
         self.align = RoIAlign(7, config.sampling_ratio, config.finest_side, name="align")
         self.box_head = BoxHead(config.num_classes, config.hidden, name="box_head")
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.call(keras.KerasTensor(input_shape))
-
-    @property
-    def pad_value(self) -> tuple[float, float, float]:
-        return self.normalization.mean
 
     @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
@@ -181,11 +174,16 @@ class FasterRCNN(Detector):
             "box_head": [self.box_head],
         }
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        features = self.backbone(self.normalization(images), training=training)
-        maps = self.neck(features)
+    def predictions(
+        self,
+        taps: dict[str, Any],
+        training: bool | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
+        maps = self.neck({name: taps[name] for name in REGION_LEVELS})
         raw = self.rpn(maps)
-        found = self.propose(raw, image_size=tuple(images.shape[1:3]), training=training)
+        size = image_size or self.image_size
+        found = self.propose(raw, image_size=size, training=training)
         maps = {name: maps[name] for name in REGION_LEVELS}
         raw = {
             "maps": maps,
@@ -194,9 +192,6 @@ class FasterRCNN(Detector):
             "is_proposal": found["is_proposal"],
         }
         return raw if training else {**raw, **self.box_head(self.align(maps, found["boxes"]))}
-
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         boxes = anchors(self.config.anchors, self.image_size)
@@ -232,10 +227,8 @@ class FasterRCNN(Detector):
 
     @property
     def _seeds(self) -> tuple[Any, Any]:
-        # The step is the optimizer's, which a run that goes on gets back.
-        optimizer = getattr(self, "optimizer", None)
-        step = 0 if optimizer is None else ops.cast(optimizer.iterations, "int32")
-        return self.config.sampling_seed, step
+        # The optimizer's step, which a run that goes on gets back.
+        return self.config.sampling_seed, self.steps_done
 
 
 _R50 = FasterRCNNConfig()

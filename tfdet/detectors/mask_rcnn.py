@@ -70,14 +70,23 @@ class MaskRCNN(FasterRCNN):
         return self.config.target_size
 
     @property
+    def found_mask_size(self) -> int:
+        return 2 * self.mask_align.bins
+
+    @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
         return {**super().parts, "mask_head": [self.mask_head]}
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        raw = super().call(images, training=training)
+    def predictions(
+        self,
+        taps: dict[str, Any],
+        training: bool | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
+        raw = super().predictions(taps, training, image_size)
         if training:
             return raw
-        found = self.find(raw, image_size=tuple(images.shape[1:3]))
+        found = self.find(raw, image_size=image_size or self.image_size)
         logits = self.mask_head(self.mask_align(raw["maps"], found["boxes"]))
         return {**raw, "found": found, "mask_logits": own_masks(logits, found["labels"])}
 

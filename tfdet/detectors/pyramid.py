@@ -6,7 +6,7 @@ from typing import Any, Literal
 import keras
 
 from tfdet.backbones.catalog import make_backbone
-from tfdet.detectors.base import Detector
+from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig
@@ -110,7 +110,7 @@ class PyramidConfig:
         return head_levels(self.packing, MIN_LEVEL, MAX_LEVEL)
 
 
-class PyramidDetector(Detector):
+class PyramidDetector(TappedDetector):
     """`backbone -> FPN -> head`; subclasses give the head, the losses and the decoding.
 
     Args:
@@ -154,20 +154,14 @@ class PyramidDetector(Detector):
         )
         self.head = head
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.call(keras.KerasTensor(input_shape))
-
-    @property
-    def pad_value(self) -> tuple[float, float, float]:
-        return self.normalization.mean
-
     @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
         return {"backbone": [self.backbone], "neck": [self.neck], "head": [self.head]}
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        features = self.backbone(self.normalization(images), training=training)
-        return self.head(self.neck(features), training=training)
-
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
+    def predictions(
+        self,
+        taps: dict[str, Any],
+        training: bool | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
+        return self.head(self.neck(taps), training=training)

@@ -33,13 +33,15 @@ def is_hard(easiness: Any, threshold: Any) -> Any:
     )
 
 
-def no_detections(count: int) -> dict[str, np.ndarray]:
-    """The detections of an image with none, in `count` rows."""
+def no_detections(count: int, mask_size: int = 0) -> dict[str, np.ndarray]:
+    """The detections of an image with none, in `count` rows, with masks if these have a size."""
+    shape = (count, mask_size, mask_size)
     return {
         "boxes": np.zeros((count, 4), np.float32),
         "scores": np.zeros(count, np.float32),
         "labels": np.full(count, -1, np.int32),
         "count": np.zeros((), np.int32),
+        **({"masks": np.zeros(shape, np.float32)} if mask_size else {}),
     }
 
 
@@ -84,12 +86,13 @@ def with_rows(found: dict[str, Any], count: int) -> dict[str, Any]:
     missing = count - found["scores"].shape[1]
     if not missing:
         return found
-    return {
-        **found,
-        "boxes": ops.pad(found["boxes"], ((0, 0), (0, missing), (0, 0))),
-        "scores": ops.pad(found["scores"], ((0, 0), (0, missing))),
-        "labels": ops.pad(found["labels"] + 1, ((0, 0), (0, missing))) - 1,  # -1 is padding
+    rows = {name: value for name, value in found.items() if name != "count"}
+    padded = {
+        name: ops.pad(value, ((0, 0), (0, missing), *[(0, 0)] * (len(value.shape) - 2)))
+        for name, value in rows.items()
     }
+    padded["labels"] = ops.pad(found["labels"], ((0, 0), (0, missing)), constant_values=-1)
+    return {**found, **padded}
 
 
 def select(hard: Any, late: Any, early: Any) -> Any:

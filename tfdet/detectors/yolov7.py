@@ -195,7 +195,12 @@ class YoloV7(Detector):
             self.normalization(images), training=training, added=added, strided_input=borrowed
         )
 
-    def predictions(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def predictions(
+        self,
+        taps: dict[str, Any],
+        training: bool | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> dict[str, Any]:
         maps = self.neck(taps, training=training)
         auxiliary = {level: maps.pop(level) for level in list(maps) if level.startswith("aux_")}
         raw = self.head(maps)

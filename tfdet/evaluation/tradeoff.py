@@ -45,12 +45,18 @@ class Paths:
             return np.full(len(self.index), threshold >= 1)
         return self.easiness < np.float32(threshold)
 
-    def metrics(self, is_hard: np.ndarray) -> dict[str, float]:
-        """The COCO numbers of one set of results, merged image by image."""
+    def metrics(self, is_hard: np.ndarray, with_masks: bool = True) -> dict[str, float]:
+        """The COCO numbers of one set of results, merged image by image.
+
+        Args:
+            is_hard: [N], which images take the late path.
+            with_masks: measure masks too where there are any.
+        """
         evaluator = coco.CocoEvaluator(self.dataset)
         merged = {
             name: np.where(_rows(is_hard, early), self.late[name], early)
             for name, early in self.early.items()
+            if with_masks or name != "masks"
         }
         evaluator.add(self.index, merged)
         evaluator.leave_out(set(range(len(self.dataset))) - set(self.index.tolist()))
@@ -81,7 +87,11 @@ class BothPaths:
         from tfdet.data import pipeline
 
         model, size = self._model, self._batch_size
-        batches = pipeline.eval_batches(self._dataset, model.image_size, size, model.pad_value)
+        # The losses that gains are made of want the objects' masks.
+        masks = model.mask_size if self._dataset.outlines is not None else 0
+        batches = pipeline.eval_batches(
+            self._dataset, model.image_size, size, model.pad_value, mask_size=masks
+        )
         parts: list[dict[str, Any]] = []
         for images, targets in batches:
             index = np.asarray(targets.pop("index"))
@@ -137,10 +147,11 @@ def trade_off(
 
     Returns:
         "curve": a row per share of `SHARES` with "share", "threshold", "macs", "latency_ms", the
-        COCO numbers, and "AP_random" and "AP_oracle" of as many images chosen blindly, and by who
-        gains most in loss; "static": the two detectors without a router; "above_line": by how much
-        the three routings surpass the straight line between the ends, in AP, on average over the
-        shares between them; "targets": wishes for cost and latency, see `target_errors`.
+        COCO numbers (those of masks too where there are any), and "AP_random" and "AP_oracle" of as
+        many images chosen blindly, and by who gains most in loss; "static": the two detectors
+        without a router; "above_line": by how much the three routings surpass the straight line
+        between the ends, in AP, on average over the shares between them; "targets": wishes for cost
+        and latency, see `target_errors`.
     """
     macs = (model.route_macs["early"], model.route_macs["late"])
     samples = calibration.sample_canvases(model, paths.dataset)
@@ -148,13 +159,18 @@ def trade_off(
     total = len(SHARES) + (len(SHARES) - 2) * (1 + random_draws)
     done = 0
 
-    def measure(is_hard: np.ndarray) -> dict[str, float]:
+    def measure(is_hard: np.ndarray, with_masks: bool = False) -> dict[str, float]:
         nonlocal done
-        metrics = paths.metrics(is_hard)
+        metrics = paths.metrics(is_hard, with_masks)
         done += 1
         if progress:
             progress(done, total)
-        return {name: value for name, value in metrics.items() if name in coco.METRICS}
+        # Without those of single classes.
+        return {
+            name: value
+            for name, value in metrics.items()
+            if name.removeprefix(coco.MASK) in coco.METRICS
+        }
 
     curve = []
     for wanted in SHARES:
@@ -166,7 +182,7 @@ def trade_off(
             "threshold": threshold,
             "macs": float(mixed(macs, share)),
             "latency_ms": float(mixed(latency, share)),
-            **measure(is_hard),
+            **measure(is_hard, with_masks=True),
         }
         row |= _references(paths, int(is_hard.sum()), random_draws, measure, row["AP"])
         curve.append(row)
@@ -275,11 +291,13 @@ def draw(result: Mapping[str, Any], path: str) -> None:
     for axis, (key, unit, label) in zip(axes, panels, strict=True):
         x = unit * np.array([row[key] for row in curve])
         ends = [100 * curve[0]["AP"], 100 * curve[-1]["AP"]]
+        of_masks = (coco.MASK + "AP", "-", "router, AP of the masks")
         axis.plot(x[[0, -1]], ends, ":", color="gray", label="straight line")
         for name, style, words in (
             ("AP_oracle", "--", "oracle: who gains most in loss"),
             ("AP_random", "-.", "random routing"),
             ("AP", "-", "router"),
+            *([of_masks] if of_masks[0] in curve[0] else []),
         ):
             y = [100 * row[name] for row in curve]
             axis.plot(x, y, style, marker="o" if name == "AP" else None, markersize=4, label=words)
@@ -302,15 +320,13 @@ def draw(result: Mapping[str, Any], path: str) -> None:
 
 def format_table(result: Mapping[str, Any]) -> str:
     """The curve as a table for people; AP in percent."""
-    lines = [
-        f"{'share':>6}{'threshold':>11}{'GMAC':>10}{'ms':>9}{'AP':>7}{'AP50':>7}"
-        f"{'random':>8}{'oracle':>8}"
-    ]
+    columns = {"AP": "AP", "AP50": "AP50", "random": "AP_random", "oracle": "AP_oracle"}
+    if coco.MASK + "AP" in result["curve"][0]:
+        columns["mask AP"] = coco.MASK + "AP"
+    names = "".join(f"{name:>8}" for name in columns)
+    lines = [f"{'share':>6}{'threshold':>11}{'GMAC':>10}{'ms':>9}{names}"]
     for row in result["curve"]:
-        scores = "".join(
-            f"{100 * row[name]:>{width}.1f}"
-            for name, width in (("AP", 7), ("AP50", 7), ("AP_random", 8), ("AP_oracle", 8))
-        )
+        scores = "".join(f"{100 * row[key]:>8.1f}" for key in columns.values())
         lines.append(
             f"{'/' + format(100 * row['share'], '.0f'):>6}{row['threshold']:>11.6f}"
             f"{row['macs'] / 1e9:>10.4g}{row['latency_ms']:>9.4g}{scores}"

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdet.errors import UserError
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 
@@ -22,27 +23,36 @@ class Router(Composite):
 
     Args:
         reduction: the hidden layer has this part of the channels of all maps together.
+        levels: the maps that it looks at; all where there are none.
     """
 
-    def __init__(self, reduction: int = 4, **kwargs: Any):
+    def __init__(self, reduction: int = 4, levels: tuple[int, ...] = (), **kwargs: Any):
         super().__init__(**kwargs)
         self.reduction = reduction
+        self.levels = tuple(levels)
 
     def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
-        width = sum(shape[-1] for shape in input_shape.values())
+        width = sum(input_shape[name][-1] for name in self._seen(input_shape))
         hidden = max(1, width // self.reduction)
         self.hidden = _dense(hidden, width, "hidden")
         self.score = _dense(1, hidden, "score")
         super().build(input_shape)
 
+    def _seen(self, maps: dict[str, Any]) -> list[str]:
+        names = [f"P{level}" for level in self.levels] or list(maps)
+        missing = [name for name in names if name not in maps]
+        if missing:
+            raise UserError(f"the router has no {missing[0]} to look at, only {', '.join(maps)}")
+        return sorted(names, key=lambda name: int(name[1:]))
+
     def call(self, maps: dict[str, Any]) -> Any:
-        order = sorted(maps, key=lambda name: int(name[1:]))
-        means = ops.concatenate([ops.mean(maps[name], axis=(1, 2)) for name in order], axis=-1)
+        means = [ops.mean(maps[name], axis=(1, 2)) for name in self._seen(maps)]
+        means = ops.concatenate(means, axis=-1)
         logits = ops.cast(self.score(ops.relu(self.hidden(means))), "float32")
         return ops.minimum(ops.sigmoid(logits[:, 0]), _LARGEST_SCORE)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "reduction": self.reduction}
+        return {**super().get_config(), "reduction": self.reduction, "levels": self.levels}
 
 
 def _dense(units: int, inputs: int, name: str) -> keras.layers.Dense:
