@@ -56,7 +56,7 @@ def test_detectron_recipes_keep_the_published_schedule():
 
 def test_yolo_recipes_keep_the_published_schedule():
     recipes = coco_recipes("yolov7", "dynamicdet")
-    recipes = {stem: recipe for stem, recipe in recipes.items() if "efficientdet" not in stem}
+    recipes = {stem: recipe for stem, recipe in recipes.items() if "yolov7" in stem}
     assert len(recipes) == 9
     for stem, recipe in recipes.items():
         train, model, augment = recipe.train, recipe.model_config(), recipe.data.augment
@@ -71,3 +71,18 @@ def test_yolo_recipes_keep_the_published_schedule():
         assert (augment.mosaic, augment.mosaic_nine, augment.mixup) == (1.0, 0.2, 0.15)
         assert train.last_share == (0.2 if "w6" in stem else 0.1)
         assert stem != "yolov7/w6_coco" or (model.auxiliary_heads and model.loss.top_k == 20)
+
+
+def test_recipes_of_two_stage_cascades_say_what_the_paper_leaves_open():
+    recipes = {s: r for s, r in coco_recipes("dynamicdet").items() if "_rcnn_" in s}
+    assert len(recipes) == 4
+    for stem, recipe in recipes.items():
+        train, model = recipe.train, recipe.model_config()
+        assert model.shared_heads and model.first_weight == 1.0 and model.router_reduction == 4
+        if "router" in stem:
+            assert (model.step, train.num_epochs, train.accumulate_batch) == ("router", 2, 64)
+            assert (train.learning_rate, train.weight_decay, model.weight_decay) == (1e-5, 5e-3, 0)
+        elif "faster" in stem:
+            assert (train.num_epochs, train.learning_rate, model.weight_decay) == (12, 0.02, 1e-4)
+        else:
+            assert (train.num_epochs, train.learning_rate, train.weight_decay) == (36, 1e-4, 0.05)

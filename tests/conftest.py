@@ -83,33 +83,51 @@ def make_dynamic() -> Callable:
     return _make_dynamic
 
 
-def _make_dynamic(seed: int = 0, **overrides: object) -> object:
+def _make_dynamic(name: str = "dy-efficientdet-test", seed: int = 0, **overrides: object) -> object:
     import keras
 
     import tfdet
 
     keras.utils.set_random_seed(seed)
-    model = tfdet.create(
-        "dy-efficientdet-test", **{"num_classes": 3, "class_names": ("a", "b", "c"), **overrides}
-    )
+    classes = {"num_classes": 3, "class_names": ("a", "b", "c")}
+    model = tfdet.create(name, **{**classes, **overrides})
     random = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.name in ("gamma", "moving_variance"):
             variable.assign(random.uniform(0.6, 1.6, variable.shape))
         elif variable.name in ("beta", "moving_mean"):
             variable.assign(random.normal(0, 0.3, variable.shape))
+        elif "/fusion/" in variable.path:  # which may begin with zeros
+            variable.assign(random.normal(0, 0.2, variable.shape))
+        elif "yolov7" in name and "/head/" in variable.path:
+            variable.assign(random.normal(0, 1, variable.shape))
     noise = random.uniform(0, 255, (8, *model.image_size, 3)).astype("float32")
     noise[::2] = noise[::2, :1, :1]  # plain images: a router has to tell something apart
     raw = model(noise, training=False)
-    for part, found in ((model.first, raw["first"]), (model.second, raw["second"])):
-        for name, wanted in (("class_logits", 1.5), ("box_codes", 0.3)):
-            net = part.class_net if name == "class_logits" else part.box_net
-            kernel = net.predictor.weights[1]
-            assert kernel.path.endswith("predict/pointwise_kernel")
-            kernel.assign(np.asarray(kernel) * wanted / np.std(found[name]))
+    roles = {"first": model.first, "second": model.heads_of("second")}
+    for role in ("first",) if model.first is roles["second"] else roles:
+        for output, (kernel, wanted) in _predictors(roles[role]).items():
+            kernel.assign(np.asarray(kernel) * wanted / np.std(raw[role][output]))
     easiness = np.asarray(raw["easiness"], np.float64)
     logits = np.log(easiness / (1 - easiness))
     score = model.router.score
     score.kernel.assign(np.asarray(score.kernel) / logits.std())
     score.bias.assign((np.asarray(score.bias) - logits.mean()) / logits.std())
     return model
+
+
+def _predictors(part: object) -> dict[str, tuple]:
+    """The kernels behind raw predictions, and how far these are to spread."""
+    if hasattr(part, "class_net"):  # EfficientDet; the second weight is the pointwise kernel
+        nets = {"class_logits": (part.class_net, 1.5), "box_codes": (part.box_net, 0.3)}
+        return {name: (net.predictor.weights[1], to) for name, (net, to) in nets.items()}
+    if not hasattr(part, "rpn"):
+        return {}
+    masks = {"mask_logits": (part.mask_head.predict.kernel, 2.0)} if part.mask_size else {}
+    return {
+        "objectness_logits": (part.rpn.objectness.kernel, 1.5),
+        "anchor_codes": (part.rpn.codes.kernel, 0.3),
+        "class_logits": (part.box_head.class_dense.kernel, 1.5),
+        "box_codes": (part.box_head.box_dense.kernel, 0.5),
+        **masks,
+    }

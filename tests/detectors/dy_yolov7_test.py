@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import tfdet
 from tfdet import profiling, registry
 from tfdet.errors import UserError
 
@@ -118,11 +117,3 @@ def test_it_survives_saving(tmp_path):
     expected = tf.nest.flatten(model(images))
     for value, own in zip(tf.nest.flatten(loaded(images)), expected, strict=True):
         np.testing.assert_allclose(value, own, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_the_export_takes_both_paths(tmp_path):
-    model = lively(num_classes=3)
-    difference = tfdet.export(model, tmp_path / "saved_model")
-    assert difference.mismatches == ()
-    assert difference.detections > 100

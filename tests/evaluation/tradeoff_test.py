@@ -1,3 +1,4 @@
+import dataclasses
 import types
 
 import numpy as np
@@ -5,11 +6,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import tfdet
 from tfdet.data.dataset import DetectionDataset
+from tfdet.data.outlines import Outlines
 from tfdet.detectors.calibration import Calibration, share_at
 from tfdet.evaluation import calibration, coco, tradeoff
 
 IMAGES = 40
+RESULT = {"above_line": {}, "targets": {}}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,35 @@ def test_results_are_merged_image_by_image(dataset, paths):
         evaluator.add([i], {name: values[i : i + 1] for name, values in side.items()})
     assert 0 < is_hard.sum() < IMAGES
     assert paths.metrics(is_hard) == evaluator.result()
+
+
+def test_masks_are_measured_where_there_are_any(dataset, paths, model):
+    """The first detector's boxes are right everywhere here, and its masks in half of the images."""
+    corners = dataset.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+    outlines = Outlines.from_segmentations([[list(map(float, x))] for x in corners])
+    is_right = np.arange(IMAGES) % 2 == 0
+    late = {**paths.late, "masks": np.ones((IMAGES, 1, 28, 28), np.float32)}
+    early = {**late, "masks": late["masks"] * is_right[:, None, None, None]}
+    pictured = dataclasses.replace(dataset, outlines=outlines)
+    paths = dataclasses.replace(paths, dataset=pictured, early=early, late=late)
+    curve = tradeoff.trade_off(model, paths, random_draws=1)["curve"]
+    assert curve[0]["AP"] == pytest.approx(1)
+    # Not quite 1: an outline's pixels are not those of its box.
+    assert curve[5]["mask/AP"] == curve[10]["mask/AP"] > 0.7
+    assert curve[0]["mask/AP"] < 0.6 * curve[10]["mask/AP"]
+    assert "mask/AP/square" not in curve[0]
+    assert "mask AP" in tradeoff.format_table({**RESULT, "curve": curve})
+
+
+@pytest.mark.slow
+def test_both_paths_of_a_cascade_with_masks_are_run(make_dynamic):
+    dataset = tfdet.open_dataset("shapes:val").subset(6)
+    names = dataset.class_names
+    cascade = make_dynamic("dy-mask-rcnn-test", num_classes=len(names), class_names=names)
+    paths = tradeoff.BothPaths(cascade, dataset, batch_size=4).run()
+    assert paths.early["masks"].shape == paths.late["masks"].shape == (6, 100, 28, 28)
+    assert np.isfinite(paths.gains).all() and len(set(paths.gains.tolist())) == 6
+    assert 0 <= paths.metrics(paths.hard_at(0.5))["mask/AP"] <= 1
 
 
 def test_a_good_router_surpasses_the_line_and_chance_does_not(model, paths):
