@@ -20,6 +20,11 @@ def test_sizes_of_the_splits():
     assert len(open_shapes("train", 7)) == 7
 
 
+def test_difficulties_travel_with_their_images(shapes):
+    grades = [layout("train", i).difficulty for i in (8, 3)]
+    np.testing.assert_array_equal(shapes.select([8, 3]).difficulty, grades)
+
+
 def test_same_pictures_every_time(shapes):
     again = open_shapes("train", 300)
     np.testing.assert_array_equal(shapes.boxes, again.boxes)

@@ -20,6 +20,7 @@ COMMAND = app.Command(
         tfdet-eval --model_dir=runs/d0 --data=coco:val.json:val2017 --json_out=runs/d0/val.json
         tfdet-eval --model_dir=runs/dynamic --calibrate
         tfdet-eval --model_dir=runs/dynamic --tradeoff --figure_out=runs/dynamic/tradeoff.png
+        tfdet-eval --model_dir=runs/caddet --routes --figure_out=runs/caddet/routes.png
     """,
 )
 flags.define_model(COMMAND.flags)
@@ -50,8 +51,17 @@ absl_flags.DEFINE_boolean(
     "Measure a dynamic detector at every tenth of hard images, from one pass over the data.",
     flag_values=COMMAND.flags,
 )
+absl_flags.DEFINE_boolean(
+    "routes",
+    False,
+    "Also tell how different the routes of a CADDet are, and what their cost goes with.",
+    flag_values=COMMAND.flags,
+)
 absl_flags.DEFINE_string(
-    "figure_out", None, "--tradeoff: file for the figure (.png).", flag_values=COMMAND.flags
+    "figure_out",
+    None,
+    "--tradeoff, --routes: file for the figure (.png).",
+    flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_integer(
     "random_draws",
@@ -75,6 +85,8 @@ def main(options: types.SimpleNamespace) -> None:
             f"{model.name} is no cascade of two detectors, and only these are calibrated; "
             "--threshold turns its knob"
         )
+    if options.routes and not hasattr(model.config, "supernet"):
+        raise UserError(f"{model.name} has no routes; they are what a CADDet has")
     dataset = sources.open_dataset(source)
     print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
     if options.calibrate:
@@ -127,6 +139,7 @@ def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: s
     print(coco.format_table(metrics))
     if evaluation.costs:
         print(_cost_line(model, evaluation.costs))
+    routes = _report_routes(options, model, evaluation) if options.routes else {}
     if evaluator.num_left_out:
         print(f"left out: {evaluator.num_left_out} images that cannot be read; see tfdet-data")
     if options.json_out:
@@ -136,10 +149,22 @@ def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: s
             "left_out": evaluator.num_left_out,
             "seconds": round(time.monotonic() - started, 1),
             **evaluation.costs,
+            **routes,
         }
         _write(options.json_out, json.dumps({**facts, "metrics": metrics}, indent=1))
     if options.detections_out:
         _write(options.detections_out, json.dumps(evaluator.detections()))
+
+
+def _report_routes(
+    options: types.SimpleNamespace, model: Any, evaluation: Any
+) -> dict[str, dict[str, Any]]:
+    """Prints how different the routes of a CADDet were; gives the numbers for the JSON file."""
+    from tfdet.evaluation import routes
+
+    facts = routes.facts_of(model, evaluation)
+    print(routes.format_facts(facts))
+    return {"routes": facts}
 
 
 def _cost_line(model: Any, costs: dict[str, float]) -> str:
@@ -171,9 +196,9 @@ def _check_modes(options: types.SimpleNamespace) -> None:
         raise app.UsageError("--calibrate keeps its table in --model_dir; give that")
     knob = {"threshold", "target_madds", "target_latency_ms"}
     useless = {
-        "calibrate": knob | {"json_out", "detections_out", "figure_out", "random_draws"},
-        "tradeoff": knob | {"detections_out"},
-        "": {"figure_out", "random_draws"},
+        "calibrate": knob | {"json_out", "detections_out", "figure_out", "random_draws", "routes"},
+        "tradeoff": knob | {"detections_out", "routes"},
+        "": {"figure_out", "random_draws"} - ({"figure_out"} if options.routes else set()),
     }
     mode = "calibrate" if options.calibrate else "tradeoff" if options.tradeoff else ""
     wrong = sorted(options.given & useless[mode])

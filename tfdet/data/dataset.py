@@ -33,6 +33,7 @@ class DetectionDataset:
         spans: int64 [N, 2], (offset, length) of the encoded image in its file; None: whole files.
         render: image id -> encoded image, for data sets that are generated; None: read `files`.
         outlines: polygons of the objects, None where the source has none.
+        difficulty: float64 [N], 0 easy to 1 hard, where the source grades its images.
         problems: what was wrong with the source; grows when images turn out damaged later.
     """
 
@@ -51,6 +52,7 @@ class DetectionDataset:
     spans: np.ndarray | None = None
     render: Callable[[int], bytes] | None = None
     outlines: Outlines | None = None
+    difficulty: np.ndarray | None = None
     problems: Problems = dataclasses.field(default_factory=Problems)
 
     def __len__(self) -> int:
@@ -92,6 +94,7 @@ class DetectionDataset:
             files=self.files[indices],
             sizes=self.sizes[indices],
             spans=None if self.spans is None else self.spans[indices],
+            difficulty=None if self.difficulty is None else self.difficulty[indices],
             box_offsets=offsets,
             **self._take_boxes(np.arange(offsets[-1]) + shift),
         )

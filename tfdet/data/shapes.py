@@ -58,8 +58,10 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
     if count < 1:
         raise UserError(f"expected at least one image, got shapes:{split}:{count}")
     builder = DatasetBuilder(f"shapes:{split}", CLASS_NAMES)
+    difficulty = np.zeros(count)
     for i in range(count):
-        shapes = layout(split, i).shapes
+        picture = layout(split, i)
+        difficulty[i], shapes = picture.difficulty, picture.shapes
         builder.add_image(
             image_id=i + 1,
             file_name=f"{split}_{i:06d}.png",
@@ -72,7 +74,8 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
         )
     # Kept encoded after the first use: 2000 pictures take about 100 MB, drawing one takes 5 ms.
     render = functools.lru_cache(maxsize=None)(functools.partial(_render, split))
-    return dataclasses.replace(builder.build(render), spans=None)
+    dataset = builder.build(render)  # in the order of i, which is that of the names
+    return dataclasses.replace(dataset, spans=None, difficulty=difficulty)
 
 
 def _render(split: str, image_id: int) -> bytes:

@@ -33,6 +33,9 @@ METRICS = {
 # The numbers of masks have the same names behind this.
 MASK = "mask/"
 
+# What dynamic detectors tell about an image.
+_TOLD = ("is_hard", "macs", "gates")
+
 
 class CocoEvaluator:
     """Collects the detections of a data set's images and gives the COCO numbers.
@@ -186,8 +189,12 @@ class Evaluation:
         batch_size: images per step; a last, smaller batch is filled up with empty images.
 
     Attributes:
+        dataset: as given, with the classes that the model knows.
         costs: of a dynamic detector, after `run`: mean "macs", and the "share" of hard images of a
             cascade.
+        routes: of a dynamic detector, after `run`: "index" [N], the positions of the images in the
+            data set, and what the detector told about each: "macs" [N], and "is_hard" [N] of a
+            cascade or "gates" [N, gates] of a CADDet.
     """
 
     def __init__(self, model: Any, dataset: Any, batch_size: int = 8):
@@ -201,20 +208,20 @@ class Evaluation:
         loader.check_usable(dataset)
         self._label_map = label_map(model, dataset)
         self._model = model
-        self._dataset = dataset
+        self.dataset = dataset
         self._batch_size = batch_size
         self._detect = _compile(model, batch_size)
         self.costs: dict[str, float] = {}
+        self.routes: dict[str, np.ndarray] = {}
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> CocoEvaluator:
         """The filled `CocoEvaluator`; `progress(done, total)` is called after each batch."""
         from tfdet.data import pipeline
 
-        evaluator = CocoEvaluator(self._dataset)
-        hard: list[np.ndarray] = []
-        macs: list[np.ndarray] = []
+        evaluator = CocoEvaluator(self.dataset)
+        told: list[dict[str, np.ndarray]] = []
         batches = pipeline.eval_batches(
-            self._dataset, self._model.image_size, self._batch_size, self._model.pad_value
+            self.dataset, self._model.image_size, self._batch_size, self._model.pad_value
         )
         done: list[int] = []
         for images, targets in batches:
@@ -222,21 +229,20 @@ class Evaluation:
             inputs = (images, targets["scale"], targets["size"])
             found = self._detect(*(filled(x, self._batch_size) for x in inputs))
             found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
-            if "is_hard" in found:
-                hard.append(found["is_hard"])
-            if "macs" in found:
-                macs.append(found["macs"])
+            told.append({"index": index, **{key: found[key] for key in _TOLD if key in found}})
             found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
             evaluator.add(index, found)
             done.extend(index)
             if progress:
-                progress(len(done), len(self._dataset))
-        evaluator.leave_out(set(range(len(self._dataset))) - set(done))
-        measured = {"share": hard, "macs": macs}
+                progress(len(done), len(self.dataset))
+        evaluator.leave_out(set(range(len(self.dataset))) - set(done))
+        names = told[0] if told else ()
+        self.routes = {key: np.concatenate([part[key] for part in told]) for key in names}
+        means = {"share": "is_hard", "macs": "macs"}
         self.costs = {
-            name: float(np.concatenate(values).mean())
-            for name, values in measured.items()
-            if values
+            name: float(self.routes[key].mean())
+            for name, key in means.items()
+            if key in self.routes
         }
         return evaluator
 
