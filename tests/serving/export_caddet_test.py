@@ -67,3 +67,7 @@ def test_routes_and_costs_follow_images_and_threshold(model, drivers, scenes):
     assert len(set(macs[0])) > 1
     assert macs[0].mean() > macs[1].mean() > macs[2].mean()
     np.testing.assert_array_equal(macs[2], np.float32(model.floor))
+
+
+def test_an_export_knows_its_grid(model, drivers):
+    assert [driver.grid for driver in drivers] == [model.config.supernet] * 2

@@ -161,9 +161,13 @@ def _report_routes(
 ) -> dict[str, dict[str, Any]]:
     """Prints how different the routes of a CADDet were; gives the numbers for the JSON file."""
     from tfdet.evaluation import routes
+    from tfdet.serving import draw
 
     facts = routes.facts_of(model, evaluation)
     print(routes.format_facts(facts))
+    if options.figure_out:
+        draw.save_picture(options.figure_out, routes.diversity_of(model, evaluation))
+        print(f"wrote {options.figure_out}")
     return {"routes": facts}
 
 
@@ -186,6 +190,8 @@ def _check(options: types.SimpleNamespace) -> None:
         path = getattr(options, name)
         if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
             raise app.UsageError(f"--{name}={path}: its folder does not exist")
+    if options.figure_out and not options.figure_out.lower().endswith(".png"):
+        raise app.UsageError(f"--figure_out={options.figure_out} must end with .png")
 
 
 def _check_modes(options: types.SimpleNamespace) -> None:

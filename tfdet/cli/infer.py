@@ -23,6 +23,7 @@ COMMAND = app.Command(
     example="""
         tfdet-infer --model_dir=runs/shapes --input='photos/*.jpg' --output_dir=found
         tfdet-infer --saved_model=runs/shapes/saved_model --input=photos --output_dir=found
+        tfdet-infer --model_dir=runs/caddet --input=photos --output_dir=found --draw_routes
     """,
     required=("input", "output_dir"),
 )
@@ -41,6 +42,12 @@ absl_flags.DEFINE_string(
 )
 absl_flags.DEFINE_float(
     "min_score", 0.3, "Detections below this score are left out.", flag_values=COMMAND.flags
+)
+absl_flags.DEFINE_boolean(
+    "draw_routes",
+    False,
+    "Draw the route that each image took through a CADDet's grid beside its detections.",
+    flag_values=COMMAND.flags,
 )
 flags.define_knob(COMMAND.flags)
 
@@ -63,6 +70,8 @@ def main(options: types.SimpleNamespace) -> int:
     else:
         driver = drivers.ModelDriver(flags.load_model(options))
     threshold = flags.chosen_threshold(options, driver)
+    if options.draw_routes and driver.grid is None:
+        raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
     os.makedirs(options.output_dir, exist_ok=True)
     results, damaged, counter = [], [], progress.ImageCounter()
     for number, file in enumerate(files, 1):
@@ -76,7 +85,7 @@ def main(options: types.SimpleNamespace) -> int:
         else:
             path = os.path.join(options.output_dir, pictures[file])
             found = driver.detect(image[None], threshold)
-            results.append(_result(driver, found, image, file, path, options.min_score))
+            results.append(_result(driver, found, image, file, path, options))
         counter(number, len(files))
     path = os.path.join(options.output_dir, "detections.json")
     lines = ",\n".join(json.dumps(result) for result in results)
@@ -123,13 +132,18 @@ def _check_output(folder: str, files: list[str], pictures: dict[str, str]) -> No
 
 
 def _result(
-    driver: Any, detected: dict, image: Any, file: str, picture: str, min_score: float
+    driver: Any,
+    detected: dict,
+    image: Any,
+    file: str,
+    picture: str,
+    options: types.SimpleNamespace,
 ) -> dict[str, Any]:
     """One image's entry of detections.json; its picture is written."""
-    from tfdet.serving import draw
+    from tfdet.serving import draw, draw_routes
 
     found = {name: values[0] for name, values in detected.items()}
-    keep = found["scores"][: found["count"]] >= min_score
+    keep = found["scores"][: found["count"]] >= options.min_score
     boxes, scores, labels = (
         found[name][: found["count"]][keep] for name in ("boxes", "scores", "labels")
     )
@@ -139,7 +153,10 @@ def _result(
         masks = found["masks"][: found["count"]][keep]
         shown = draw.draw_masks(image, boxes, labels, masks)
         runs = [_run_lengths(mask, box, image) for mask, box in zip(masks, boxes, strict=True)]
-    draw.save_picture(picture, draw.draw_boxes(shown, boxes, labels, driver.class_names, scores))
+    drawn = draw.draw_boxes(shown, boxes, labels, driver.class_names, scores)
+    if options.draw_routes:
+        drawn = draw_routes.route_beside(drawn, driver.grid, found["gates"], found["macs"])
+    draw.save_picture(picture, drawn)
     return {
         "file": file,
         "picture": os.path.basename(picture),

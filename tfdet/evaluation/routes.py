@@ -7,13 +7,29 @@ import numpy as np
 
 from tfdet.backbones.grid import SupernetConfig
 from tfdet.losses.routing_budget import RoutingLossConfig
+from tfdet.serving import draw_routes
 
 
 def facts_of(model: Any, evaluation: Any) -> dict[str, Any]:
     """`route_facts` of a CADDet on the data set that `coco.Evaluation` has run it on."""
-    config, told = model.config, evaluation.routes
-    compared = traits(evaluation.dataset, told["index"], model.image_size, config.routing_loss)
-    return route_facts(config.supernet, told["gates"], told["macs"], compared)
+    told = evaluation.routes
+    compared = _compared(model, evaluation)
+    return route_facts(model.config.supernet, told["gates"], told["macs"], compared)
+
+
+def diversity_of(model: Any, evaluation: Any) -> np.ndarray:
+    """The figure of the same routes, see `draw_routes.diversity`."""
+    told, images = evaluation.routes, len(evaluation.routes["index"])
+    title = f"{model.name} on {evaluation.dataset.name}, {images} images"
+    compared = _compared(model, evaluation)
+    return draw_routes.diversity(
+        model.config.supernet, told["gates"], told["macs"], compared, title
+    )
+
+
+def _compared(model: Any, evaluation: Any) -> dict[str, np.ndarray]:
+    config, index = model.config, evaluation.routes["index"]
+    return traits(evaluation.dataset, index, model.image_size, config.routing_loss)
 
 
 def route_facts(

@@ -80,17 +80,29 @@ def draw_masks(
     return picture.astype(np.uint8)
 
 
+def legible_zoom(picture: np.ndarray) -> int:
+    """How many times a small picture must be enlarged for captions not to cover it."""
+    return max(1, round(_LEGIBLE_SIDE / min(picture.shape[:2])))
+
+
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
-    """Puts pictures of one size next to each other under their titles; uint8 [H, W, 3]."""
-    height, width = panels[0].shape[:2]
+    """Puts pictures next to each other under their titles; uint8 [H, W, 3].
+
+    Lower ones stand in the middle of the highest.
+    """
+    height = max(panel.shape[0] for panel in panels)
+    gap = max(2, panels[0].shape[1] // 64)
     font = ImageFont.load_default(size=max(10, height // 18))
-    gap, head = max(2, width // 64), 2 * int(font.size)
-    sheet = Image.new("RGB", (len(panels) * (width + gap) - gap, height + head), _LIGHT)
+    head = 2 * int(font.size)
+    width = sum(panel.shape[1] + gap for panel in panels) - gap
+    sheet = Image.new("RGB", (width, height + head), _LIGHT)
     draw = ImageDraw.Draw(sheet)
-    for i, (panel, title) in enumerate(zip(panels, titles, strict=True)):
-        left = i * (width + gap)
+    left = 0
+    for panel, title in zip(panels, titles, strict=True):
         draw.text((left + gap, head // 2), title, fill=_DARK, font=font, anchor="lm")
-        sheet.paste(Image.fromarray(np.asarray(panel, np.uint8)), (left, head))
+        top = head + (height - panel.shape[0]) // 2
+        sheet.paste(Image.fromarray(np.asarray(panel, np.uint8)), (left, top))
+        left += panel.shape[1] + gap
     return np.asarray(sheet)
 
 
@@ -118,6 +130,7 @@ def comparison(
     class_names: Sequence[str],
     threshold: float = 0.3,
     columns: int = 2,
+    panels: Sequence[tuple[np.ndarray, str]] = (),
 ) -> np.ndarray:
     """A grid of images, each twice: with its ground truth, and with what was detected.
 
@@ -129,10 +142,12 @@ def comparison(
             are any, here and in the detections.
         detections: as `Detector.decode` returns them, in pixels of `images`.
         threshold: detections below this score are not drawn.
+        columns: of the grid.
+        panels: for each image one more picture, with its title.
     """
-    pairs = []
+    rows = []
     for i, image in enumerate(images):
-        zoom = max(1, round(_LEGIBLE_SIDE / min(image.shape[:2])))
+        zoom = legible_zoom(image)
         image = np.asarray(image).repeat(zoom, axis=0).repeat(zoom, axis=1)
         boxes, scores, labels, count = (
             np.asarray(detections[key])[i] for key in ("boxes", "scores", "labels", "count")
@@ -147,8 +162,9 @@ def comparison(
             found = draw_masks(image, zoom * boxes[sure], labels[sure], masks)
         expected = draw_boxes(expected, zoom * wanted, names, class_names)
         found = draw_boxes(found, zoom * boxes[sure], labels[sure], class_names, scores[sure])
-        pairs.append(side_by_side([expected, found], ["ground truth", "detections"]))
-    return grid(pairs, columns)
+        row = [(expected, "ground truth"), (found, "detections"), *panels[i : i + 1]]
+        rows.append(side_by_side(*zip(*row, strict=True)))
+    return grid(rows, columns)
 
 
 def save_picture(path: str, picture: np.ndarray) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet import records
+from tfdet.backbones.grid import SupernetConfig
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
@@ -25,6 +26,7 @@ class Driver(Protocol):
         image_size: (height, width) of the canvas that images are fitted into.
         knob: of a dynamic detector, its position; None of others.
         calibration: of a dynamic detector that has been calibrated, else None.
+        grid: of a CADDet, what its routes lead through; None of others.
     """
 
     class_names: tuple[str, ...]
@@ -32,6 +34,7 @@ class Driver(Protocol):
     image_size: tuple[int, int]
     knob: float | None
     calibration: Calibration | None
+    grid: SupernetConfig | None
 
     def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
         """uint8 images [B, H, W, 3] of any size to detections, see `Detector`.
@@ -49,6 +52,7 @@ class ModelDriver:
         self.image_size = tuple(model.image_size)
         self.knob = model.knob if model.has_knob else None
         self.calibration = model.calibration if model.has_knob else None
+        self.grid = getattr(model.config, "supernet", None)
         specs = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
         if model.has_knob:
             specs.append(tf.TensorSpec([], tf.float32))
@@ -97,6 +101,8 @@ class SavedModelDriver:
         self.knob = float(metadata["threshold"]) if has_knob else None
         table = metadata["calibration"].decode() if has_knob else ""
         self.calibration = records.from_dict(Calibration, json.loads(table)) if table else None
+        grid = metadata["grid"].decode() if "grid" in metadata else ""
+        self.grid = records.from_dict(SupernetConfig, json.loads(grid)) if grid else None
 
     def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
         knob = _chosen_knob(self, threshold)

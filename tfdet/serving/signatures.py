@@ -69,10 +69,13 @@ def metadata_function(
 ) -> tf.types.experimental.GenericFunction:
     """No input to what a client must know: class names and ids by label, size of the canvas.
 
-    Of a model with a knob also its position and the calibration as JSON, "" where there is none.
+    Of a model with a knob also its position and the calibration as JSON, "" where there is none;
+    of a CADDet its grid as JSON.
     """
     table = json.dumps(records.to_dict(calibration)) if calibration else ""
-    knob = {"threshold": model.knob, "calibration": table} if model.has_knob else {}
+    more = {"threshold": model.knob, "calibration": table} if model.has_knob else {}
+    if hasattr(model.config, "supernet"):
+        more["grid"] = json.dumps(records.to_dict(model.config.supernet))
 
     @tf.function(input_signature=[])
     def metadata():
@@ -80,7 +83,7 @@ def metadata_function(
             "class_names": tf.constant(list(model.class_names), tf.string),
             "class_ids": tf.constant(list(model.class_ids), tf.int64),
             "image_size": tf.constant(list(model.image_size), tf.int32),
-            **{name: tf.constant(value) for name, value in knob.items()},
+            **{name: tf.constant(value) for name, value in more.items()},
         }
 
     return metadata

@@ -5,7 +5,6 @@ written down, and the state is saved after everything else of an epoch is done.
 """
 
 import csv
-import importlib.util
 import io
 import json
 import math
@@ -17,6 +16,7 @@ import keras
 
 from tfdet.errors import UserError
 from tfdet.training import atomic, averaging, checkpoint
+from tfdet.training.board import Board
 
 SCORE = "AP"
 _FILES_NAMED = 8  # in the error's sentence; the report names all
@@ -234,6 +234,7 @@ class Journal(keras.callbacks.Callback):
         progress: its `history` gets the rows.
         folder: where the files go.
         draw: called with the history after each epoch that was measured, and after the last.
+        board: gets the numbers of each epoch.
     """
 
     def __init__(
@@ -241,12 +242,13 @@ class Journal(keras.callbacks.Callback):
         progress: checkpoint.Progress,
         folder: pathlib.Path,
         draw: Callable[[list[dict[str, float]]], None],
+        board: Board,
     ):
         super().__init__()
         self._progress = progress
         self._folder = folder
         self._draw = draw
-        self._board = _tensorboard_writer(folder)
+        self._board = board
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         row = {
@@ -257,8 +259,7 @@ class Journal(keras.callbacks.Callback):
         }
         self._progress.history.append(row)
         write_history(self._folder, self._progress.history)
-        if self._board:
-            self._board(epoch + 1, logs)
+        self._board.scalars(epoch + 1, logs)
         if SCORE in logs:
             self._draw(self._progress.history)
 
@@ -284,21 +285,3 @@ def save_weights(model: keras.Model, path: pathlib.Path) -> None:
     """Writes the model's weights (Keras's .weights.h5), all or nothing."""
     with atomic.replacing(path) as temporary:
         model.save_weights(temporary)
-
-
-def _tensorboard_writer(
-    folder: pathlib.Path,
-) -> Callable[[int, dict[str, float]], None] | None:
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    import tensorflow as tf
-
-    writer = tf.summary.create_file_writer(str(folder))
-
-    def write(epoch: int, scalars: dict[str, float]) -> None:
-        with writer.as_default():
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value, step=epoch)
-        writer.flush()
-
-    return write

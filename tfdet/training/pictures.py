@@ -1,28 +1,71 @@
 """Pictures of a training run: validation detections, and the curve of its measurements."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
-from tfdet.serving import draw
+from tfdet.evaluation import routes
+from tfdet.serving import draw, draw_routes
 
 
-def draw_validation(model: Any, dataset: DetectionDataset, count: int, path: pathlib.Path) -> None:
-    """Draws the first `count` images of `dataset`, each with its truth and with its detections."""
+def of_measurement(
+    model: Any, dataset: DetectionDataset, count: int, evaluation: Any = None
+) -> dict[str, np.ndarray]:
+    """What there is to see after a measurement, uint8 [H, W, 3] by name.
+
+    Args:
+        model: the detector as it was measured.
+        dataset: the validation data.
+        count: images that are shown with their detections.
+        evaluation: the `coco.Evaluation` that was run, of which the routes of a CADDet are drawn.
+
+    Returns:
+        "detections" of the first images, unless these turned out damaged; "routes" of a CADDet.
+    """
+    drawn = {}
+    detections = validation(model, dataset, count)
+    if detections is not None:
+        drawn["detections"] = detections
+    if evaluation is not None and _has_routes(model, evaluation.routes):
+        drawn["routes"] = routes.diversity_of(model, evaluation)
+    return drawn
+
+
+def save(folder: pathlib.Path, name: str, epoch: int, picture: np.ndarray) -> None:
+    """Keeps a picture of an epoch: epoch_0005.jpg of detections, routes_0005.png of routes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind, ending = ("epoch", "jpg") if name == "detections" else (name, "png")
+    draw.save_picture(str(folder / f"{kind}_{epoch:04d}.{ending}"), picture)
+
+
+def validation(model: Any, dataset: DetectionDataset, count: int) -> np.ndarray | None:
+    """The first `count` images of `dataset`, each with its truth and with its detections.
+
+    Beside those of a CADDet the route that the image took. None where all images are damaged.
+    """
     shown = dataset.subset(count)
     masks = model.mask_size if dataset.outlines is not None else 0
     batches = pipeline.eval_batches(
         shown, model.image_size, len(shown), model.pad_value, mask_size=masks
     )
     batch = next(iter(batches), None)
-    if batch is None:  # each of these images turned out damaged
-        return
+    if batch is None:
+        return None
     images, targets = batch
     found = model.detect_fitted(images)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = model.class_names
-    draw.save_picture(str(path), draw.comparison(images.numpy(), targets, found, names))
+    if not _has_routes(model, found):
+        return draw.comparison(images.numpy(), targets, found, names)
+    panels = draw_routes.route_panels(model.config.supernet, found["gates"], found["macs"])
+    return draw.comparison(images.numpy(), targets, found, names, columns=1, panels=panels)
+
+
+def _has_routes(model: Any, told: Mapping[str, Any]) -> bool:
+    return model.has_knob and "gates" in told
 
 
 def draw_curve(path: pathlib.Path, history: list[dict[str, float]]) -> None:

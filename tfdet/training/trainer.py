@@ -30,6 +30,7 @@ from tfdet.evaluation import coco
 from tfdet.training import (
     atomic,
     averaging,
+    board,
     callbacks,
     checkpoint,
     distribution,
@@ -278,16 +279,17 @@ def _callbacks(
     if run.averages:
         chosen.append(callbacks.Averaging(run.averages))
     if chief:
+        shown = board.Board(logs)
         chosen += [
             callbacks.Measurement(
                 progress,
                 run.averages,
                 run.model_dir,
-                _measure_function(run) if run.val_data else None,
+                _measure_function(run, shown) if run.val_data else None,
                 run.recipe.eval.interval,
                 settings.num_epochs,
             ),
-            callbacks.Journal(progress, logs, lambda rows: _draw_curve(run.model_dir, rows)),
+            callbacks.Journal(progress, logs, lambda rows: _draw_curve(run.model_dir, rows), shown),
         ]
     # Workers must save together, and their clocks differ.
     seconds = None if settings.strategy == "multi_worker" else settings.save_seconds
@@ -363,9 +365,10 @@ def _files_of_step(run: Run, step: int) -> list[str]:
 # Measuring
 
 
-def _measure_function(run: Run) -> Callable[[int], dict[str, float]]:
-    """Gives the AP of the model as it is, and leaves a picture of some validation images."""
+def _measure_function(run: Run, shown: board.Board) -> Callable[[int], dict[str, float]]:
+    """Gives the AP of the model as it is, and leaves pictures of what was found."""
     settings = run.recipe.eval
+    evaluation = None
     if router_step.trains_router(run.model):
         measure_all = router_step.measure_function(
             run.model, run.val_data, settings.batch_size, progress_lib.measuring
@@ -379,8 +382,10 @@ def _measure_function(run: Run) -> Callable[[int], dict[str, float]]:
     def measure(epoch: int) -> dict[str, float]:
         scores = measure_all()
         if settings.pictures:
-            path = run.model_dir / "pictures" / f"epoch_{epoch:04d}.jpg"
-            pictures.draw_validation(run.model, run.val_data, settings.pictures, path)
+            drawn = pictures.of_measurement(run.model, run.val_data, settings.pictures, evaluation)
+            for name, picture in drawn.items():
+                pictures.save(run.model_dir / "pictures", name, epoch, picture)
+                shown.image(epoch, name, picture)
         return scores
 
     return measure
