@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, SupernetConfig
+from tfdet.serving import draw
 
 _HIGHEST = 640  # of a route beside a photograph, in pixels
 _SMOOTH = 3  # drawn so much larger and then shrunk
