@@ -1,12 +1,16 @@
 """Every recipe that is shipped can be read, and says how it is used."""
 
+import dataclasses
 import pathlib
 
 import pytest
 
-from tfdet import config
+from tfdet import config, registry
+from tfdet.training import pretraining
 
-RECIPES = sorted((pathlib.Path(__file__).parents[1] / "configs").rglob("*.yaml"))
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+PRETRAINING = CONFIGS / "caddet" / "pretrain_imagenet.yaml"
+RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - {PRETRAINING})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -86,3 +90,28 @@ def test_recipes_of_two_stage_cascades_say_what_the_paper_leaves_open():
             assert (train.num_epochs, train.learning_rate, model.weight_decay) == (12, 0.02, 1e-4)
         else:
             assert (train.num_epochs, train.learning_rate, train.weight_decay) == (36, 1e-4, 0.05)
+
+
+def test_pretraining_keeps_the_published_schedule():
+    recipe = config.load_recipe(PRETRAINING, pretraining.PretrainRecipe)
+    train = recipe.train
+    assert (train.optimizer, train.batch_size, train.num_epochs) == ("sgd", 256, 120)
+    assert (train.learning_rate, train.learning_rate_batch) == (0.2, 256)
+    assert recipe.model_config().supernet == registry.config("caddet-fcos").supernet
+    name = PRETRAINING.relative_to(CONFIGS.parent).as_posix()
+    assert f"tfdet-pretrain --hparams={name} " in PRETRAINING.read_text()
+
+
+def test_the_recipes_of_the_study_differ_in_their_routes_only():
+    recipes = [
+        config.load_recipe(CONFIGS / "caddet" / f"nano_shapes{end}.yaml")
+        for end in ("", "_fixed", "_no_router")
+    ]
+    scale_aware, fixed, none = (recipe.model_config() for recipe in recipes)
+    assert recipes[0].train == recipes[1].train == recipes[2].train
+    assert recipes[0].data == recipes[1].data == recipes[2].data
+    assert dataclasses.replace(fixed, routing_loss=scale_aware.routing_loss) == scale_aware
+    closed = dataclasses.replace(scale_aware.supernet, routers=False)
+    assert none.supernet == closed
+    # The losses of routes rest for the paper's share of the epochs, 1 of 12.
+    assert recipes[0].train.num_epochs == 12 * scale_aware.routing_loss.free_epochs

@@ -86,7 +86,8 @@ class TrainConfig:
         mixed_precision: "float16" (with dynamic loss scaling), "bfloat16", or "" for float32.
         frozen: variables whose path within the model begins with a match of this expression are
             not trained; for example "backbone|neck".
-        pretrained: weights to start from: a folder that tfdet-train wrote or a .weights.h5 file.
+        pretrained: weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, or a
+            .weights.h5 file.
         strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"
             for the machines that TF_CONFIG lists.
         seed: of weights, data order and augmentation.
@@ -216,12 +217,12 @@ class Recipe:
         return records.replace(base, changes, "model")
 
 
-def load_recipe(path: str | pathlib.Path) -> Recipe:
-    """Reads a recipe from a YAML file."""
-    return records.from_dict(Recipe, _read_yaml(path))
+def load_recipe(path: str | pathlib.Path, kind: type = Recipe) -> Any:
+    """Reads a recipe from a YAML file; `kind` is the dataclass that it is for."""
+    return records.from_dict(kind, _read_yaml(path))
 
 
-def save_recipe(recipe: Recipe, path: str | pathlib.Path) -> None:
+def save_recipe(recipe: Any, path: str | pathlib.Path) -> None:
     """Writes `recipe` as YAML that `load_recipe` reads back, without ever leaving half a file."""
     from tfdet.training import atomic
 
@@ -229,12 +230,17 @@ def save_recipe(recipe: Recipe, path: str | pathlib.Path) -> None:
     atomic.write_text(path, text)
 
 
-def make_recipe(hparams: Iterable[str] = (), changes: Mapping[str, Any] | None = None) -> Recipe:
+def make_recipe(
+    hparams: Iterable[str] = (),
+    changes: Mapping[str, Any] | None = None,
+    kind: type = Recipe,
+) -> Any:
     """The default recipe, changed by each of `hparams` in turn and by `changes` at the end.
 
     Args:
         hparams: each a path to a YAML file or "train.learning_rate=0.01,model.name=...".
         changes: dotted keys ("train.batch_size") and values.
+        kind: the dataclass that the recipe is for.
     """
     data: dict[str, Any] = {}
     for item in hparams:
@@ -243,7 +249,7 @@ def make_recipe(hparams: Iterable[str] = (), changes: Mapping[str, Any] | None =
         else:
             part = records.nest(parse_assignments(item))
         data = records.merge(data, part)
-    return records.from_dict(Recipe, records.merge(data, records.nest(changes or {})))
+    return records.from_dict(kind, records.merge(data, records.nest(changes or {})))
 
 
 def parse_assignments(text: str) -> dict[str, Any]:
@@ -265,7 +271,7 @@ def parse_assignments(text: str) -> dict[str, Any]:
     return assignments
 
 
-def differences(ours: Recipe, theirs: Recipe) -> list[str]:
+def differences(ours: Any, theirs: Any) -> list[str]:
     """Dotted keys whose values differ between two recipes, each with both values."""
     ours_flat = dict(_flatten(records.to_dict(ours)))
     theirs_flat = dict(_flatten(records.to_dict(theirs)))

@@ -53,7 +53,8 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "pretrained",
     None,
-    "Weights to start from: a folder that tfdet-train wrote or a .weights.h5 file.",
+    "Weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, or a .weights.h5 "
+    "file.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_enum(

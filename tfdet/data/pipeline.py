@@ -61,19 +61,7 @@ def train_batches(
     config = augment or AugmentConfig()
     if mask_size:
         _check_masks(dataset, config)
-    rows = _shard_rows(batch_size, shard)
     loader = ImageLoader(dataset, keep_decoded=cache)
-
-    def positions(step):
-        indices, epochs = batch_positions(len(dataset), batch_size, seed, int(step))
-        pairs = zip(epochs[rows], indices[rows], strict=True)
-        seeds = [example_seed(seed, int(epoch), int(index)) for epoch, index in pairs]
-        return indices[rows], np.stack(seeds)
-
-    def batch_plan(step):
-        indices, seeds = tf.numpy_function(positions, [step], (tf.int64, tf.int32))
-        return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
-
     if config.geometry == "affine":
         make = SceneMaker(loader, config, image_size).make
     else:
@@ -83,11 +71,34 @@ def train_batches(
         picture, scale = make(index, example_seed)
         return picture.image, _targets(picture, scale, max_boxes, mask_size)
 
+    plan, rows = planned_examples(len(dataset), batch_size, seed, start_step, shard)
+    examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return examples.batch(rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def planned_examples(
+    count: int, batch_size: int, seed: int, start_step: int, shard: tuple[int, int]
+) -> tuple[tf.data.Dataset, int]:
+    """Endless (position int64, seed int32 [2]) of the images of this process, and its rows a batch.
+
+    Args:
+        count: images in the data set.
+        batch_size, seed, start_step, shard: as in `train_batches`.
+    """
+    rows = _shard_rows(batch_size, shard)
+
+    def positions(step):
+        indices, epochs = batch_positions(count, batch_size, seed, int(step))
+        pairs = zip(epochs[rows], indices[rows], strict=True)
+        seeds = [example_seed(seed, int(epoch), int(index)) for epoch, index in pairs]
+        return indices[rows], np.stack(seeds)
+
+    def batch_plan(step):
+        indices, seeds = tf.numpy_function(positions, [step], (tf.int64, tf.int32))
+        return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
+
     steps = tf.data.Dataset.counter(start_step)
-    examples = steps.map(batch_plan).unbatch()
-    examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    num_rows = rows.stop - rows.start
-    return examples.batch(num_rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return steps.map(batch_plan).unbatch(), rows.stop - rows.start
 
 
 def eval_batches(

@@ -17,9 +17,14 @@ def start_from(model: keras.Model, source: str) -> str:
 
     Args:
         model: a built model.
-        source: a folder that `tfdet-train` wrote, or a .weights.h5 file of the same model.
+        source: a folder that `tfdet-train` or `tfdet-pretrain` wrote, or a .weights.h5 file of the
+            same model.
     """
     path = pathlib.Path(source)
+    if (path / trained.PRETRAINING_FILE).is_file():
+        from tfdet.training import pretraining  # which trains with what this module is a part of
+
+        return _copy(model, pretraining.load_classifier(path), source)
     if path.is_dir():
         return _copy(model, trained.load_trained(path), source)
     if not path.is_file():

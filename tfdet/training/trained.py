@@ -12,6 +12,7 @@ from tfdet.errors import UserError
 from tfdet.training import atomic
 
 RECIPE_FILE = "recipe.yaml"
+PRETRAINING_FILE = "pretrain.yaml"  # in the place of the recipe, in folders of tfdet-pretrain
 CALIBRATION_FILE = "calibration.json"
 
 

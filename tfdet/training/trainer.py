@@ -92,7 +92,7 @@ def train(
     keras.utils.set_random_seed(recipe.train.seed)
     run = _open(recipe, pathlib.Path(model_dir), strategy, measure)
     _check_folder(run)
-    with _precision(recipe.train.mixed_precision), distribution.scope(strategy):
+    with precision(recipe.train.mixed_precision), distribution.scope(strategy):
         _build(run)
     _claim_folder(run, command)  # not before: a recipe that cannot be built leaves no folder
     with lock.holding(run.model_dir) if run.is_chief else contextlib.nullcontext():
@@ -211,7 +211,7 @@ def _claim_folder(run: Run, command: str) -> None:
 
 
 @contextlib.contextmanager
-def _precision(name: str) -> Iterator[None]:
+def precision(name: str) -> Iterator[None]:
     """Within the block layers compute in `name` and keep float32 variables."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(f"mixed_{name}" if name else "float32")
@@ -301,28 +301,45 @@ def _callbacks(
 
 
 def _fit(run: Run, chosen: list[keras.callbacks.Callback]) -> None:
-    """Keras's `fit`; a begun epoch is finished by a `fit` of its own."""
-    epoch, done = divmod(run.progress.step, run.steps_per_epoch)
-    num_epochs = run.recipe.train.num_epochs
+    epochs = run.recipe.train.num_epochs
+    fit(run.model, lambda: _batches(run), run.progress, run.steps_per_epoch, epochs, chosen)
+
+
+def fit(
+    model: keras.Model,
+    batches: Callable[[], Any],
+    progress: checkpoint.Progress,
+    steps_per_epoch: int,
+    num_epochs: int,
+    chosen: list[keras.callbacks.Callback],
+) -> None:
+    """Keras's `fit` from the step that `progress` has; a begun epoch gets a `fit` of its own.
+
+    Args:
+        model: compiled.
+        batches: gives those from the progress's step on.
+        progress: how far the run is.
+        steps_per_epoch, num_epochs: length of the run.
+        chosen: callbacks.
+    """
+
+    def fit_epochs(first: int, end: int, steps: int) -> None:
+        model.fit(
+            batches(),
+            initial_epoch=first,
+            epochs=end,
+            steps_per_epoch=steps,
+            callbacks=chosen,
+            shuffle=False,  # the pipeline has shuffled
+            verbose=0,
+        )
+
+    epoch, done = divmod(progress.step, steps_per_epoch)
     if done:
-        _fit_epochs(run, chosen, epoch, epoch + 1, run.steps_per_epoch - done)
+        fit_epochs(epoch, epoch + 1, steps_per_epoch - done)
         epoch += 1
     if epoch < num_epochs:
-        _fit_epochs(run, chosen, epoch, num_epochs, run.steps_per_epoch)
-
-
-def _fit_epochs(
-    run: Run, chosen: list[keras.callbacks.Callback], first: int, end: int, steps: int
-) -> None:
-    run.model.fit(
-        _batches(run),
-        initial_epoch=first,
-        epochs=end,
-        steps_per_epoch=steps,
-        callbacks=chosen,
-        shuffle=False,  # the pipeline has shuffled
-        verbose=0,
-    )
+        fit_epochs(epoch, num_epochs, steps_per_epoch)
 
 
 def _batches(run: Run) -> tf.data.Dataset:

@@ -1,0 +1,82 @@
+"""tfdet-pretrain: trains a CADDet's grid as a classifier, for tfdet-train to start from."""
+
+import shlex
+import sys
+import types
+
+from absl import flags
+
+from tfdet.cli import app
+from tfdet.cli import flags as common
+
+COMMAND = app.Command(
+    name="tfdet-pretrain",
+    purpose="Trains the grid of a CADDet, all gates open, on images with one label each.",
+    example="""
+        tfdet-pretrain --hparams=configs/caddet/pretrain_imagenet.yaml --model_dir=runs/imagenet \\
+            --data=imagenet/train --val_data=imagenet/val
+        tfdet-train --hparams=configs/caddet/fcos_800_coco.yaml --pretrained=runs/imagenet \\
+            --model_dir=runs/caddet
+    """,
+    required=("model_dir",),
+)
+flags.DEFINE_string(
+    "model_dir",
+    None,
+    "Folder for weights and logs; a run that was killed goes on from it.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_multi_string(
+    "hparams",
+    [],
+    "A recipe (.yaml) or train.learning_rate=0.1,model.name=caddet-nano; may be repeated, later "
+    "ones win. The other flags win over all of them.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_string(
+    "data",
+    None,
+    "Directory that has a folder of images for each class.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_string("val_data", None, "The same of validation images.", flag_values=COMMAND.flags)
+flags.DEFINE_integer(
+    "batch_size", None, "Images per step over all devices.", flag_values=COMMAND.flags
+)
+flags.DEFINE_integer(
+    "num_epochs", None, "Passes over the training data.", flag_values=COMMAND.flags
+)
+flags.DEFINE_enum(
+    "strategy", None, ["", "mirrored"], "One device, or all of them.", flag_values=COMMAND.flags
+)
+
+_RECIPE_KEYS = {
+    "data": "data.train",
+    "val_data": "data.val",
+    "batch_size": "train.batch_size",
+    "num_epochs": "train.num_epochs",
+    "strategy": "train.strategy",
+}
+
+
+def main(options: types.SimpleNamespace) -> None:
+    """Trains, and says where the weights are."""
+    common.check_positive(options, "batch_size", "num_epochs")
+    from tfdet import config
+    from tfdet.training import pretraining
+
+    given = [name for name in _RECIPE_KEYS if name in options.given]
+    changes = {_RECIPE_KEYS[name]: getattr(options, name) for name in given}
+    recipe = config.make_recipe(options.hparams, changes, pretraining.PretrainRecipe)
+    command = shlex.join([COMMAND.name, *sys.argv[1:]])
+    pretraining.pretrain(recipe, options.model_dir, command)
+    print(f"start a detector from it: tfdet-train --pretrained={options.model_dir}")
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(COMMAND.run(main))
+
+
+if __name__ == "__main__":
+    run()
