@@ -72,6 +72,8 @@ class TrainConfig:
         bias_warmup_init, momentum_warmup_init: where the rate of biases (as it is) and the momentum
             of "nesterov" begin; None for `warmup_init` and `momentum`.
         bias_factor: SGD's learning rate of biases, as a multiple of the others' (Detectron: 2).
+        router_factor: the learning rate of the routers of dynamic detectors, as a multiple of the
+            others' (Dynamic Routing: 2.5).
         schedule: what follows: "cosine", "epoch_cosine" (YOLO's), "stepwise", "polynomial" or
             "constant".
         last_share: "epoch_cosine" ends at this share of the peak.
@@ -110,6 +112,7 @@ class TrainConfig:
     bias_warmup_init: float | None = None
     momentum_warmup_init: float | None = None
     bias_factor: float = 1.0
+    router_factor: float = 1.0
     schedule: Literal["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"] = "cosine"
     last_share: float = 0.1
     decay_epochs: tuple[float, ...] = (200.0, 250.0)
@@ -129,6 +132,7 @@ class TrainConfig:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=0)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
         _check_at_least(self, "train", warmup_steps=0, bias_factor=0, last_share=0)
+        _check_at_least(self, "train", router_factor=0)
         _check_at_least(self, "train", weight_decay=0, accumulate_batch=0)
         self._check_optimizer()
         _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)

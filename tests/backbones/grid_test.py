@@ -15,6 +15,23 @@ def test_the_published_grid_has_62_nodes_and_149_gates():
     assert np.bincount([n.layer for n in config.nodes]).tolist() == [1, 2, 3, *[4] * 14]
 
 
+@pytest.mark.parametrize(
+    ("changes", "nodes", "gates"),
+    [
+        ({"opening": "full"}, 64, 154),
+        ({"opening": "full", "last_layer": "all"}, 64, 160),
+        ({"opening": "initial"}, 65, 2 + 150 + 4),
+        ({"opening": "initial", "last_layer": "all"}, 65, 162),
+        ({"last_layer": "all"}, 62, 155),
+    ],
+)
+def test_other_readings_of_the_opening(changes, nodes, gates):
+    config = SupernetConfig(**changes)
+    assert (len(config.nodes), config.num_gates) == (nodes, gates)
+    # The cheapest route is one of the same three nodes.
+    assert config.route("cheapest").sum() == 6
+
+
 def test_gates_are_numbered_without_gaps():
     config = SupernetConfig(layers=5)
     numbers = [i for n in config.nodes for i in range(n.gates.start, n.gates.stop)]
@@ -40,7 +57,8 @@ def test_named_routes():
         ({"channels": (64,)}, "2 to 5 scales"),
         ({"stem_filters": (64, 64)}, "3 numbers"),
         ({"stem_filters": (64, 64, 32)}, "they must be equal"),
-        ({"layers": 2}, "cannot open 4 scales"),
+        ({"layers": 2}, "cannot open 4 scales; expected at least 3"),
+        ({"layers": 3, "opening": "full"}, "cannot open 4 scales; expected at least 4"),
         ({"block_units": 0}, "block_units must be at least 1"),
     ],
 )

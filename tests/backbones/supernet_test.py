@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from tfdet.backbones import grid_inference
 from tfdet.backbones.grid import SupernetConfig
 from tfdet.backbones.supernet import Supernet
 
@@ -61,17 +63,23 @@ def test_open_gates_are_factors_of_one(changes):
 
 
 @pytest.mark.parametrize("kind", ["floor", "cheapest", "all_open"])
-@pytest.mark.parametrize("bypass", [True, False])
-def test_closed_nodes_are_as_if_they_were_not_there(kind, bypass):
+@pytest.mark.parametrize(
+    "changes", [{}, {"bypass": False}, {"opening": "full", "last_layer": "all"}]
+)
+def test_closed_nodes_are_as_if_they_were_not_there(kind, changes):
     """The dense form with a route's gates gives what running only the open parts gives."""
-    net = make(bypass=bypass)
+    net = make(**changes)
     net(IMAGES)
     route = net.config.route(kind)
     with_scores(net, np.where(route, 20.0, -1.0))
     found, expected = net(IMAGES), net.along(IMAGES, route)
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
-    np.testing.assert_array_equal(found["gates"][0] > 0, route)
+    # Nothing is sent to the coarse nodes of the first layers of "full".
+    is_open = np.asarray(found["gates"])[0] > 0
+    assert not (is_open & ~route).any()
+    if net.config.opening == "triangle":
+        np.testing.assert_array_equal(is_open, route)
 
 
 def test_a_closed_grid_hands_the_stem_on_and_absent_nodes_have_no_gates():
@@ -122,3 +130,25 @@ def test_gradient_checkpointing_keeps_the_outputs():
     expected = plain(IMAGES, training=True)
     for name, values in saving(IMAGES, training=True).items():
         np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"opening": "full", "last_layer": "all"}, {"opening": "initial"}]
+)
+def test_other_openings_skip_what_is_closed(changes):
+    net = make(**changes)
+    net(IMAGES)
+    with_scores(net, np.random.default_rng(4).uniform(-0.5, 1.5, net.config.num_gates))
+    found, expected = grid_inference.skip_closed(net, tf.constant(IMAGES)), net(IMAGES)
+    gates = np.asarray(expected["gates"])[0]
+    assert 0.3 < np.mean(gates > 0) < 0.8
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_units_may_have_an_inner_norm():
+    plain, normed = make(), make(block_inner_norm=True)
+    for net in (plain, normed):
+        net(IMAGES)
+    more = len(normed.trainable_weights) - len(plain.trainable_weights)
+    assert more == 2 * plain.config.block_units * len(plain.nodes)

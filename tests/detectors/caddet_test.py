@@ -158,6 +158,58 @@ def test_gradients_of_the_routes_losses_reach_every_open_router():
         assert np.all(np.asarray(gradient)[is_live] != 0), spec
 
 
+def test_the_loss_is_the_weighted_sum_of_equation_9():
+    keys = {"free_epochs": 0, "scale_edges": (16.0, 40.0, 48.0)}
+    images, targets = batch()
+    found = []
+    for weights in ((1.0, 1.0), (3.0, 0.25)):
+        keras.utils.set_random_seed(0)
+        loss = {**keys, "global_weight": weights[0], "local_weight": weights[1]}
+        model = registry.create("caddet-test", routing_loss=loss)
+        raw = model(images, training=True)
+        terms = {k: float(v) for k, v in model.loss_terms(targets, raw).items()}
+        total = float(model.compute_loss(images, targets, raw))
+        detection = sum(terms[k] for k in ("class_loss", "box_loss", "centerness_loss"))
+        decay = float(model._l2_loss())
+        expected = detection + terms["global_loss"] + terms["path_loss"] + decay
+        assert total == pytest.approx(expected, rel=1e-5)
+        found.append(terms)
+    plain, weighted = found
+    assert weighted["global_loss"] == pytest.approx(3 * plain["global_loss"], rel=1e-5)
+    assert weighted["path_loss"] == pytest.approx(plain["path_loss"] / 4, rel=1e-5)
+    assert weighted["class_loss"] == pytest.approx(plain["class_loss"], rel=1e-5)
+
+
+def test_costs_may_be_measured_in_multiply_adds():
+    images, targets = batch()
+    found = []
+    for unit in (0.0, 1e5):
+        keras.utils.set_random_seed(0)
+        loss = {"free_epochs": 0, "unit": unit, "whole": "network"}
+        model = registry.create("caddet-test", routing_loss=loss)
+        raw = model(images, training=True)
+        found.append(float(model.loss_terms(targets, raw)["global_loss"]))
+    assert model.whole == model.cost.total + model.floor
+    assert found[1] == pytest.approx(found[0] * (model.whole / 1e5) ** 2, rel=1e-4)
+
+
+def test_detection_alone_moves_the_routers_through_their_gates():
+    """With the heads' predictions as the only loss: the gates are factors of the features."""
+    keras.utils.set_random_seed(0)
+    model = registry.create("caddet-test", weight_decay=0.0)
+    images, targets = batch()
+    biases = [router.score.bias for router in model.backbone.routers]
+    with tf.GradientTape() as tape:
+        raw = model(images, training=True)
+        loss = model.loss_terms(targets, raw)["class_loss"]
+    gradients = tape.gradient(loss, [v.value for v in biases])
+    gates = np.asarray(raw["gates"])
+    for spec, gradient in zip(model.config.supernet.nodes, gradients, strict=True):
+        is_live = ((gates[:, spec.gates] > 0) & (gates[:, spec.gates] < 1)).any(axis=0)
+        assert np.isfinite(gradient).all()
+        assert np.all(np.asarray(gradient)[is_live] != 0), spec
+
+
 def test_without_routers_all_images_cost_the_same():
     model = registry.create("caddet-test", **{"supernet.routers": False})
     assert not {"global_loss", "path_loss"} & set(model.loss_names)
@@ -168,12 +220,18 @@ def test_without_routers_all_images_cost_the_same():
     assert np.isfinite(model.train_on_batch(images, targets, return_dict=True)["loss"])
 
 
-def test_half_precision_trains():
+@pytest.mark.parametrize("bias", [1.5, -1.0])
+def test_half_precision_trains(bias):
+    """Also where every gate is closed, and so every norm of a route 0."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = registry.create("caddet-test", routing_loss={"free_epochs": 0})
     finally:
         keras.config.set_dtype_policy("float32")
+    for router in model.backbone.routers:
+        router.score.bias.assign(np.full(router.score.bias.shape, bias))
+        if bias < 0:
+            router.score.kernel.assign(np.zeros(router.score.kernel.shape))
     images, targets = batch()
     raw = model(images)
     assert raw["gates"].dtype.name == "float32"
@@ -181,6 +239,7 @@ def test_half_precision_trains():
     for _ in range(2):
         logs = model.train_on_batch(images, targets, return_dict=True)
         assert all(np.isfinite(x) for x in logs.values())
+    assert all(np.isfinite(np.asarray(v, np.float32)).all() for v in model.weights)
 
 
 def test_the_knob_closes_gates_without_a_new_graph():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdet.backbones.grid import SupernetConfig
 from tfdet.detectors.grid_cost import GridCost
@@ -44,12 +45,29 @@ def test_constants_are_the_published_ones(size):
     [
         ({"block_units": 1}, 3633.9, 6861.9),
         ({"block_units": 1, "up": "resize_conv"}, 5689.8, 10726.6),
+        ({"opening": "full"}, 6008, 11344),
+        ({"block_units": 3}, 8016, 15127),
+        ({"block_units": 1, "keep": "conv"}, 5684, 10730),
     ],
 )
 def test_other_readings_cost_what_the_paper_allows(changes, small, large):
     config = SupernetConfig(**changes)
     found = [GridCost.of(config, size).total / 1e6 for size in CONSTANTS]
-    assert [round(x, 1) for x in found] == [small, large]
+    digits = 0 if isinstance(small, int) else 1
+    assert [round(x, digits) for x in found] == [small, large]
+
+
+@pytest.mark.parametrize(
+    ("changes", "total"),
+    [
+        ({"opening": "full"}, 4233),
+        ({"opening": "full", "last_layer": "all"}, 4333),
+        ({"opening": "initial", "last_layer": "all"}, 4386),
+    ],
+)
+def test_one_unit_stays_below_the_dearest_published_image(changes, total):
+    config = SupernetConfig(block_units=1, **changes)
+    assert round(GridCost.of(config, (640, 800)).total / 1e6 + 482.0) == total < 4572
 
 
 def test_soft_and_hard_costs_of_even_gates():
@@ -69,3 +87,15 @@ def test_a_block_counts_as_its_largest_gate():
     assert float(cost.hard(gates)[0]) * cost.total == pytest.approx(91_136_000, rel=1e-5)
     assert float(cost.hard(gates, 0.4)[0]) * cost.total == pytest.approx(91_136_000, rel=1e-5)
     assert float(cost.hard(gates, 0.6)[0]) == 0
+
+
+def test_the_maximum_passes_its_gradient_to_the_largest_gate_alone():
+    cost = GridCost.of(SupernetConfig(), (640, 800))
+    values = np.zeros((1, 149), np.float32)
+    values[0, 2:5] = 0.3, 0.5, 0.4  # keep, down of node (1, 0); keep of node (1, 1)
+    gates = tf.Variable(values)
+    with tf.GradientTape() as tape:
+        soft = cost.soft(gates)[0] * cost.total / 1e6
+    gradient = np.asarray(tape.gradient(soft, gates))[0]
+    np.testing.assert_allclose(gradient[2:4], [0, 74.752 + 16.384], rtol=1e-5)
+    np.testing.assert_allclose(gradient[4], 70.144, rtol=1e-5)

@@ -38,6 +38,15 @@ def test_three_images_by_hand():
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
+def test_one_replica_is_the_whole_batch():
+    gates, codes = np.random.default_rng(0).random((2, 4, 4)).astype(np.float32)
+    losses = [
+        path_similarity_loss(gates, np.round(codes), 0.6, 0.95, per_replica)
+        for per_replica in (False, True)
+    ]
+    assert float(losses[0]) == float(losses[1]) > 0
+
+
 ALONE = np.zeros((1, 4), np.float32)
 
 

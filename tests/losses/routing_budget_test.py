@@ -51,6 +51,30 @@ def test_scale_aware_budgets_are_multiples_of_the_smallest():
     np.testing.assert_allclose(scale_budget(codes, printed), [0.025, 0.025, 0.05, 0.1])
 
 
+def test_sizes_may_be_those_of_the_file():
+    own = {
+        **targets([(60, 20)], [(60, 20)], [(80, 20)]),
+        "scale": np.array([1, 0.5, 2], np.float32),
+    }
+    in_file = RoutingLossConfig(scale_frame="file")
+    np.testing.assert_array_equal(np.argmax(scale_code(own, CONFIG), axis=1), [0, 0, 1])
+    np.testing.assert_array_equal(np.argmax(scale_code(own, in_file), axis=1), [0, 1, 0])
+    with pytest.raises(UserError, match=r"scale_frame=file needs targets\['scale'\]"):
+        scale_code(targets([(60, 20)]), in_file)
+
+
+def test_images_without_objects_have_the_budget_that_is_chosen():
+    codes = np.array([[0, 0, 0, 0], [0, 1, 0, 0]], np.float32)
+    for least in (0.0, 0.5, 2.0):
+        budget = scale_budget(codes, RoutingLossConfig(least_intervals=least))
+        np.testing.assert_allclose(budget, [least * 0.05, 0.05])
+
+
+def test_global_loss_is_in_the_unit_that_is_chosen():
+    soft, budget = np.array([0.3, 0.05], np.float32), np.array([0.1, 0.05], np.float32)
+    assert float(global_loss(soft, budget, 5.0)) == pytest.approx((5 * 0.2) ** 2 / 2)
+
+
 def test_global_loss_is_the_mean_squared_distance():
     soft, budget = tf.constant([0.3, 0.05]), tf.Variable([0.1, 0.05])
     with tf.GradientTape() as tape:

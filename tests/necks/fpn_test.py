@@ -68,3 +68,11 @@ def test_a_projection_keeps_the_levels_apart():
     changed = [name for name in before if np.abs(after[name] - before[name]).max() > 0]
     assert changed == ["P5", "P6", "P7"]
     assert neck.lateral["P3"].kernel.shape[:2] == (3, 3)
+
+
+def test_added_levels_may_have_another_kernel():
+    for size in (1, 3):
+        neck = FPN(8, kind="projection", coarse_kernel=size)
+        shapes = [tuple(x.shape) for x in neck(features()).values()]
+        assert {conv.kernel.shape[:2] for conv in neck.coarse.values()} == {(size, size)}
+        assert shapes == [tuple(x.shape) for x in FPN(8)(features()).values()]

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from tfdet import config
+from tfdet.errors import UserError
 from tfdet.training import optimizer as optimizers
 
 
@@ -87,3 +88,29 @@ def test_biases_may_have_a_rate_of_their_own():
         plain.apply(gradients, slow)
     for ours, theirs, factor in zip(moved, slow, (1, 2, 1, 2), strict=True):
         np.testing.assert_allclose(ours, factor * np.array(theirs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "nesterov"])
+def test_routers_may_have_a_learning_rate_of_their_own(name):
+    settings = {"optimizer": name, "momentum": 0.0, "schedule": "constant", "warmup_epochs": 0}
+    moves = []
+    for factor in (1.0, 2.5):
+        chosen = config.TrainConfig(learning_rate=0.1, router_factor=factor, **settings)
+        optimizer = optimizers.make_optimizer(chosen, steps_per_epoch=10)
+        with keras.name_scope("router_1_0"):
+            router = keras.Variable(np.zeros(2, np.float32), name="score")
+        other = keras.Variable(np.zeros(2, np.float32), name="kernel")
+        optimizer.build([router, other])
+        for _ in range(2):
+            gradients = [keras.ops.convert_to_tensor([1.0, -2.0])] * 2
+            optimizer.apply(gradients, [router, other])
+        moves.append((router.numpy(), other.numpy()))
+    np.testing.assert_allclose(moves[1][0], 2.5 * moves[0][0], rtol=1e-5)
+    np.testing.assert_array_equal(moves[1][1], moves[0][1])
+    again = type(optimizer).from_config(optimizer.get_config())
+    assert again.router_factor == 2.5
+
+
+def test_a_rate_of_routers_that_are_not_there_is_refused():
+    with pytest.raises(UserError, match="router_factor=2 does nothing"):
+        step([np.ones(1, np.float32)], router_factor=2.0)

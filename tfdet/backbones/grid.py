@@ -44,13 +44,17 @@ class SupernetConfig:
     """The supernet; the defaults are CADDet's, and Dynamic Routing's (DR) where that is silent.
 
     Attributes:
-        layers: of nodes, after the initial node; the last has a gate for "keep" only. Each of the
-            first layers opens a coarser scale.
+        layers: of nodes, after the initial node where there is one.
+        opening: how scales open: "triangle": after an initial node each of the first layers opens
+            one more (DR); "initial": after it all layers have all scales; "full": the same without
+            an initial node. Coarse nodes of the first layers that nothing is sent to stay closed.
+        last_layer: the paths of its nodes: "keep" (DR), or "all".
         channels: of each scale; the finest is P3.
         stem_filters: of the three convolutions with stride 2; the last is the finest scale's.
         stem_starts_full: the first of them is a full 3x3 convolution (DR) instead of a separable.
         block_units: separable convolutions in a node's block.
         block_identity: the block's input is added to its output (DR).
+        block_inner_norm: batch norm and ReLU also between a unit's two convolutions.
         keep: what the path of equal scale does: nothing, "relu" (DR) or a 1x1 convolution.
         up: the order of convolution and enlargement on the way to the finer scale.
         bypass: a closed node hands its input on to the same scale (DR).
@@ -60,11 +64,14 @@ class SupernetConfig:
     """
 
     layers: int = 16
+    opening: Literal["triangle", "initial", "full"] = "triangle"
+    last_layer: Literal["keep", "all"] = "keep"
     channels: tuple[int, ...] = (64, 128, 256, 512)
     stem_filters: tuple[int, ...] = (64, 64, 64)
     stem_starts_full: bool = False
     block_units: int = 2
     block_identity: bool = True
+    block_inner_norm: bool = False
     keep: Literal["identity", "relu", "conv"] = "relu"
     up: Literal["conv_resize", "resize_conv"] = "conv_resize"
     bypass: bool = True
@@ -89,10 +96,11 @@ class SupernetConfig:
                 f"the last of supernet.stem_filters is {self.stem_filters[-1]}, but the finest "
                 f"scale has {self.channels[0]} channels; they must be equal"
             )
-        if self.layers < len(self.channels) - 1:
+        missing = len(self.channels) - 1 - self.last
+        if missing > 0:
             raise UserError(
                 f"supernet.layers={self.layers} cannot open {len(self.channels)} scales; "
-                f"expected at least {len(self.channels) - 1}"
+                f"expected at least {self.layers + missing}"
             )
         for name in ("block_units", "router_reduction"):
             if getattr(self, name) < 1:
@@ -102,15 +110,26 @@ class SupernetConfig:
     def nodes(self) -> tuple[NodeSpec, ...]:
         """All nodes in the order of computation."""
         nodes, gates = [], 0
-        for layer in range(self.layers + 1):
-            for scale in range(min(layer + 1, len(self.channels))):
+        for layer in range(self.last + 1):
+            for scale in range(self._width(layer)):
                 paths = tuple(p for p in PATHS if self._has_path(layer, scale, p))
                 nodes.append(NodeSpec(layer, scale, paths, gates))
                 gates += len(paths)
         return tuple(nodes)
 
+    @property
+    def last(self) -> int:
+        """Number of the last layer; the initial node is layer 0."""
+        return self.layers - 1 if self.opening == "full" else self.layers
+
+    def _width(self, layer: int) -> int:
+        """How many scales have a node in a layer."""
+        if self.opening == "triangle":
+            return min(layer + 1, len(self.channels))
+        return 1 if self.opening == "initial" and layer == 0 else len(self.channels)
+
     def _has_path(self, layer: int, scale: int, path: str) -> bool:
-        if layer == self.layers:
+        if layer == self.last and self.last_layer == "keep":
             return path == "keep"
         return 0 <= scale + PATHS[path] < len(self.channels)
 

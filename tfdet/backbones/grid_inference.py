@@ -44,7 +44,7 @@ def skip_closed(net: Supernet, images: tf.Tensor, threshold: Any = CLOSED) -> di
     x = net.stem_map(images, training=False)
     inputs = {0: (x, tf.ones_like(x[:, 0, 0, 0], tf.bool))}
     gates = []
-    for layer in range(net.config.layers + 1):
+    for layer in range(net.config.last + 1):
         nodes = [i for i, spec in enumerate(net.config.nodes) if spec.layer == layer]
         inputs, found = _layer(net, nodes, inputs, threshold, images.shape[1:3])
         gates += found
@@ -60,7 +60,8 @@ def _layer(
     done, outputs = [], {}
     for number in nodes:
         scale = net.config.nodes[number].scale
-        node, kept, is_sent = _run_block(net, number, *inputs[scale], threshold)
+        arrived = inputs.get(scale) or net.absent(inputs[0][0], scale, sizes)
+        node, kept, is_sent = _run_block(net, number, *arrived, threshold)
         done.append(node)
         outputs[scale] = (kept, is_sent)
     # Ways up and down add to what is kept, which is there already: a closed one does nothing.

@@ -45,7 +45,11 @@ class GridNode(Composite):
         last = config.block_units - 1
         self.units = [
             SeparableUnit(
-                config.channels[scale], relu=i < last, batch_norm=batch_norm, name=f"unit_{i}"
+                config.channels[scale],
+                relu=i < last,
+                inner_norm=config.block_inner_norm,
+                batch_norm=batch_norm,
+                name=f"unit_{i}",
             )
             for i in range(config.block_units)
         ]

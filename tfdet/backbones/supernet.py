@@ -105,13 +105,19 @@ class Supernet(Composite):
         for number, spec in enumerate(self.config.nodes):
             if spec.scale == 0:
                 arrived, arriving = arriving, {}
-            h, is_here = _summed(arrived[spec.scale])
+            h, is_here = _summed(arrived.get(spec.scale) or [self.absent(x, spec.scale, sizes)])
             g = self.gates_of(number, h, is_here, training, threshold)
             gates.append(g)
             for path, sent in self._sent(number, h, g, is_here, sizes, training).items():
                 arriving.setdefault(spec.scale + PATHS[path], []).append(sent)
         maps = {level: _summed(arriving[scale])[0] for scale, level in enumerate(self.levels)}
         return {**maps, "gates": ops.concatenate(gates, axis=1)}
+
+    def absent(self, x: Any, scale: int, sizes: Any) -> tuple[Any, Any]:
+        """A map of zeros for a scale, and that no image has it; `x` [B, ...] has the batch."""
+        zero = ops.zeros_like(x[:, :1, :1, :1])
+        empty = np.zeros((1, *sizes[scale], self.config.channels[scale]), np.float32)
+        return zero + ops.cast(empty, x.dtype), ops.zeros_like(x[:, 0, 0, 0], dtype="bool")
 
     def gates_of(
         self, number: int, h: Any, is_here: Any, training: bool | None, threshold: Any
@@ -172,10 +178,8 @@ class Supernet(Composite):
             for path, x in sent.items():
                 arriving.setdefault(spec.scale + PATHS[path], []).append(x)
         # Symbolic tensors stay symbolic.
-        zero = ops.zeros_like(x[:, :1, :1, :1])
-        for scale, (size, channels) in enumerate(zip(sizes, self.config.channels, strict=True)):
-            absent = zero + np.zeros((1, *size, channels), np.float32)
-            arriving.setdefault(scale, [absent])
+        for scale in range(len(self.config.channels)):
+            arriving.setdefault(scale, [self.absent(x, scale, sizes)[0]])
         return {
             level: sum(arriving[scale][1:], arriving[scale][0])
             for scale, level in enumerate(self.levels)

@@ -158,12 +158,15 @@ class CADDet(Detector):
         gates = maps.pop("gates")
         return {**self.head(self.neck(maps), training=training), "gates": gates}
 
+    @property
+    def whole(self) -> int:
+        """The multiply-adds that budgets are parts of."""
+        network = self.config.routing_loss.whole == "network"
+        return self.cost.total + (self.floor if network else 0)
+
     def soft_cost(self, gates: Any) -> Any:
         """[B] float32: costs of routes [B, gates] as parts of what budgets are parts of."""
-        part = 1.0
-        if self.config.routing_loss.whole == "network":
-            part = self.cost.total / (self.cost.total + self.floor)
-        return part * self.cost.soft(gates)
+        return self.cost.total / self.whole * self.cost.soft(gates)
 
     def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
         """The detection loss of each image as if it were alone in its batch, float32 [B]."""
@@ -201,13 +204,14 @@ class CADDet(Detector):
         else:
             budget = config.budget * ops.ones_like(gates[:, 0])
         weight = ops.convert_to_tensor(self._are_routed.variable)
+        distance = global_loss(
+            self.soft_cost(gates), budget, self.whole / config.unit if config.unit else 1.0
+        )
         similarity = path_similarity_loss(
-            gates, codes, config.similarity_min, config.similarity_max
+            gates, codes, config.similarity_min, config.similarity_max, config.pairs == "replica"
         )
         terms |= {
-            "global_loss": weight
-            * config.global_weight
-            * global_loss(self.soft_cost(gates), budget),
+            "global_loss": weight * config.global_weight * distance,
             "path_loss": weight * config.local_weight * similarity,
         }
         return terms, budget, losses

@@ -36,6 +36,7 @@ class PyramidConfig:
         neck: "fpn"; "fpnlite" with separable convolutions; "projection" with a convolution per
             level and nothing else.
         lateral_kernel: size of the neck's first convolution on each level.
+        coarse_kernel: size of its convolutions for levels that the backbone does not have.
         head: "plain": towers of `head_filters` x `head_repeats` on each level. "packed": all levels
             in one map, see `packed`.
         head_filters, head_repeats: of the plain head.
@@ -59,6 +60,7 @@ class PyramidConfig:
     coarse_from: Source = "pyramid"
     neck: NeckKind = "fpn"
     lateral_kernel: int = 1
+    coarse_kernel: int = 3
     head: Literal["plain", "packed"] = "plain"
     head_filters: int = 256
     head_repeats: int = 4
@@ -89,8 +91,9 @@ class PyramidConfig:
                 f"head_filters={self.head_filters} cannot be split into "
                 f"head_groups={self.head_groups}"
             )
-        if self.lateral_kernel < 1 or self.lateral_kernel % 2 == 0:
-            raise UserError(f"lateral_kernel must be odd, got {self.lateral_kernel}")
+        for name in ("lateral_kernel", "coarse_kernel"):
+            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+                raise UserError(f"{name} must be odd, got {getattr(self, name)}")
         if min(self.image_size) < 2**MIN_LEVEL:
             raise UserError(
                 f"image_size must be at least {2**MIN_LEVEL} on each side, got "
@@ -150,6 +153,7 @@ class PyramidDetector(TappedDetector):
             config.coarse_from,
             config.neck,
             config.lateral_kernel,
+            config.coarse_kernel,
             name="neck",
         )
         self.head = head

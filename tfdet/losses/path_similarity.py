@@ -25,17 +25,25 @@ def code_similarity(codes: Any) -> Any:
     return (both + neither) / codes.shape[-1]
 
 
-def path_similarity_loss(gates: Any, codes: Any, low: float, high: float) -> Any:
+def path_similarity_loss(
+    gates: Any, codes: Any, low: float, high: float, per_replica: bool = False
+) -> Any:
     """How far the similarity of paths is from that of scale codes, a replica's share; a scalar.
 
     The sum over all pairs of images of squared distances, divided by the images. On several
-    replicas the pairs are those of the global batch, as in the paper's batch of 16.
+    replicas the pairs are those of the global batch, as in the paper's batch of 16, unless each
+    replica is to have its own; the loss is then the mean of theirs.
 
     Args:
         gates: [B, gates] float32.
         codes: [B, intervals] of 0 and 1.
         low, high: similarity that is wanted where codes differ everywhere and where they are equal.
+        per_replica: see above.
     """
+    if per_replica:
+        with replicas.alone():
+            own = path_similarity_loss(gates, codes, low, high)
+        return replicas.total_to_share(own)
     gates, codes, is_shared = _of_all_replicas(gates, codes)
     wanted = code_similarity(codes) * (high - low) + low
     distances = ops.square(path_similarity(gates) - ops.stop_gradient(wanted))

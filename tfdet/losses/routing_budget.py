@@ -25,27 +25,37 @@ class RoutingLossConfig:
             those of the images before it. "fixed": all images have the same.
         budget: the smallest budget C_0 (the only one of "fixed"), as a part of the whole cost.
         whole: that whole: the "grid", as in Dynamic Routing, or the "network" without its head.
-        scale_edges: between the intervals of sizes, in pixels of the batch's images: the longer
-            side of a box. An edge belongs to the interval before it.
+        unit: what costs are measured in where their distance is squared: 0: the whole; otherwise
+            so many multiply-adds.
+        scale_edges: between the intervals of sizes, in pixels: the longer side of a box. An edge
+            belongs to the interval before it.
+        scale_frame: the pixels are those of the "batch", after augmentation, or of the "file".
+        least_intervals: what an image without objects counts as.
         printed_form: the scale-aware budget as equation 3 has it, divided by the number of
             intervals; the published tables have budgets from C_0 up.
         buffer: how many losses the loss-aware strategy remembers, the last ones.
         global_weight: factor of the squared distance between soft cost and budget.
         local_weight: factor of the loss of path similarity, see `path_similarity_loss`.
         similarity_min, similarity_max: wanted for images without and with equal scale codes.
+        pairs: the images that are compared: those of the whole "batch", or of one "replica" as
+            where every device trains by itself.
         free_epochs: epochs at the start without both losses.
     """
 
     strategy: Literal["scale_aware", "loss_aware", "fixed"] = "scale_aware"
     budget: float = 0.05
     whole: Literal["grid", "network"] = "grid"
+    unit: float = 0.0
     scale_edges: tuple[float, ...] = (64.0, 150.0, 360.0)
+    scale_frame: Literal["batch", "file"] = "batch"
+    least_intervals: float = 1.0
     printed_form: bool = False
     buffer: int = 100
     global_weight: float = 1.0
     local_weight: float = 1.0
     similarity_min: float = 0.6
     similarity_max: float = 0.95
+    pairs: Literal["batch", "replica"] = "batch"
     free_epochs: int = 1
 
     def __post_init__(self) -> None:
@@ -65,7 +75,7 @@ class RoutingLossConfig:
             )
         if self.buffer < 1:
             raise UserError(f"routing_loss.buffer must be at least 1, got {self.buffer}")
-        for name in ("global_weight", "local_weight", "free_epochs"):
+        for name in ("global_weight", "local_weight", "free_epochs", "unit", "least_intervals"):
             if getattr(self, name) < 0:
                 raise UserError(
                     f"routing_loss.{name} must be at least 0, got {getattr(self, name)}"
@@ -81,13 +91,21 @@ def scale_code(targets: dict[str, Any], config: RoutingLossConfig) -> Any:
 
     Args:
         targets: "boxes" [B, M, 4] xyxy pixels, "labels" [B, M] (-1 = padding) and "is_crowd"
-            [B, M] where there is one; crowds do not count.
-        config: the edges.
+            [B, M] where there is one; crowds do not count. For the frame "file" also "scale" [B],
+            pixels of the batch per pixel of the file.
+        config: the edges, and what they are measured in.
     """
     boxes, labels = targets["boxes"], targets["labels"]
     is_object = is_learnable(boxes, labels, targets.get("is_crowd"))
     boxes = ops.where(is_object[..., None], ops.cast(boxes, "float32"), 0.0)
     longer = ops.maximum(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    if config.scale_frame == "file":
+        if "scale" not in targets:
+            raise UserError(
+                "routing_loss.scale_frame=file needs targets['scale'], the pixels of the batch's "
+                "image per pixel of the file, which tfdet's own pipeline gives"
+            )
+        longer = longer / ops.cast(targets["scale"], "float32")[:, None]
     edges = (0.0, *config.scale_edges, float("inf"))
     is_in = [
         is_object & (longer > low) & (longer <= high) for low, high in itertools.pairwise(edges)
@@ -96,8 +114,9 @@ def scale_code(targets: dict[str, Any], config: RoutingLossConfig) -> Any:
 
 
 def scale_budget(codes: Any, config: RoutingLossConfig) -> Any:
-    """[B] budgets from scale codes [B, intervals]; without objects as with one interval."""
-    count = ops.maximum(ops.sum(codes, axis=-1), 1.0)
+    """[B] budgets from scale codes [B, intervals]."""
+    count = ops.sum(codes, axis=-1)
+    count = ops.where(count > 0, count, config.least_intervals)
     return config.budget * (count / config.intervals if config.printed_form else count)
 
 
@@ -106,14 +125,15 @@ def ranked_budget(rank: Any, config: RoutingLossConfig) -> Any:
     return config.budget * (1.0 + (config.intervals - 1) * rank)
 
 
-def global_loss(soft_cost: Any, budget: Any) -> Any:
+def global_loss(soft_cost: Any, budget: Any, whole: float = 1.0) -> Any:
     """The mean over the global batch of the squared distance, a replica's share; float32 scalar.
 
     Args:
-        soft_cost: [B].
-        budget: [B]; no gradient goes through it.
+        soft_cost: [B], in parts of the whole.
+        budget: [B], likewise; no gradient goes through it.
+        whole: in the unit that distances are measured in.
     """
-    squares = ops.square(soft_cost - ops.stop_gradient(budget))
+    squares = ops.square(whole * (soft_cost - ops.stop_gradient(budget)))
     images = replicas.sum_over_replicas(ops.cast(ops.shape(squares)[0], "float32"))
     return ops.sum(squares) / images
 

@@ -47,6 +47,7 @@ class FPN(Composite):
             (FCOS) or the "backbone"'s (RetinaNet), convolved; "pool": lines are left out.
         kind: "fpn", "fpnlite" or "projection", see above.
         lateral_kernel: size of the first convolution of each level.
+        coarse_kernel: size of the convolutions of added levels.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class FPN(Composite):
         coarse_from: Source = "pyramid",
         kind: Kind = "fpn",
         lateral_kernel: int = 1,
+        coarse_kernel: int = 3,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -64,6 +66,7 @@ class FPN(Composite):
         self.coarse_from = coarse_from
         self.kind = kind
         self.lateral_kernel = lateral_kernel
+        self.coarse_kernel = coarse_kernel
 
     def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
         self.lateral = {
@@ -78,7 +81,7 @@ class FPN(Composite):
         self.coarse = {
             f"P{level}": None
             if self.coarse_from == "pool"
-            else self._conv(3, 2, f"coarse_p{level}")
+            else self._conv(self.coarse_kernel, 2, f"coarse_p{level}")
             for level in range(last + 1, self.max_level + 1)
         }
         super().build(input_shape)
@@ -129,4 +132,5 @@ class FPN(Composite):
             "coarse_from": self.coarse_from,
             "kind": self.kind,
             "lateral_kernel": self.lateral_kernel,
+            "coarse_kernel": self.coarse_kernel,
         }

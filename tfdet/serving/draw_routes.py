@@ -118,7 +118,7 @@ class _Board:
         self._config = config
         scales = len(config.channels)
         self._unit = _SMOOTH * height / scales
-        columns = config.layers + 1
+        columns = config.last + 1
         width = round((columns * _CELL[0] + 2 * _MARGIN) * height / scales)
         self._shown = (width, height)
         self._image = Image.new("RGB", (_SMOOTH * width, _SMOOTH * height), _PAPER)
@@ -148,7 +148,7 @@ class _Board:
         return x * self._unit, (scale + 0.5) * _CELL[1] * self._unit
 
     def _ends(self, spec: Any, path: str) -> tuple[tuple[float, float], tuple[float, float]]:
-        last = spec.layer == self._config.layers
+        last = spec.layer == self._config.last
         after = (spec.layer + (0.85 if last else 1), spec.scale + PATHS[path])
         return self._place(spec.layer, spec.scale), self._place(*after)
 
@@ -190,7 +190,7 @@ class _Board:
             left, right = f"1/{2 ** (FIRST_LEVEL + scale)}", f"P{FIRST_LEVEL + scale}"
             y = self._place(0, scale)[1]
             self._text((0.08 * self._unit, y), left, _INK, "lm")
-            self._text((self._place(config.layers + 0.95, 0)[0], y), right, _INK, "lm")
+            self._text((self._place(config.last + 0.95, 0)[0], y), right, _INK, "lm")
         bottom = len(config.channels) - 1
         for k, (path, colour) in enumerate(_COLOURS.items()):
             x, y = self._place(-0.35, bottom - 0.62 + 0.27 * k)

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from tfdet.errors import UserError
 from tfdet.training import schedules
 from tfdet.training.accumulation import AccumulatedGradients
 
@@ -25,12 +26,21 @@ class ClippedGradients:
         clip_norm: the norm; 0 clips nothing.
         bias_factor: gradients of biases, those of norms too, are multiplied by it after clipping.
             With SGD this is a learning rate of their own.
+        router_factor: the learning rate of routers is multiplied by it.
     """
 
-    def __init__(self, *args: Any, clip_norm: float = 0.0, bias_factor: float = 1.0, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        clip_norm: float = 0.0,
+        bias_factor: float = 1.0,
+        router_factor: float = 1.0,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
         self.bias_factor = bias_factor
+        self.router_factor = router_factor
 
     def build(self, variables: list[Any]) -> None:
         if not self.built:
@@ -40,7 +50,23 @@ class ClippedGradients:
                 aggregation="only_first_replica",
                 name="gradient_norm",
             )
+            # By position: the copies of other replicas have other names.
+            self._routers = tuple("router" in v.path for v in variables)
+            if self.router_factor != 1.0 and not any(self._routers):
+                raise UserError(
+                    f"train.router_factor={self.router_factor:g} does nothing: the model has no "
+                    "router that is trained; leave it out"
+                )
         super().build(variables)
+
+    def rate_of(self, variable: Any, learning_rate: Any) -> Any:
+        """The learning rate of one variable."""
+        if self.router_factor == 1.0 or not self._routers[self._get_variable_index(variable)]:
+            return learning_rate
+        return self.router_factor * learning_rate
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        super().update_step(gradient, variable, self.rate_of(variable, learning_rate))
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)
@@ -58,8 +84,8 @@ class ClippedGradients:
         return list(zip(gradients, variables, strict=True))
 
     def get_config(self) -> dict[str, Any]:
-        own = {"clip_norm": self.clip_norm, "bias_factor": self.bias_factor}
-        return {**super().get_config(), **own}
+        names = ("clip_norm", "bias_factor", "router_factor")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def _is_bias(variable: Any) -> bool:
@@ -149,6 +175,7 @@ class NesterovSGD(
         for gradient, variable in grads_and_vars:
             is_bias = self._biases[self._get_variable_index(variable)]
             rate = bias_rate if is_bias else learning_rate
+            rate = self.rate_of(variable, rate)
             distribution.extended.update(
                 variable, self._step, args=(gradient, rate, momentum), group=False
             )
@@ -196,6 +223,7 @@ def make_optimizer(config: Any, steps_per_epoch: int) -> keras.optimizers.Optimi
     ours = {
         "clip_norm": config.clip_gradients_norm,
         "bias_factor": config.bias_factor,
+        "router_factor": config.router_factor,
         "batches": schedules.make_accumulation(config, steps_per_epoch),
     }
     decay = _weight_decay(config)
