@@ -6,7 +6,8 @@
     eval: {interval: 5}
 
 Every key has a default, and an unknown key is an error that names the nearest known one. `model` is
-the name of a registered model and changes to its own configuration.
+the name of a registered model and changes to its own configuration. A ResNet of any shape is a file
+in it: `{name: faster-rcnn-r18, backbone: student.json}`, see `nas.encoding`.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ import yaml
 from tfdet import records
 from tfdet.data import augment as augment_lib
 from tfdet.errors import UserError
+from tfdet.nas.encoding import Encoding
 
 DEFAULT_MODEL = "efficientdet-d0"
 
@@ -210,7 +212,12 @@ class Recipe:
     eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
-        self.model_config()
+        config = self.model_config()
+        encoding = getattr(config, "backbone", None)
+        if "backbone" in self.model and isinstance(encoding, Encoding):
+            # What a file says, not its name: a training folder needs nothing from outside.
+            model = {**self.model, "backbone": encoding.to_text()}
+            object.__setattr__(self, "model", model)
 
     def model_config(self) -> Any:
         """The model's full configuration; raises `UserError` on a key that it does not have."""
@@ -281,10 +288,17 @@ def differences(ours: Any, theirs: Any) -> list[str]:
     theirs_flat = dict(_flatten(records.to_dict(theirs)))
     keys = dict.fromkeys([*ours_flat, *theirs_flat])
     return [
-        f"{key}: {ours_flat.get(key, 'unset')!r} here, {theirs_flat.get(key, 'unset')!r} there"
+        f"{key}: {_short(ours_flat.get(key, 'unset'))} here, "
+        f"{_short(theirs_flat.get(key, 'unset'))} there"
         for key in keys
         if ours_flat.get(key) != theirs_flat.get(key)
     ]
+
+
+def _short(value: Any) -> str:
+    # An encoding is text of some thousand letters.
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:50]}...{text[-20:]}"
 
 
 def _read_yaml(path: str | pathlib.Path) -> dict[str, Any]:

@@ -123,6 +123,8 @@ def _typed_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
         return None
     choices = [a for a in args if a is not type(None)]
     problem: UserError | None = None
+    # What is said of a wrong value is of the first: of the record where keys were given.
+    choices.sort(key=lambda choice: dataclasses.is_dataclass(choice) != isinstance(value, Mapping))
     for choice in choices:
         try:
             return _typed(choice, value, where)

@@ -15,6 +15,7 @@ _FAMILIES = (
     "tfdet.detectors.retinanet",
     "tfdet.detectors.faster_rcnn",
     "tfdet.detectors.mask_rcnn",
+    "tfdet.nas.found",
     "tfdet.detectors.yolov7",
     "tfdet.detectors.dynamicdet",
     "tfdet.detectors.caddet",

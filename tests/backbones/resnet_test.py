@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from tfdet.backbones.resnet import STYLES, ResNet, ResNetStyle
+from tfdet.backbones.resnet import STYLES, ResNet
 from tfdet.errors import UserError
+from tfdet.nas.encoding import resnet_encoding
 from tfdet.necks.fpn import FPN
 
 
@@ -151,7 +152,7 @@ def test_strides_are_where_the_style_says():
 
 
 def test_gradient_checkpointing_and_saving_keep_the_outputs(tmp_path):
-    style = ResNetStyle((2, 1, 1, 1), 8, group_width=2, groups=4, deformable_stages=(4,))
+    style = resnet_encoding((2, 1, 1, 1), 8, group_width=2, groups=4, deformable_stages=(4,))
     x = np.random.default_rng(0).normal(size=(1, 64, 64, 3)).astype(np.float32)
     inputs = keras.Input(batch_shape=(1, 64, 64, 3))
     body = ResNet(style, batch_norm="plain", frozen_stages=1)

@@ -6,6 +6,7 @@ from tfdet import records
 from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet, swin
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
+from tfdet.nas.encoding import Encoding, load_encoding, parse_encoding
 
 
 def names() -> list[str]:
@@ -19,8 +20,25 @@ def names() -> list[str]:
     ]
 
 
+def resolve(backbone: str | Encoding) -> str | Encoding:
+    """A name as it is; the encoding that stands in a .json file, or in JSON text.
+
+    Configurations hold what this gives, so that they need no file once they are made.
+    """
+    if isinstance(backbone, Encoding):
+        return backbone
+    if backbone.lstrip().startswith(("[", "{")):
+        return parse_encoding(backbone, "backbone")
+    return load_encoding(backbone) if backbone.endswith(".json") else backbone
+
+
+def encoding_of(backbone: str | Encoding) -> Encoding | None:
+    """The encoding of a ResNet, by name or as it is; None of other backbones."""
+    return resnet.STYLES.get(backbone) if isinstance(backbone, str) else backbone
+
+
 def make_backbone(
-    kind: str,
+    kind: str | Encoding,
     levels: tuple[int, ...],
     batch_norm: Kind,
     frozen_stages: int = 0,
@@ -31,7 +49,7 @@ def make_backbone(
     """A backbone: images [B, H, W, 3], normalised, to {"P3": map, ...}.
 
     Args:
-        kind: one of `names()`.
+        kind: one of `names()`, or an encoding.
         levels: which levels to return.
         batch_norm: kind of batch norm; a Swin has none.
         frozen_stages: of a ResNet; the others are trained as a whole.
@@ -43,7 +61,7 @@ def make_backbone(
     kwargs |= {"levels": levels, "batch_norm": batch_norm}
     kwargs["gradient_checkpointing"] = gradient_checkpointing
     continues = {"continues": True} if role == "second" else {}
-    if kind in resnet.STYLES:
+    if encoding_of(kind) is not None:
         return resnet.ResNet(kind, frozen_stages=frozen_stages, **continues, **kwargs)
     if frozen_stages:
         raise UserError(f"frozen_stages is for ResNets; leave it 0 for the backbone {kind!r}")

@@ -1,9 +1,9 @@
 """ResNet-18, 50 and 101 (https://arxiv.org/abs/1512.03385), ResNeXt (https://arxiv.org/abs/1611.05431)
-and their deformable form (https://arxiv.org/abs/1811.11168), without classifiers.
+and their deformable form (https://arxiv.org/abs/1811.11168), without classifiers; and whatever
+else an encoding says.
 """
 
-import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
@@ -12,56 +12,27 @@ from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.deformable_conv import DeformableConv2D
+from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricMaxPooling2D
-
-_KERNEL_INITIALIZER = {
-    "class_name": "VarianceScaling",
-    "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class ResNetStyle:
-    """The shape of a ResNet and the habits in which published weights differ.
-
-    Attributes:
-        repeats: blocks of each of the four stages.
-        filters: width of the stem; the stages give 4, 8, 16 and 32 times that, those of basic
-            blocks 1, 2, 4 and 8 times that.
-        groups, group_width: of the 3x3 convolutions of bottlenecks; their width in the first stage
-            is the product.
-        strides_first: the stride is in a block's first 1x1 convolution, as in the original weights
-            from MSRA, instead of in the 3x3.
-        deformable_stages: stages (1 to 4) of bottlenecks whose 3x3 convolutions are deformable.
-        epsilon: of the batch norms. The frozen ones of Detectron's family have none.
-        block: "bottleneck", or "basic": two 3x3 convolutions (ResNet-18).
-    """
-
-    repeats: tuple[int, int, int, int]
-    filters: int = 64
-    groups: int = 1
-    group_width: int = 64
-    strides_first: bool = True
-    deformable_stages: tuple[int, ...] = ()
-    epsilon: float = 0.0
-    block: Literal["bottleneck", "basic"] = "bottleneck"
-
+from tfdet.nas.encoding import Block, Encoding, resnet_encoding
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
-_X101 = ResNetStyle(_R101, groups=64, group_width=4, strides_first=False)
+_MSRA: dict[str, Any] = {"strides_first": True, "epsilon": 0.0}
 
 STYLES = {
-    "r50": ResNetStyle(_R50),
-    "r101": ResNetStyle(_R101),
+    "r50": resnet_encoding(_R50, **_MSRA),
+    "r101": resnet_encoding(_R101, **_MSRA),
     # As in torchvision and its descendants.
-    "r18": ResNetStyle((2, 2, 2, 2), epsilon=1e-5, block="basic"),
-    "r50-3x3": ResNetStyle(_R50, strides_first=False, epsilon=1e-5),
-    "r101-3x3": ResNetStyle(_R101, strides_first=False, epsilon=1e-5),
-    "x101-32x4d": ResNetStyle(_R101, groups=32, group_width=4, strides_first=False, epsilon=1e-5),
-    "x101": _X101,
-    "x101-dcn": dataclasses.replace(_X101, deformable_stages=(3, 4)),
+    "r18": resnet_encoding((2, 2, 2, 2), basic=True),
+    "r50-3x3": resnet_encoding(_R50),
+    "r101-3x3": resnet_encoding(_R101),
+    "x101-32x4d": resnet_encoding(_R101, groups=32, group_width=4),
+    "x101": resnet_encoding(_R101, groups=64, group_width=4, epsilon=0.0),
+    "x101-dcn": resnet_encoding(
+        _R101, groups=64, group_width=4, epsilon=0.0, deformable_stages=(3, 4)
+    ),
     # Ours, for unit tests.
-    "resnet-test": ResNetStyle((1, 1, 1, 1), filters=8, group_width=8, epsilon=1e-5),
+    "resnet-test": resnet_encoding((1, 1, 1, 1), stem=8, group_width=8),
 }
 
 
@@ -79,7 +50,7 @@ class ResNet(Composite):
         features = ResNet("r50")(images)  # {"P3": [..., 512], "P4": [..., 1024], "P5": [..., 2048]}
 
     Args:
-        style: a key of `STYLES`, or a style.
+        style: a key of `STYLES`, or an encoding.
         levels: which levels to return, of 2 to 5.
         batch_norm: kind of batch norm.
         frozen_stages: how many parts are not trained: 1 = the stem, 2 = the first stage too, ...
@@ -90,7 +61,7 @@ class ResNet(Composite):
 
     def __init__(
         self,
-        style: str | ResNetStyle = "r50",
+        style: str | Encoding = "r50",
         levels: tuple[int, ...] = (3, 4, 5),
         batch_norm: Kind = "frozen",
         frozen_stages: int = 2,
@@ -118,14 +89,14 @@ class ResNet(Composite):
 
     def _add_stem(self) -> None:
         self.stem_conv = SymmetricConv2D(
-            self.style.filters,
+            self.style.stem,
             7,
             strides=2,
             use_bias=False,
-            kernel_initializer=_KERNEL_INITIALIZER,
+            kernel_initializer=FAN_OUT_NORMAL,
             name="stem_conv",
         )
-        self.stem_bn = _norm(self.style, self.batch_norm, "stem_bn")
+        self.stem_bn = _norm(self.style.epsilon, self.batch_norm, "stem_bn")
         # A layer where a function would do, here and below: the published counts see layers.
         self.relu = keras.layers.ReLU(name="relu")
         self.pool = SymmetricMaxPooling2D(3, 2, name="pool")
@@ -138,8 +109,7 @@ class ResNet(Composite):
     @property
     def channels(self) -> dict[str, int]:
         """Channels of every level, returned or not."""
-        outer = self.style.filters * (4 if self.style.block == "bottleneck" else 1)
-        return {f"P{level}": outer * 2 ** (level - 2) for level in (2, 3, 4, 5)}
+        return dict(zip(("P2", "P3", "P4", "P5"), self.style.out_widths, strict=True))
 
     @property
     def joint_channels(self) -> dict[str, int]:
@@ -147,16 +117,16 @@ class ResNet(Composite):
         return {level: width for level, width in self.channels.items() if level != "P5"}
 
     def _stage(self, number: int) -> list["Bottleneck | BasicBlock"]:
-        block = {"bottleneck": Bottleneck, "basic": BasicBlock}[self.style.block]
+        kind = BasicBlock if self.style.is_basic else Bottleneck
         return [
-            block(
-                self.style,
-                number,
-                is_first=i == 0,
-                batch_norm=self.batch_norm,
+            kind(
+                block,
+                self.style.strides_first,
+                self.style.epsilon,
+                self.batch_norm,
                 name=f"stage_{number}_block_{i}",
             )
-            for i in range(self.style.repeats[number - 1])
+            for i, block in enumerate(self.style.stages[number - 1])
         ]
 
     def _freeze(self) -> None:
@@ -203,38 +173,33 @@ class ResNet(Composite):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ResNet":
-        return cls(**{**config, "style": records.from_dict(ResNetStyle, config["style"])})
+        return cls(**{**config, "style": records.from_dict(Encoding, config["style"])})
 
 
 class _Block(Composite):
     """What both kinds of blocks are told.
 
     Args:
-        style: of the network.
-        stage: 1 to 4; all but the first stage begin with a stride of 2.
-        is_first: the first block of its stage has the stride and, where the shortcut changes, a
-            projection in it.
+        block: widths, stride, projection, groups.
+        strides_first, epsilon: see `nas.encoding.Encoding`.
         batch_norm: kind of batch norm.
     """
 
     def __init__(
-        self, style: ResNetStyle, stage: int, is_first: bool, batch_norm: Kind, **kwargs: Any
+        self, block: Block, strides_first: bool, epsilon: float, batch_norm: Kind, **kwargs: Any
     ):
         super().__init__(**kwargs)
-        self.style = style
-        self.stage = stage
-        self.is_first = is_first
+        self.block = block
+        self.strides_first = strides_first
+        self.epsilon = epsilon
         self.batch_norm = batch_norm
         self.relu = keras.layers.ReLU(name="relu")
         self.projection = self.projection_bn = None
 
-    @property
-    def _strides(self) -> int:
-        return 2 if self.is_first and self.stage > 1 else 1
-
-    def _project(self, filters: int) -> None:
-        self.projection = _conv(filters, 1, self._strides, "projection")
-        self.projection_bn = _norm(self.style, self.batch_norm, "projection_bn")
+    def _project(self) -> None:
+        if self.block.projection:
+            self.projection = _conv(self.block.out_width, 1, self.block.stride, "projection")
+            self.projection_bn = _norm(self.epsilon, self.batch_norm, "projection_bn")
 
     def _shortcut(self, x: Any, training: bool | None) -> Any:
         if self.projection is None:
@@ -244,38 +209,35 @@ class _Block(Composite):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "style": records.to_dict(self.style),
-            "stage": self.stage,
-            "is_first": self.is_first,
+            "block": records.to_dict(self.block),
+            "strides_first": self.strides_first,
+            "epsilon": self.epsilon,
             "batch_norm": self.batch_norm,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "_Block":
-        return cls(**{**config, "style": records.from_dict(ResNetStyle, config["style"])})
+        return cls(**{**config, "block": records.from_dict(Block, config["block"])})
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class Bottleneck(_Block):
-    """1x1, 3x3 and 1x1 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', 4 * width]."""
+    """1x1, 3x3 and 1x1 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', widths[2]]."""
 
     def __init__(
-        self, style: ResNetStyle, stage: int, is_first: bool, batch_norm: Kind, **kwargs: Any
+        self, block: Block, strides_first: bool, epsilon: float, batch_norm: Kind, **kwargs: Any
     ):
-        super().__init__(style, stage, is_first, batch_norm, **kwargs)
-        first, second = (self._strides, 1) if style.strides_first else (1, self._strides)
-        inner = style.groups * style.group_width * 2 ** (stage - 1)
-        outer = style.filters * 4 * 2 ** (stage - 1)
-        self.conv1 = _conv(inner, 1, first, "conv1")
-        self.conv2 = self._middle(inner, second)
-        self.conv3 = _conv(outer, 1, 1, "conv3")
-        self.bn1, self.bn2, self.bn3 = (_norm(style, batch_norm, f"bn{i}") for i in (1, 2, 3))
-        if is_first:
-            self._project(outer)
+        super().__init__(block, strides_first, epsilon, batch_norm, **kwargs)
+        first, second = (block.stride, 1) if strides_first else (1, block.stride)
+        self.conv1 = _conv(block.widths[0], 1, first, "conv1")
+        self.conv2 = self._middle(block.widths[1], second)
+        self.conv3 = _conv(block.widths[2], 1, 1, "conv3")
+        self.bn1, self.bn2, self.bn3 = (_norm(epsilon, batch_norm, f"bn{i}") for i in (1, 2, 3))
+        self._project()
 
     def _middle(self, filters: int, strides: int) -> keras.layers.Layer:
-        groups = self.style.groups
-        if self.stage in self.style.deformable_stages:
+        groups = self.block.groups
+        if self.block.deformable:
             return DeformableConv2D(filters, 3, strides, groups, name="conv2")
         return _conv(filters, 3, strides, "conv2", groups=groups)
 
@@ -288,18 +250,16 @@ class Bottleneck(_Block):
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class BasicBlock(_Block):
-    """Two 3x3 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', width]."""
+    """Two 3x3 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', widths[1]]."""
 
     def __init__(
-        self, style: ResNetStyle, stage: int, is_first: bool, batch_norm: Kind, **kwargs: Any
+        self, block: Block, strides_first: bool, epsilon: float, batch_norm: Kind, **kwargs: Any
     ):
-        super().__init__(style, stage, is_first, batch_norm, **kwargs)
-        filters = style.filters * 2 ** (stage - 1)
-        self.conv1 = _conv(filters, 3, self._strides, "conv1")
-        self.conv2 = _conv(filters, 3, 1, "conv2")
-        self.bn1, self.bn2 = (_norm(style, batch_norm, f"bn{i}") for i in (1, 2))
-        if self._strides > 1:
-            self._project(filters)
+        super().__init__(block, strides_first, epsilon, batch_norm, **kwargs)
+        self.conv1 = _conv(block.widths[0], 3, block.stride, "conv1")
+        self.conv2 = _conv(block.widths[1], 3, 1, "conv2")
+        self.bn1, self.bn2 = (_norm(epsilon, batch_norm, f"bn{i}") for i in (1, 2))
+        self._project()
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         shortcut = self._shortcut(x, training)
@@ -313,13 +273,12 @@ def _conv(filters: int, size: int, strides: int, name: str, **kwargs: Any) -> Sy
         size,
         strides=strides,
         use_bias=False,
-        kernel_initializer=_KERNEL_INITIALIZER,
+        kernel_initializer=FAN_OUT_NORMAL,
         name=name,
         **kwargs,
     )
 
 
-def _norm(style: ResNetStyle, kind: Kind, name: str) -> keras.layers.Layer:
+def _norm(epsilon: float, kind: Kind, name: str) -> keras.layers.Layer:
     # A trained batch norm without epsilon divides by 0 where a channel is dead.
-    epsilon = style.epsilon if kind == "frozen" else style.epsilon or 1e-5
-    return batch_norm(kind, name, epsilon=epsilon)
+    return batch_norm(kind, name, epsilon=epsilon if kind == "frozen" else epsilon or 1e-5)

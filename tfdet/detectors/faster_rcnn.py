@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import keras
 
 from tfdet import registry
-from tfdet.backbones.catalog import make_backbone
+from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.detectors.postprocess import region_detections
 from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
@@ -24,6 +24,7 @@ from tfdet.losses.roi import (
     sample_proposals,
 )
 from tfdet.losses.rpn import RPNLossConfig, rpn_loss_terms
+from tfdet.nas.encoding import Encoding
 from tfdet.necks.fpn import FPN
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchors
@@ -43,7 +44,8 @@ class FasterRCNNConfig:
         image_size: (height, width) of the canvas.
         num_classes: classes without background.
         class_names, class_ids: a name and the data set's own id per class; may be empty.
-        backbone: a name in `backbones.catalog`.
+        backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, as JSON text, or
+            the name of a .json file, see `nas.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
@@ -67,7 +69,7 @@ class FasterRCNNConfig:
     num_classes: int = 80
     class_names: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
-    backbone: str = "r50-3x3"
+    backbone: str | Encoding = "r50-3x3"
     pixels: Literal["detectron", "imagenet"] = "imagenet"
     batch_norm: Kind = "frozen"
     frozen_stages: int = 2
@@ -95,6 +97,7 @@ class FasterRCNNConfig:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", resolve(self.backbone))
         for name in ("fpn_width", "rpn_filters", "hidden"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -5,13 +5,14 @@ from typing import Any, Literal
 
 import keras
 
-from tfdet.backbones.catalog import make_backbone
+from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
+from tfdet.nas.encoding import Encoding
 from tfdet.necks.fpn import FPN, Source
 from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.ops.nms import NMSConfig
@@ -27,7 +28,8 @@ class PyramidConfig:
         image_size: (height, width) of the canvas. A packed head wants multiples of 32 from 64 on.
         num_classes: classes without background.
         class_names, class_ids: a name and the data set's own id per class; may be empty.
-        backbone: a name in `backbones.catalog`.
+        backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, as JSON text, or
+            the name of a .json file, see `nas.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
@@ -52,7 +54,7 @@ class PyramidConfig:
     num_classes: int = 80
     class_names: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
-    backbone: str = "r50"
+    backbone: str | Encoding = "r50"
     pixels: Literal["detectron", "imagenet"] = "detectron"
     batch_norm: Kind = "frozen"
     frozen_stages: int = 2
@@ -81,6 +83,7 @@ class PyramidConfig:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "backbone", resolve(self.backbone))
         for name in ("fpn_width", "head_filters", "head_repeats"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")

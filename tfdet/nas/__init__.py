@@ -1,0 +1,1 @@
+"""Joint-DetNAS (https://arxiv.org/abs/2105.12971): search, prune and distil a trained detector."""
