@@ -44,7 +44,7 @@ class FasterRCNNConfig:
         image_size: (height, width) of the canvas.
         num_classes: classes without background.
         class_names, class_ids: a name and the data set's own id per class; may be empty.
-        backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, as JSON text, or
+        backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
             the name of a .json file, see `nas.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".

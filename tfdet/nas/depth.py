@@ -43,7 +43,7 @@ def removable(encoding: Encoding) -> list[Place]:
 
 
 def block_importance(weights: Weights, place: Place, by: Importance = "sum") -> float:
-    """L1 norm of a block's kernels: the sum, or the mean, by which narrow blocks are not the first."""
+    """L1 norm of the kernels of a block: the sum, or the mean, which does not favour wide ones."""
     kernels = [
         np.abs(value).ravel()
         for name, value in block_weights(weights, place).items()

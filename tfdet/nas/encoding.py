@@ -218,6 +218,7 @@ def encoding_of_widths(
         where: for messages.
     """
     before, made = stem, []
+    share = group_width / (4 * stem) if group_width and stem > 0 else 0.0
     for number, blocks in enumerate(_lists(stages, f"{where}: the stages"), start=1):
         row = []
         for index, widths in enumerate(_lists(blocks, f"{where}: stage {number}")):
@@ -225,7 +226,7 @@ def encoding_of_widths(
             widths = [_width(value, place) for value in _lists(widths, place)]
             stride = 2 if number > 1 and index == 0 else 1
             projection = bool(widths) and (stride > 1 or widths[-1] != before)
-            groups = _groups(widths, group_width / (4 * stem), place)
+            groups = _groups(widths, share, place)
             before = widths[-1] if widths else before
             row.append(Block(tuple(widths), stride, projection, groups))
         made.append(tuple(row))
