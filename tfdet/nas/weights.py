@@ -63,10 +63,10 @@ def model_encoding(model: Any) -> Encoding:
     backbone = getattr(model.config, "backbone", None)
     encoding = encoding_of(backbone) if isinstance(backbone, (str, Encoding)) else None
     if encoding is None:
-        kind = f"is a {backbone!r}" if isinstance(backbone, str) else "has no name"
+        kind = f" but on {backbone!r}" if isinstance(backbone, str) else ""
         raise UserError(
-            f"{model.name} stands on no ResNet (its backbone {kind}); Faster R-CNN, Mask R-CNN, "
-            "FCOS, PackDet and RetinaNet with a ResNet or an encoding do"
+            f"{model.name} does not stand on a ResNet{kind}; use a Faster R-CNN, Mask R-CNN, FCOS, "
+            "PackDet or RetinaNet whose backbone is a ResNet"
         )
     return encoding
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import keras
 
 from tfdet.errors import UserError
-from tfdet.training import atomic, averaging, checkpoint
+from tfdet.training import atomic, averaging, checkpoint, trained
 from tfdet.training.board import Board
 
 SCORE = "AP"
@@ -213,14 +213,14 @@ class Measurement(keras.callbacks.Callback):
             self._measure_and_keep(epoch, logs)
 
     def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
-        save_weights(self.model, self._model_dir / "last.weights.h5")
+        trained.save_weights(self.model, self._model_dir / "last.weights.h5")
         if self._measure is None:
             return
         scores = self._measure(epoch + 1)
         logs.update(scores)
         best = self._progress.best_score
         if best is None or scores[SCORE] > best:
-            save_weights(self.model, self._model_dir / "best.weights.h5")
+            trained.save_weights(self.model, self._model_dir / "best.weights.h5")
             self._progress.best_score = scores[SCORE]
 
 
@@ -279,9 +279,3 @@ def write_history(folder: pathlib.Path, history: list[dict[str, float]]) -> None
     atomic.write_text(folder / "history.csv", text.getvalue())
     lines = "".join(json.dumps(row) + "\n" for row in history)
     atomic.write_text(folder / "history.jsonl", lines)
-
-
-def save_weights(model: keras.Model, path: pathlib.Path) -> None:
-    """Writes the model's weights (Keras's .weights.h5), all or nothing."""
-    with atomic.replacing(path) as temporary:
-        model.save_weights(temporary)

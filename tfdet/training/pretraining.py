@@ -292,6 +292,6 @@ class _Measurement(keras.callbacks.Callback):
             self._measure_and_keep(logs)
 
     def _measure_and_keep(self, logs: dict[str, float]) -> None:
-        callbacks.save_weights(self.model, self._model_dir / WEIGHTS_FILE)
+        trained.save_weights(self.model, self._model_dir / WEIGHTS_FILE)
         if self._data is not None:
             logs.update(accuracy(self.model, self._data, self._recipe.eval.batch_size))

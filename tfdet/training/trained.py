@@ -1,5 +1,6 @@
 """Models that `tfdet-train` left in a folder."""
 
+import dataclasses
 import json
 import pathlib
 import warnings
@@ -66,6 +67,33 @@ def write_calibration(
     facts = {"weights": weights, "calibration": records.to_dict(calibration)}
     atomic.write_text(path, json.dumps(facts, indent=1) + "\n")
     return path
+
+
+def save_student(model: Any, recipe: config.Recipe, model_dir: str | pathlib.Path) -> None:
+    """Writes a training folder of a detector that was made from a trained one.
+
+    Its recipe starts a training from these weights.
+
+    Args:
+        model: with an encoding as its backbone.
+        recipe: of the detector that it was made from.
+        model_dir: the folder; made if need be. Weights come first: without a recipe it is none yet.
+    """
+    folder = pathlib.Path(model_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_weights(model, folder / "last.weights.h5")
+    recipe = dataclasses.replace(
+        recipe,
+        model={**recipe.model, "backbone": model.config.backbone.to_text()},
+        train=dataclasses.replace(recipe.train, pretrained=str(folder.absolute())),
+    )
+    config.save_recipe(recipe, folder / RECIPE_FILE)
+
+
+def save_weights(model: Any, path: str | pathlib.Path) -> None:
+    """Writes the model's weights (Keras's .weights.h5), all or nothing."""
+    with atomic.replacing(path) as temporary:
+        model.save_weights(temporary)
 
 
 def load_weights(model: Any, path: str | pathlib.Path) -> None:
