@@ -88,7 +88,11 @@ def against_native(model: tfdet.Detector) -> dict[str, Callable[[], object]]:
     maps, boxes = raw["maps"], raw["proposals"]
     ours = _frozen(lambda m, b: model.align(m, b), maps, boxes)
     native = native_roi_align(model, {k: v.numpy() for k, v in maps.items()}, boxes.numpy()[0])
-    np.testing.assert_allclose(ours()[0].numpy()[0], native(), atol=2e-3)
+    expected = native()
+    # Positions are rounded otherwise: relative to the largest value, as the maps are steep.
+    np.testing.assert_allclose(
+        ours()[0].numpy()[0], expected, atol=1e-3 * np.abs(expected).max(), rtol=0
+    )
     return {"RoIAlign": ours, "native loop": native}
 
 
@@ -144,23 +148,30 @@ def training(options: argparse.Namespace) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def report(results: dict[str, Any]) -> None:
-    times = results["milliseconds"]
+def report_parts(times: dict[str, float]) -> None:
     whole = times["the whole"]
     print("\n| part | ms | share |\n|---|---|---|")
     for name, value in times.items():
         print(f"| {name} | {value:.1f} | {100 * value / whole:.1f} % |")
     share = sum(times[name] for name in REGION_PARTS) / whole
-    print(f"\nRoIAlign and both suppressions: {100 * share:.1f} % of the whole")
-    ours, native = results["roi_align_milliseconds"].values()
-    print(f"RoIAlign {ours:.1f} ms, native loop {native:.1f} ms: {native / ours:.2f} of its speed")
-    if results["training"]:
-        first, *rest = results["training"]["seconds"]
-        print(
-            f"a training step, batch {results['batch']}: {np.median(rest):.2f} s (first, with "
-            f"tracing, {first:.1f} s); peak memory {results['training']['peak_mib']:.0f} MiB, "
-            f"{results['training']['before_mib']:.0f} of them before the first step"
-        )
+    print(f"\nRoIAlign and both suppressions: {100 * share:.1f} % of the whole", flush=True)
+
+
+def report_native(times: dict[str, float]) -> None:
+    ours, native = times.values()
+    print(
+        f"RoIAlign {ours:.1f} ms, native loop {native:.1f} ms: {native / ours:.2f} of its speed",
+        flush=True,
+    )
+
+
+def report_training(batch: int, found: dict[str, Any]) -> None:
+    first, *rest = found["seconds"]
+    print(
+        f"a training step, batch {batch}: {np.median(rest):.2f} s (first, with tracing, "
+        f"{first:.1f} s); peak memory {found['peak_mib']:.0f} MiB, {found['before_mib']:.0f} of "
+        "them before the first step"
+    )
 
 
 def main() -> None:
@@ -179,17 +190,19 @@ def main() -> None:
         return
     print(timing.machine(), flush=True)
     model = lively(options.model, (height, width))
-    rounds = options.repeats
-    results = {
+    results: dict[str, Any] = {
         "model": options.model,
         "image_size": [height, width],
         "machine": timing.machine(),
         "batch": options.batch,
-        "milliseconds": _milliseconds(parts(model), rounds),
-        "roi_align_milliseconds": _milliseconds(against_native(model), rounds),
-        "training": training(options) if options.batch else {},
     }
-    report(results)
+    results["milliseconds"] = _milliseconds(parts(model), options.repeats)
+    report_parts(results["milliseconds"])
+    results["roi_align_milliseconds"] = _milliseconds(against_native(model), options.repeats)
+    report_native(results["roi_align_milliseconds"])
+    if options.batch:
+        results["training"] = training(options)
+        report_training(options.batch, results["training"])
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(json.dumps(results, indent=1))
