@@ -6,6 +6,7 @@ import pytest
 
 import tfdet
 from tfdet.data import augment, pipeline
+from tfdet.evaluation import coco
 
 STILL = augment.AugmentConfig(flip=0.0, jitter_min=1.0, jitter_max=1.0)
 
@@ -60,12 +61,7 @@ def test_eight_shapes_images_are_memorised(name, steps):
     ],
 )
 def test_sixteen_photographs_are_memorised(coco_tiny, name, changes, steps):
-    dataset = with_large_objects(
-        tfdet.open_dataset(
-            f"coco:{coco_tiny}/annotations/instances_train2017.json:{coco_tiny}/train2017"
-        ),
-        count=16,
-    )
+    dataset = photographs(coco_tiny)
     keras.utils.set_random_seed(0)
     model = tfdet.create(
         name,
@@ -77,6 +73,31 @@ def test_sixteen_photographs_are_memorised(coco_tiny, name, changes, steps):
     result = memorise(model, dataset, steps=steps, rate=3e-3)
     assert result["AP50"] > 0.9
     assert not model.mask_size or result["mask/AP50"] > 0.9
+
+
+@pytest.mark.parametrize(("cells", "least"), [(112, 1.0), (28, 0.95)])
+def test_targets_of_the_photographs_fed_back_are_right(coco_tiny, cells, least):
+    dataset = photographs(coco_tiny)
+    evaluator = coco.CocoEvaluator(dataset)
+    for _, targets in pipeline.eval_batches(dataset, (256, 256), 1, mask_size=cells):
+        labels = targets["labels"].numpy()
+        found = {
+            "boxes": targets["boxes"].numpy() / targets["scale"].numpy(),
+            "scores": np.ones(labels.shape),
+            "labels": labels,
+            "count": [np.sum(labels >= 0)],
+            "masks": targets["masks"].numpy().astype(float),
+        }
+        evaluator.add([int(targets["index"][0])], found)
+    result = evaluator.result()
+    assert result["AP"] == pytest.approx(1.0)
+    assert result["mask/AP"] > least - 1e-6
+
+
+def photographs(coco_tiny):
+    """16 photographs whose objects are large enough for a small canvas."""
+    spec = f"coco:{coco_tiny}/annotations/instances_train2017.json:{coco_tiny}/train2017"
+    return with_large_objects(tfdet.open_dataset(spec), count=16)
 
 
 def with_large_objects(dataset, count):

@@ -4,7 +4,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfdet.losses.assignment import assign
+from tfdet.losses.assignment import IGNORED, assign
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchor_counts, anchors
 
@@ -27,6 +27,24 @@ def slow_match(anchor_boxes, boxes, labels, positive_iou=0.5):
     return match
 
 
+def slow_proposal_match(anchor_boxes, boxes, labels, positive, negative, rescue):
+    """Index of each anchor's object, -1 or `IGNORED`, as a region proposal network wants it.
+
+    `rescue`: smallest IoU of an object's best anchors that are positive whatever their IoU is.
+    """
+    match = np.full(len(anchor_boxes), -1)
+    objects = np.flatnonzero(labels >= 0)
+    if not len(objects):
+        return match
+    iou = np.array(box_ops.iou(boxes[objects], anchor_boxes))  # [objects, K]
+    match[iou.max(axis=0) >= negative] = IGNORED
+    best = iou.max(axis=1, keepdims=True)
+    is_best = ((iou == best) & (best > 0) & (best >= rescue)).any(axis=0)
+    is_positive = (iou.max(axis=0) >= positive) | is_best
+    match[is_positive] = objects[iou.argmax(axis=0)][is_positive]
+    return match
+
+
 def targets(boxes, labels, slots=6):
     """One padded image."""
     padded = np.zeros((1, slots, 4), np.float32)
@@ -46,7 +64,7 @@ def random_objects(seed, count, quantum=1.0, size=64):
 
 def check_match(assigned, boxes, labels, match):
     """The assignment is exactly `match`, written out."""
-    expected = np.where(match >= 0, labels[match], -1)
+    expected = np.where(match >= 0, labels[match], match)
     np.testing.assert_array_equal(np.array(assigned.labels)[0], expected)
     expected_boxes = np.where((match >= 0)[:, None], boxes[match], 0)
     np.testing.assert_array_equal(np.array(assigned.boxes)[0], expected_boxes)
@@ -77,6 +95,22 @@ def test_equal_to_the_slow_definition(seed, count, quantum):
     boxes, labels = targets(*random_objects(seed, count, quantum))
     assigned = assign(SMALL_ANCHORS, boxes, labels)
     check_match(assigned, boxes[0], labels[0], slow_match(SMALL_ANCHORS, boxes[0], labels[0]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    count=st.integers(0, 6),
+    quantum=st.sampled_from([0.5, 1.0, 8.0]),
+    limits=st.sampled_from([(0.7, 0.3, 0.3), (0.5, 0.4, 0.0), (0.3, 0.3, 0.9)]),
+)
+def test_matches_of_proposals_equal_the_slow_definition(seed, count, quantum, limits):
+    boxes, labels = targets(*random_objects(seed, count, quantum))
+    positive, negative, rescue = limits
+    assigned = assign(SMALL_ANCHORS, boxes, labels, None, positive, negative, "ties", rescue)
+    match = slow_proposal_match(SMALL_ANCHORS, boxes[0], labels[0], *limits)
+    check_match(assigned, boxes[0], labels[0], match)
+    np.testing.assert_array_equal(np.array(assigned.objects)[0], np.maximum(match, -1))
 
 
 @pytest.mark.parametrize("positive_iou", [0.2, 0.4, 0.9])

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tfdet.losses.roi import (
     CODE_WEIGHTS,
@@ -21,11 +23,12 @@ def proposals(count=30, seed=0):
     return near.astype(np.float32), rng.random((2, count)) < 0.8
 
 
-@pytest.mark.parametrize("samples", [4, 12, 60])
-def test_samples_are_what_the_matching_says(samples):
-    boxes, is_proposal = proposals()
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 30), samples=st.sampled_from([4, 12, 60]))
+def test_samples_are_what_the_matching_says(seed, count, samples):
+    boxes, is_proposal = proposals(count, seed)
     config = RoILossConfig(samples=samples)
-    chosen = Samples(*map(np.array, sample_proposals(TARGETS, boxes, is_proposal, config, (3,))))
+    chosen = Samples(*map(np.array, sample_proposals(TARGETS, boxes, is_proposal, config, (seed,))))
     everything = np.concatenate([boxes, OBJECTS * (LABELS >= 0)[..., None]], axis=1)
     for b in range(2):
         usable = everything[b][np.concatenate([is_proposal[b], LABELS[b] >= 0])]

@@ -225,11 +225,19 @@ def test_wrong_configs_are_refused(arguments, message):
         NMSConfig(**arguments)
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7])
-def test_survivors_are_those_of_the_greedy_rule(threshold):
-    rng = np.random.default_rng(4)
-    corners = rng.uniform(0, 60, (3, 80, 2))
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    spread=st.sampled_from([5, 60, 400]),
+    quantum=st.sampled_from([0.0, 8.0]),
+    threshold=st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0]),
+)
+def test_survivors_are_those_of_the_greedy_rule(seed, spread, quantum, threshold):
+    rng = np.random.default_rng(seed)
+    corners = rng.uniform(0, spread, (3, 80, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(0, 40, (3, 80, 2))], -1)
+    if quantum:  # equal boxes, and overlaps of just the threshold
+        boxes = np.round(boxes / quantum) * quantum
     boxes = boxes.astype(np.float32)
     boxes[1, 5] = np.nan
     boxes[2, 10:20] = boxes[2, 10]

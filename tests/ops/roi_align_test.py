@@ -2,9 +2,11 @@
 
 import math
 
+import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 
 from tfdet.ops import roi_align as roi_ops
 
@@ -89,6 +91,30 @@ def test_equals_the_plain_implementation(implementation, kind, size, ratio):
     np.testing.assert_allclose(
         found, plain(maps(), rois, levels, size, ratio), atol=5e-4 if kind == "huge" else 5e-5
     )
+
+
+@hypothesis.given(
+    finest=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    depth=st.integers(1, 4),
+    size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    ratio=st.integers(0, 3),
+    seed=st.integers(0, 1000),
+)
+@hypothesis.settings(max_examples=25, deadline=None)
+def test_any_boxes_on_any_pyramid(finest, depth, size, ratio, seed):
+    rng = np.random.default_rng(seed)
+    features = {
+        f"P{level}": rng.normal(size=(2, *(-(-side // 2**step) for side in finest), 2))
+        for step, level in enumerate(range(2, 2 + depth))
+    }
+    features = {name: x.astype(np.float32) for name, x in features.items()}
+    # Corners and sides of every order of magnitude, also far beyond the maps.
+    corner = rng.uniform(-1.5, 1.5, (2, 6, 2)) * 10 ** rng.uniform(0, 2.5, (2, 6, 1))
+    extent = 10 ** rng.uniform(-4, 2, (2, 6, 2))
+    rois = np.concatenate([corner, corner + extent], axis=-1).astype(np.float32)
+    levels = rng.integers(2, 2 + depth, (2, 6)).astype(np.int32)
+    found = roi_ops.roi_align(features, rois, levels, size, ratio)
+    np.testing.assert_allclose(found, plain(features, rois, levels, size, ratio), atol=2e-3)
 
 
 def test_boxes_that_are_not_finite_count_as_a_point():

@@ -50,21 +50,27 @@ def paste(mask: np.ndarray, box_xyxy: np.ndarray, size: tuple[int, int]) -> np.n
     left, top, right, bottom = (float(x) for x in box_xyxy)
     if not (right > left and bottom > top):
         return pixels
-    rows = _weights(top, bottom, mask.shape[0], size[0])
-    columns = _weights(left, right, mask.shape[1], size[1])
+    rows = _places(top, bottom, mask.shape[0], size[0])
+    columns = _places(left, right, mask.shape[1], size[1])
     if rows is None or columns is None:
         return pixels
-    (start_y, by_row), (start_x, by_column) = rows, columns
-    chances = by_row @ np.asarray(mask, np.float64) @ by_column.T
-    window = slice(start_y, start_y + len(by_row)), slice(start_x, start_x + len(by_column))
+    (start_y, y, down), (start_x, x, right) = rows, columns
+    framed = np.pad(np.asarray(mask, np.float64), 1)
+    seen = framed[y] * (1 - down)[:, None] + framed[y + 1] * down[:, None]
+    chances = seen[:, x] * (1 - right) + seen[:, x + 1] * right
+    window = slice(start_y, start_y + len(y)), slice(start_x, start_x + len(x))
     pixels[window] = chances >= 0.5
     return pixels
 
 
-def _weights(start: float, end: float, cells: int, limit: int):
-    """The first pixel near a side of a box, and the weights [n, cells] of n pixels from there."""
+def _places(start: float, end: float, cells: int, limit: int):
+    """The first pixel near a side of a box, and of n pixels from there: the cell before each, in a
+    mask with a frame of one cell, and how far on to the next one it lies, [n] each.
+    """
     first, last = max(int(np.floor(start)) - 1, 0), min(int(np.ceil(end)) + 1, limit)
     if last <= first:
         return None
-    place = (np.arange(first, last) + 0.5 - start) / (end - start) * cells - 0.5
-    return first, np.maximum(1.0 - np.abs(place[:, None] - np.arange(cells)), 0.0)
+    place = (np.arange(first, last) + 0.5 - start) / (end - start) * cells + 0.5
+    place = np.clip(place, 0, cells + 1)
+    cell = np.minimum(place.astype(int), cells)
+    return first, cell, place - cell
