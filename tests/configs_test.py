@@ -58,6 +58,32 @@ def test_detectron_recipes_keep_the_published_schedule():
         assert recipe.model_config().weight_decay == 1e-4
 
 
+def test_two_stage_recipes_keep_the_published_schedule():
+    recipes = coco_recipes("faster_rcnn", "mask_rcnn")
+    assert {stem.split("/")[1].removesuffix("_coco") for stem in recipes} == {
+        *("r50_1x", "r101_1x", "swin_t_3x", "swin_s_3x"),
+    }
+    for stem, recipe in recipes.items():
+        train, steps = recipe.train, 117_266 / recipe.train.batch_size
+        assert train.batch_size == 16 and train.warmup_epochs * steps == pytest.approx(
+            500, rel=0.01
+        )
+        assert train.warmup_init == pytest.approx(0.001 * train.learning_rate)
+        assert (train.schedule, train.clip_gradients_norm, train.ema_decay) == ("stepwise", 0, 0)
+        if "swin" in stem:
+            assert (train.optimizer, train.learning_rate, train.weight_decay) == (
+                "adamw",
+                1e-4,
+                0.05,
+            )
+            assert (train.num_epochs, train.decay_epochs) == (36, (27, 33))
+            assert recipe.model_config().weight_decay == 0  # it is the optimizer's
+        else:
+            assert (train.optimizer, train.learning_rate, train.momentum) == ("sgd", 0.02, 0.9)
+            assert (train.num_epochs, train.decay_epochs) == (12, (8, 11))
+            assert recipe.model_config().weight_decay == 1e-4
+
+
 def test_yolo_recipes_keep_the_published_schedule():
     recipes = coco_recipes("yolov7", "dynamicdet")
     recipes = {stem: recipe for stem, recipe in recipes.items() if "yolov7" in stem}
