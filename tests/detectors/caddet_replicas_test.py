@@ -49,6 +49,43 @@ for mine, theirs in zip(one[1], two[1], strict=True):
     np.testing.assert_allclose(theirs, mine, rtol=1e-3, atol=1e-5)
 """
 
+PAIRS = """
+import numpy as np
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from tfdet.losses.path_similarity import path_similarity_loss
+
+rng = np.random.default_rng(0)
+gates = rng.random((8, 5)).astype(np.float32)
+codes = rng.integers(0, 2, (8, 4)).astype(np.float32)
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+def total(per_replica):
+    def share():
+        start = 4 * tf.distribute.get_replica_context().replica_id_in_sync_group
+        own = [tf.ensure_shape(x[start : start + 4], [4, x.shape[1]]) for x in (gates, codes)]
+        return path_similarity_loss(*own, 0.6, 0.95, per_replica)
+
+    shares = tf.function(lambda: mirrored.run(share))()
+    return sum(float(x) for x in mirrored.experimental_local_results(shares))
+
+
+gates, codes = tf.constant(gates), tf.constant(codes)
+halves = [path_similarity_loss(gates[i : i + 4], codes[i : i + 4], 0.6, 0.95) for i in (0, 4)]
+np.testing.assert_allclose(total(True), np.mean(halves), rtol=1e-5)
+np.testing.assert_allclose(total(False), path_similarity_loss(gates, codes, 0.6, 0.95), rtol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_pairs_may_be_those_of_each_replica():
+    command = [sys.executable, "-c", PAIRS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["scale_aware", "loss_aware"])
