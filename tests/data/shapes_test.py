@@ -82,6 +82,7 @@ def test_written_files_are_the_same_set(tmp_path):
         np.testing.assert_array_equal(written.boxes, built_in.boxes)
         np.testing.assert_array_equal(written.labels, built_in.labels)
         np.testing.assert_array_equal(written.image_ids, built_in.image_ids)
+        np.testing.assert_allclose(written.difficulty, built_in.difficulty, atol=1e-4)
         np.testing.assert_allclose(written.outlines.points, built_in.outlines.points, atol=0.01)
         for i in range(counts[split]):
             assert written.encoded(i) == built_in.encoded(i)

@@ -19,14 +19,14 @@ CHANGES = {
     "model.name": "caddet-test",
     "data.image_size": [32, 32],
     "train.batch_size": 6,
-    "train.num_epochs": 3,
+    "train.num_epochs": 12,
     "train.optimizer": "adam",
     "train.learning_rate": 0.01,
     "train.learning_rate_batch": 0,
     "train.warmup_epochs": 0,
     "train.ema_decay": 0.5,
     "train.save_seconds": 0.0,
-    "eval.interval": 2,
+    "eval.interval": 6,
 }
 
 
@@ -86,7 +86,7 @@ def test_it_learns_and_keeps_what_it_learned(images, run):
     folder, history = run
     assert history[-1]["val_accuracy"] > 0.9
     assert history[-1]["val_top5_accuracy"] == 1
-    assert "val_accuracy" not in history[0] and "val_accuracy" in history[1]
+    assert "val_accuracy" not in history[4] and "val_accuracy" in history[5]
     assert history[-1]["loss"] < history[0]["loss"]
     rows = [json.loads(x) for x in (folder / "logs" / "history.jsonl").read_text().splitlines()]
     assert rows == history

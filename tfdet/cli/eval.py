@@ -209,8 +209,9 @@ def _check_modes(options: types.SimpleNamespace) -> None:
     mode = "calibrate" if options.calibrate else "tradeoff" if options.tradeoff else ""
     wrong = sorted(options.given & useless[mode])
     if wrong:
+        home = "--tradeoff or --routes" if wrong[0] == "figure_out" else "--tradeoff"
         raise app.UsageError(
-            f"--{mode} takes no --{wrong[0]}" if mode else f"--{wrong[0]} belongs to --tradeoff"
+            f"--{mode} takes no --{wrong[0]}" if mode else f"--{wrong[0]} belongs to {home}"
         )
     flags.check_positive(options, "random_draws")
 

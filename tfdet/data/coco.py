@@ -1,5 +1,6 @@
 """Reader of COCO's instances JSON."""
 
+import dataclasses
 import json
 import math
 
@@ -18,7 +19,8 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
     stay, marked as such, and so do polygons and run-length masks.
 
     Args:
-        annotations: path of the JSON file with `images`, `annotations` and `categories`.
+        annotations: path of the JSON file with `images`, `annotations` and `categories`. Images may
+            have a `difficulty`, as those of `tfdet-data make shapes` do.
         image_dir: the directory that the `file_name` of an image starts from.
     """
     require_file(annotations, "COCO annotations")
@@ -49,7 +51,11 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
             areas=[_number(a.get("area")) for a in found],
             segmentations=[a.get("segmentation") for a in found],
         )
-    return builder.build()
+    dataset = builder.build()
+    grades = {image["id"]: _number(image.get("difficulty")) for image in content["images"]}
+    difficulty = np.array([grades[i] for i in dataset.image_ids.tolist()])
+    is_graded = bool(np.isfinite(difficulty).all())
+    return dataclasses.replace(dataset, difficulty=difficulty if is_graded else None)
 
 
 def _read(path: str) -> dict:
