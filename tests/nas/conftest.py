@@ -42,10 +42,10 @@ def _whole(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np
         return np.ones(shape, np.float32)
     if not name.endswith("kernel"):
         return random.integers(-1, 2, shape).astype(np.float32)
-    # Two taps of each output: sums stay far below 2 ** 24.
+    # Four taps of each output: sums stay far below 2 ** 24.
     kernel = np.zeros((int(np.prod(shape[:-1])), shape[-1]), np.float32)
     for column in kernel.T:
-        column[random.integers(len(column), size=2)] = random.choice([-1.0, 1.0], 2)
+        column[random.integers(len(column), size=4)] = random.choice([-1.0, 1.0], 4)
     return kernel.reshape(shape)
 
 

@@ -60,8 +60,9 @@ def test_what_cannot_be_done_is_not_drawn():
     assert feasible_actions(single, config) == {}
     with pytest.raises(UserError, match="none of the actions prune_channels, rearrange"):
         draw_action(single, config, np.random.default_rng(0))
-    three = MorphismConfig(kinds=("prune_layers",), layers=4)
-    assert not feasible_actions(ENCODING, three)
+    for layers, is_feasible in ((4, True), (5, False)):
+        config = MorphismConfig(kinds=("prune_layers",), layers=layers)
+        assert bool(feasible_actions(ENCODING, config)) == is_feasible
 
 
 def test_actions_read_well():

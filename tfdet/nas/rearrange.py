@@ -34,7 +34,7 @@ def rearrange(
     """Moves the last block of `stage` to the front of the next, or that one's first back.
 
     A block that no longer has the stride keeps its projection where its widths differ. Where they
-    are equal, the projection is handed to the block that has the stride now.
+    are equal, the projection is handed to the block that has the stride now, if that has none.
 
     Args:
         encoding, weights: of a detector; they are not changed.
@@ -79,13 +79,12 @@ def _parts(encoding: Encoding, weights: Weights, stage: int) -> list[_Part]:
 
 def _pass_stride(giver: _Part, in_width: int, taker: _Part) -> tuple[_Part, _Part]:
     """Both blocks when the second has the stride of the first, which now reads `in_width`."""
-    has_own = taker.block.projection
-    keeps = has_own or in_width != giver.block.out_width
+    keeps = in_width != giver.block.out_width
     shortcut = {name: v for name, v in giver.weights.items() if name.startswith("projection")}
     rest = {name: v for name, v in giver.weights.items() if name not in shortcut}
     width = taker.block.out_width
     new = {"projection/kernel": dirac(1, width, width), **norm_weights("projection_bn", width)}
-    taken = {} if has_own else new if keeps else shortcut
+    taken = {} if taker.block.projection else new if keeps else shortcut
     return (
         _Part(
             dataclasses.replace(giver.block, stride=1, projection=keeps),
