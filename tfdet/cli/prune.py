@@ -84,8 +84,8 @@ def _cost(profile: Any) -> str:
 
 
 def _check(options: types.SimpleNamespace) -> None:
-    common.check_one_of(options, "target_madds", "target_share")
     common.check_positive(options, "target_madds", "target_share", "floor")
+    common.check_one_of(options, "target_madds", "target_share")
     if options.target_share is not None and options.target_share >= 1:
         raise app.UsageError(f"--target_share must be below 1, got {options.target_share}")
     output = pathlib.Path(options.output)
