@@ -63,6 +63,7 @@ def main(options: types.SimpleNamespace) -> None:
     weights.model_encoding(model)  # refuses other backbones, ahead of the work
     before = profiling.profile(model)
     print(f"model: {trained.weights_file(options.model_dir)}, {_cost(before)}", flush=True)
+    print("looking for what to remove; a large network takes minutes", flush=True)
     target = options.target_madds or options.target_share * before.macs
     pruned = pruning.prune_to(model, target, options.floor)
     print(pruned.to_table())

@@ -9,6 +9,7 @@ A file holds what `Encoding.to_json` writes, or the paper's lists of widths alon
     [[[64, 64]], [[128, 128], [128, 128]], [[256, 256]], [[512, 512]]]
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -269,18 +270,13 @@ def _groups(widths: Sequence[int], group_share: float, where: str) -> int:
     return widths[1] // group_width
 
 
-class _at:
+@contextlib.contextmanager
+def _at(where: str) -> Iterator[None]:
     """Within it, errors begin with the place where they were made."""
-
-    def __init__(self, where: str):
-        self.where = where
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, UserError):
-            raise UserError(f"{self.where}: {error}") from None
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _check_widths(place: Place, block: Block, count: int) -> None:
