@@ -156,7 +156,8 @@ def test_the_students_are_registered_at_the_sizes_that_they_were_found_with():
 
 
 @pytest.mark.slow
-def test_the_smallest_student_runs_at_its_size():
-    model = registry.create("joint-detnas-r18", num_classes=3)
+@pytest.mark.parametrize("name", STAGES)
+def test_the_students_run_at_their_sizes(name):
+    model = registry.create(name, num_classes=3)
     found = model.predict(keras.ops.zeros((1, *model.image_size, 3)), verbose=0)
     assert found["boxes"].shape == (1, 100, 4)

@@ -1,8 +1,10 @@
 """Weights of a detector as a dict of arrays, by the names that its variables have.
 
-weights = take_weights(model)      # {"backbone/stage_1_block_0/conv1/kernel": ..., ...}
-encoding, weights = add_layer(encoding_of(model.config.backbone), weights, stage=3)
-student = rebuild(model, encoding, weights)
+    weights = take_weights(model)  # {"backbone/stage_1_block_0/conv1/kernel": ..., ...}
+    encoding, weights = add_layer(model_encoding(model), weights, stage=3)
+    student = rebuild(model, encoding, weights)
+
+Blocks are named by their places, so that what moves blocks renames their weights.
 """
 
 import dataclasses
