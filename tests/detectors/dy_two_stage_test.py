@@ -121,11 +121,21 @@ def test_heads_are_shared_by_other_backbones_too():
     assert {float(model.detect_fitted(images, t)["is_hard"][0]) for t in (0.0, 1.0)} == {0.0, 1.0}
 
 
+APART, EFFICIENT = {"shared_heads": False}, {"first.backbone": "test"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"first.name": "efficientdet-test"}, "efficientdet-test cannot share its neck and heads"),
+        (
+            {"first.name": "efficientdet-test", **EFFICIENT},
+            "efficientdet-test cannot share its neck and heads",
+        ),
         ({"second.hidden": 3}, "unknown key 'second.hidden'"),
+        (
+            {"first.name": "mask-rcnn-test", "second.name": "faster-rcnn-test", **APART},
+            "both detectors must find masks of one size, or neither any",
+        ),
         ({"first_weight": -1.0}, "first_weight must be at least 0, got -1"),
         ({"router_levels": (7,)}, "the router has no P7 to look at, only P2"),
         ({"first.backbone": "mnv2-test"}, "does not give its backbone's features"),

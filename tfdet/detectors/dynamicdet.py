@@ -73,6 +73,8 @@ class DynamicDetector(Detector):
         heads = {"first": first, "second": second if isinstance(second, Detector) else first}
         for role, detector in heads.items():
             _check_part(role, detector, config)
+        if heads["second"].found_mask_size != first.found_mask_size:
+            raise UserError("both detectors must find masks of one size, or neither any")
         if not first.tap_channels.keys() & second.joint_channels.keys():
             raise UserError("the two detectors have no level in common where they can be joined")
         super().__init__(config, _loss_names(heads, config), **kwargs)
@@ -114,9 +116,14 @@ class DynamicDetector(Detector):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         # By themselves first: a backbone is built from images alone, not from images and maps.
-        for detector in (self.first, self.second):
-            if not detector.built:
-                detector.build(input_shape)
+        if not self.first.built:
+            self.first.build(input_shape)
+        if not self.second.built:
+            shape: Any = input_shape
+            if self.heads_of("second") is self.first:
+                taps = self.first.taps(keras.KerasTensor(input_shape))
+                shape = {"images": input_shape, **{name: x.shape for name, x in taps.items()}}
+            self.second.build(shape)
         self.call(keras.KerasTensor(input_shape))
 
     @property

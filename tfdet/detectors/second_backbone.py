@@ -73,7 +73,10 @@ class SecondBackbone(keras.layers.Layer):
         )
         if not hasattr(self.backbone, "joint_channels"):
             raise UserError(f"the backbone {config.backbone!r} cannot be the second of a cascade")
-        self.built = True  # the backbone is, when it is first called
+
+    def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
+        """From the shapes of the images ("images") and of the first detector's taps."""
+        self.backbone.build(input_shape[self._start(input_shape) or "images"])
 
     @property
     def joint_channels(self) -> dict[str, int]:
@@ -93,14 +96,19 @@ class SecondBackbone(keras.layers.Layer):
         training: bool | None = None,
     ) -> dict[str, Any]:
         """As of a detector."""
+        start = self._start(first)
+        x = first[start] if start else self.normalization(images)
+        return self.backbone(x, training=training, added=added)
+
+    def _start(self, first: dict[str, Any]) -> str:
+        """The map of the first backbone that this one begins with; "" for the images."""
         start = getattr(self.backbone, "begins_with", "")
         if start and start not in first:
             raise UserError(
                 f"the second backbone begins with {start} of the first, which gives only "
                 f"{', '.join(first)}"
             )
-        x = first[start] if start else self.normalization(images)
-        return self.backbone(x, training=training, added=added)
+        return start
 
     def get_config(self) -> dict[str, Any]:
         config = records.to_dict(self.config)
