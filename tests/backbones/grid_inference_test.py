@@ -124,7 +124,7 @@ def test_closed_nodes_and_paths_are_not_run():
     for number, node in enumerate(net.nodes):
         _count_rows(node, "block", rows, number)
         for i, path in enumerate(node.paths.values()):
-            _count_rows(path, "call", rows, (number, i))
+            _count_rows(path, "carry", rows, (number, i))
     gates = np.asarray(skip_closed(net, IMAGES)["gates"])  # eager: a branch is run or is not
     for number, spec in enumerate(net.config.nodes):
         is_open = gates[:, spec.gates] > 0

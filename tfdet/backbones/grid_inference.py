@@ -21,7 +21,7 @@ class _Done(NamedTuple):
     Attributes:
         number: of the node.
         rows: the images that have it open.
-        x: [N, H, W, C], the block's output for these.
+        x: [N, H, W, C], the ReLU of the block's output for these.
         gates: [B, paths].
         is_open: bool [B, paths].
     """
@@ -84,7 +84,7 @@ def _run_block(
 ) -> tuple[_Done, tf.Tensor, tf.Tensor]:
     """The block of a node and its path of equal scale: also what it sends there, and for whom."""
     spec, node = net.config.nodes[number], net.nodes[number]
-    gates = _gates(net, number, h, is_here, threshold)
+    gates = net.gates_of(number, h, is_here, False, threshold)
     is_open = gates >= CLOSED
     is_needed = tf.reduce_any(is_open, axis=1)
     rows = conditional.Rows(is_needed)
@@ -96,26 +96,14 @@ def _run_block(
             x = node.block(rows.take(h), training=False)
             gate = tf.gather(gates[:, i], rows.index)
             kept = node.paths["keep"]({"x": x, "gate": gate}, training=False)
-        return x, rows.put(passed, kept)
+        # Once for all paths: a branch cannot share what another branch computes.
+        return tf.nn.relu(x), rows.put(passed, kept)
 
     x, kept = tf.cond(rows.is_any, run, lambda: (h[:0], passed))
     is_sent = is_open[:, i]
     if net.config.bypass:
         is_sent |= is_here & ~is_needed
     return _Done(number, rows, x, gates, is_open), kept, is_sent
-
-
-def _gates(
-    net: Supernet, number: int, h: tf.Tensor, is_here: tf.Tensor, threshold: Any
-) -> tf.Tensor:
-    """[B, paths] float32; the router is not asked about maps that nobody has."""
-    batch, paths = tf.shape(h)[0], len(net.config.nodes[number].paths)
-
-    def ask() -> tf.Tensor:
-        with conditional.numbers_of(*net.routers[number : number + 1]):
-            return net.gates_of(number, h, is_here, False, threshold)
-
-    return tf.cond(tf.reduce_any(is_here), ask, lambda: tf.zeros([batch, paths]))
 
 
 def _add_path(
@@ -130,8 +118,7 @@ def _add_path(
     def run() -> tf.Tensor:
         with conditional.numbers_of(path):
             gate = tf.gather(node.gates[:, i], there.index)
-            up = {"up_size": size} if spec.paths[i] == "up" else {}
-            sent = path({"x": among.take(node.x), "gate": gate}, **up, training=False)
+            sent = path.carry(among.take(node.x), gate, size, training=False)
         return there.add(to, sent)
 
     return tf.cond(there.is_any, run, lambda: to)

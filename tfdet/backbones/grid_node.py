@@ -124,11 +124,21 @@ class GridPath(Composite):
         up_size: tuple[int, int] | None = None,
         training: bool | None = None,
     ) -> Any:
-        x, gate = inputs["x"], inputs["gate"]
-        if self.kind == "up" and up_size is None:
-            up_size = (2 * x.shape[1], 2 * x.shape[2])
+        x = inputs["x"]
         if self.kind != "keep" or self.config.keep != "identity":
             x = keras.activations.relu(x)
+        return self.carry(x, inputs["gate"], up_size, training)
+
+    def carry(
+        self,
+        x: Any,
+        gate: Any,
+        up_size: tuple[int, int] | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """As the call, from its input after the ReLU, which all paths of a node have in common."""
+        if self.kind == "up" and up_size is None:
+            up_size = (2 * x.shape[1], 2 * x.shape[2])
         if self.kind == "up" and self.config.up == "resize_conv":
             x = _enlarge(x, up_size)
         if self.conv is not None:
