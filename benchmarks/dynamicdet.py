@@ -14,7 +14,7 @@ validation data; the other half is run image by image, and the means compared wi
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,18 +55,6 @@ def ways(model: Any, form: str) -> dict[str, Callable[..., Any]]:
         "first": compiled(model.first.detect_fitted, form, canvas),
         "cascade": compiled(cascade, form, canvas),
     }
-
-
-def paired(runs: Mapping[str, Run], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each run in every round, taken in turn; two more rounds warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(repeats + 2):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            tf.nest.map_structure(np.asarray, run())
-            if round_number >= 2:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 def half_hard(model: Any, dynamic: Callable[..., Any]) -> tuple[tf.Tensor, tf.Tensor, np.ndarray]:
@@ -113,7 +101,7 @@ def overhead(model: Any, form: str, repeats: int) -> None:
     }
     print("| routed | against | routed, ms | against, ms | ratio |\n|---|---|---|---|---|")
     for name, (runs, rounds) in pairs.items():
-        seconds = paired(runs, rounds)
+        seconds = timing.paired(runs, rounds)
         ratios = [a / b for a, b in zip(seconds["routed"], seconds["apart"], strict=True)]
         routed, apart = (1e3 * statistics.median(x) for x in seconds.values())
         print(f"| {name} | {routed:.1f} | {apart:.1f} | {statistics.median(ratios):.3f} |")

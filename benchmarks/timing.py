@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 import tensorflow as tf
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each run, taken in turn: A B C A B C ...
+def paired(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each run in every round, taken in turn: A B C A B C ...
 
-    A machine whose speed drifts slows all of them alike, so that ratios within one call hold.
+    A machine whose speed drifts slows all of them alike, so that ratios within one round hold.
 
     Args:
-        runs: a callable per name; its result is waited for where it is a tensor.
+        runs: a callable per name; its result is waited for where it is made of tensors.
         repeats: counted rounds; two more warm up.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -25,6 +25,12 @@ def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[
             tf.nest.map_structure(lambda x: x.numpy() if tf.is_tensor(x) else x, run())
             if round_number >= 2:
                 seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each run of `paired`."""
+    seconds = paired(runs, repeats)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
