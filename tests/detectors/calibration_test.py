@@ -70,3 +70,24 @@ def test_paths_of_equal_time_cannot_be_told_apart():
 def test_no_image_is_no_calibration():
     with pytest.raises(UserError, match="at least one image"):
         Calibration.from_scores(np.zeros(0), (1.0, 2.0), (1.0, 2.0))
+
+
+def test_a_grids_table_goes_from_nothing_open_to_all_that_is():
+    thresholds, shares = np.array([1.0, 0.6, 0.3, 0.1, 1e-4]), np.array([0, 0.2, 0.5, 0.45, 0.8])
+    table = Calibration.from_shares(9, thresholds, shares, (100.0, 300.0), (10.0, 20.0))
+    assert (table.thresholds[0], table.thresholds[-1]) == (1.0, 1e-4)
+    assert np.all(np.diff(table.thresholds) <= 0)
+    assert (table.macs[0], table.macs[-1]) == pytest.approx((100, 260))
+    assert (table.latency_ms[0], table.latency_ms[-1]) == pytest.approx((10, 18))
+    assert table.threshold_for(target_madds=140) == pytest.approx(0.6)
+    assert table.threshold_for(target_latency_ms=12) == pytest.approx(0.6)
+    assert table.threshold_for(target_madds=1e9) == table.threshold_for(share=1.0) == 1e-4
+    with pytest.raises(UserError, match="target_madds=99 is below the least there is, 100"):
+        table.threshold_for(target_madds=99.0)
+    assert records.from_dict(Calibration, json.loads(json.dumps(records.to_dict(table)))) == table
+
+
+@pytest.mark.parametrize(("images", "words"), [(0, "at least one image"), (3, "nothing open")])
+def test_a_grid_without_images_or_open_gates_has_no_table(images, words):
+    with pytest.raises(UserError, match=words):
+        Calibration.from_shares(images, np.array([1, 1e-4]), np.zeros(2), (1.0, 2.0), (1.0, 2.0))

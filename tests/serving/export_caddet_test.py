@@ -38,9 +38,10 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def drivers(model, tmp_path_factory):
+def drivers(model, scenes, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "saved_model"
     model.knob = 0.25
+    model.calibrate([scenes])
     difference = tfdet.export(model, path)
     assert difference.mismatches == ()
     assert difference.detections > 0
@@ -51,7 +52,7 @@ def test_a_batch_gives_what_each_image_gives_alone(drivers, scenes):
     python, saved = drivers
     assert saved.knob == pytest.approx(0.25)
     for threshold in (0.0, 0.5, 1.0):
-        for rows in ([], [3], [0, 1, 2, 3]):
+        for rows in ([], [3], [0, 1, 2, 3], [3, 2, 1, 0, 0, 1, 2, 3]):
             found = saved.detect(scenes[rows], threshold)
             assert found["boxes"].shape == (len(rows), 100, 4)
             for row, i in enumerate(rows):
@@ -71,3 +72,16 @@ def test_routes_and_costs_follow_images_and_threshold(model, drivers, scenes):
 
 def test_an_export_knows_its_grid(model, drivers):
     assert [driver.grid for driver in drivers] == [model.config.supernet] * 2
+
+
+def test_the_exported_table_meets_a_cost(model, drivers, scenes):
+    _, saved = drivers
+    ours, theirs = model.calibration, saved.calibration
+    assert (theirs.thresholds, theirs.macs) == (ours.thresholds, ours.macs)
+    assert theirs.latency_ms != ours.latency_ms
+    least, most = theirs.macs[0], theirs.macs[-1]
+    for position in (0.0, 0.5, 1.0):
+        target = least + position * (most - least)
+        macs = saved.detect(scenes, theirs.threshold_for(target_madds=target))["macs"].mean()
+        # Four images have few gates, of which many close at once.
+        assert abs(macs - target) < 0.15 * (most - least)

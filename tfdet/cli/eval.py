@@ -48,7 +48,8 @@ absl_flags.DEFINE_boolean(
 absl_flags.DEFINE_boolean(
     "tradeoff",
     False,
-    "Measure a dynamic detector at every tenth of hard images, from one pass over the data.",
+    "Measure a dynamic detector at eleven positions of its knob, those of a cascade from one pass "
+    "over the data.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_boolean(
@@ -80,11 +81,6 @@ def main(options: types.SimpleNamespace) -> None:
     model = flags.load_model(options)
     if (options.calibrate or options.tradeoff) and not model.has_knob:
         raise UserError(f"{model.name} is no dynamic detector: it has nothing to trade")
-    if (options.calibrate or options.tradeoff) and model.stages is None:
-        raise UserError(
-            f"{model.name} is no cascade of two detectors, and only these are calibrated; "
-            "--threshold turns its knob"
-        )
     if options.routes and not hasattr(model.config, "supernet"):
         raise UserError(f"{model.name} has no routes; they are what a CADDet has")
     dataset = sources.open_dataset(source)
@@ -111,12 +107,22 @@ def _calibrate(options: types.SimpleNamespace, model: Any, dataset: Any) -> None
 
 
 def _trade_off(options: types.SimpleNamespace, model: Any, dataset: Any, source: str) -> None:
-    from tfdet.evaluation import tradeoff
+    from tfdet.evaluation import gate_tradeoff, tradeoff
 
+    if model.stages is None:
+        result = gate_tradeoff.trade_off(model, dataset, options.batch_size, progress.ImageCounter)
+        _report_trade_off(options, result, source)
+        return
     both = tradeoff.BothPaths(model, dataset, options.batch_size)
     paths = both.run(progress.ImageCounter())
     print("measuring each share", flush=True)
     result = tradeoff.trade_off(model, paths, options.random_draws)
+    _report_trade_off(options, result, source)
+
+
+def _report_trade_off(options: types.SimpleNamespace, result: dict[str, Any], source: str) -> None:
+    from tfdet.evaluation import tradeoff
+
     print(tradeoff.format_table(result))
     if options.json_out:
         _write(options.json_out, json.dumps({**result, "data": source}, indent=1))

@@ -48,7 +48,8 @@ def define_knob(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_float(
         "threshold",
         None,
-        "Dynamic detectors: images less easy than this go to the second detector; 0 none, 1 all.",
+        "Dynamic detectors: images less easy than this go to the second detector; 0 none, 1 all. "
+        "CADDet: gates below this are closed.",
         flag_values=flags,
     )
     absl_flags.DEFINE_float(

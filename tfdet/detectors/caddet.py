@@ -9,12 +9,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdet import profiling, registry
+from tfdet import profiling, records, registry
 from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.supernet import Supernet
 from tfdet.detectors.base import Detector, each_alone
+from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.fcos import FCOS, FCOSConfig
 from tfdet.detectors.grid_cost import GridCost
+from tfdet.detectors.knob import Dynamic
 from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL
 from tfdet.detectors.retinanet import RetinaNet, RetinaNetConfig
 from tfdet.detectors.route_statistics import RouteStatistics
@@ -81,7 +83,7 @@ class CADDetRetinaNetConfig(CADDetConfig, RetinaNetConfig):
     """Keys of a CADDet with the head of RetinaNet, plain or packed."""
 
 
-class CADDet(Detector):
+class CADDet(Dynamic, Detector):
     """A grid of nodes whose routers open and close paths; stands before a detector with a pyramid.
 
     `call` gives what that detector gives, and "gates", float32 [B, gates], the route of each image
@@ -92,7 +94,8 @@ class CADDet(Detector):
       size, without head and routers, as the paper counts them.
 
     `detect` and `detect_fitted` compute only what is open. The `knob` is the threshold below which
-    a gate is closed: the published 1e-4, and more trades precision for cost.
+    a gate is closed: the published 1e-4, and more trades precision for cost; `threshold_for` finds
+    the one for a cost that is wanted.
 
     Where there are routers, training adds `global_loss`, for costs that differ from their budget,
     and `path_loss`, for routes that are less alike than the sizes of objects are; in `fit` neither
@@ -118,7 +121,6 @@ class CADDet(Detector):
         self.buffer = LossBuffer(loss.buffer) if is_ranked else None
         self._are_routed = Setting(float(loss.free_epochs == 0), "routing_losses_count")
         self._knob = Setting(CLOSED, "knob")
-        self.calibration = None
 
     @property
     def has_knob(self) -> bool:
@@ -152,6 +154,10 @@ class CADDet(Detector):
     def floor(self) -> int:
         """Multiply-adds of what every image needs at the reference size: stem and neck."""
         return profiling.path_macs(self, self.paths["floor"], self.config.cost_size)
+
+    @property
+    def cost_ends(self) -> tuple[int, int]:
+        return self.floor, self.floor + self.cost.total
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         maps = self.backbone(self.normalization(images), training=training)
@@ -229,13 +235,14 @@ class CADDet(Detector):
         """As `Detector.detect_fitted`; `threshold` in the place of the knob's."""
         if threshold is None:
             threshold = ops.convert_to_tensor(self._knob.variable)
-        threshold = ops.maximum(threshold, CLOSED)
-        maps = self._open_maps(self.normalization(canvas), threshold)
+        maps = self.open_maps(canvas, threshold)
         gates = maps.pop("gates")
         raw = self.head(self.neck(maps), training=False)
         return self.decode({**raw, "gates": gates}, self.image_size)
 
-    def _open_maps(self, images: Any, threshold: Any) -> dict[str, Any]:
+    def open_maps(self, canvas: Any, threshold: Any) -> dict[str, Any]:
+        """The backbone's maps of images [B, H, W, 3], and "gates"; only what is open is run."""
+        images, threshold = self.normalization(canvas), ops.maximum(threshold, CLOSED)
         if not self.has_knob or keras.backend.backend() != "tensorflow":
             return self.backbone(images, training=False, threshold=threshold)
         from tfdet.backbones import grid_inference
@@ -252,12 +259,14 @@ class CADDet(Detector):
         return {**found, "gates": gates, "macs": self.macs_of(gates)}
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "knob": self.knob}
+        table = records.to_dict(self.calibration) if self.calibration else None
+        return {**super().get_config(), "knob": self.knob, "calibration": table}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "CADDet":
         model = super().from_config(config)
-        model.knob = config["knob"]
+        model.knob, table = config["knob"], config["calibration"]
+        model.calibration = records.from_dict(Calibration, table) if table else None
         return model
 
 

@@ -12,18 +12,22 @@ SHARES = np.linspace(0.0, 1.0, 101)
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """A table from the knob to the share of hard images and to the mean cost of an image.
+    """A table from the knob to the share of what can be skipped, and to the mean cost of an image.
+
+    That share is the part of the images that a cascade sends to its second detector, or the part of
+    a CADDet's grid that is open, in multiply-adds.
 
     The rule is DynamicDet's: the threshold that sends a share of the images to the second detector
     is that percentile of the scores on a data set, and holds for images of the same kind.
 
     Attributes:
         images: how many images the table is made from.
-        thresholds: positions of the knob, rising, from 0 (none is hard) to 1 (all are).
-        shares: the part of the images that was hard at each.
+        thresholds: positions of the knob from the cheapest to the dearest: of a cascade from 0
+            (none is hard) to 1 (all are), of a CADDet from 1 (no gate is open) to 1e-4.
+        shares: the share at each, rising.
         macs: mean multiply-adds per image at each.
         latency_ms: mean milliseconds per image at each, one image at a time, mixed from the times
-            of the two paths.
+            with a share of 0 and of 1.
     """
 
     images: int
@@ -52,8 +56,41 @@ class Calibration:
             latency_ms=tuple(mixed(latency_ms, shares).tolist()),
         )
 
+    @classmethod
+    def from_shares(
+        cls,
+        images: int,
+        thresholds: np.ndarray,
+        shares: np.ndarray,
+        macs: tuple[float, float],
+        latency_ms: tuple[float, float],
+    ) -> "Calibration":
+        """The table from shares that were measured at some thresholds.
+
+        Args:
+            images: how many were measured.
+            thresholds: [T] positions of the knob, falling from one where the share is 0.
+            shares: [T] mean shares there, which rise but for noise.
+            macs, latency_ms: the costs of a share of 0 and of 1.
+        """
+        if not images:
+            raise UserError("calibration needs at least one image")
+        most = float(np.max(shares))
+        if not most > 0:
+            raise UserError("calibration found nothing open at any threshold; train the routers")
+        at = SHARES * most
+        knob = np.interp(at, np.maximum.accumulate(shares), thresholds)
+        knob[0] = thresholds[0]
+        return cls(
+            images=images,
+            thresholds=tuple(knob.tolist()),
+            shares=tuple(at.tolist()),
+            macs=tuple(mixed(macs, at).tolist()),
+            latency_ms=tuple(mixed(latency_ms, at).tolist()),
+        )
+
     def with_latency(self, latency_ms: tuple[float, float]) -> "Calibration":
-        """The same table with other times of the early and the late path."""
+        """The same table with other times with a share of 0 and of 1."""
         mean = tuple(mixed(latency_ms, np.array(self.shares)).tolist())
         return dataclasses.replace(self, latency_ms=mean)
 
@@ -67,8 +104,9 @@ class Calibration:
         """The knob's position for one wish; give exactly one.
 
         Args:
-            share: part of the images that goes to the second detector, 0–1.
-            target_madds: mean multiply-adds per image. More than the late path's is all of it.
+            share: position between the cheapest (0) and the dearest (1): the part of the images
+                that goes to the second detector, or the part of what a CADDet opens at the most.
+            target_madds: mean multiply-adds per image. More than the dearest is all of it.
             target_latency_ms: mean milliseconds per image; likewise.
         """
         wishes = {
@@ -108,12 +146,12 @@ def _position(name: str, value: float, ends: tuple[float, float]) -> float:
     early, late = ends
     if not late > early:
         raise UserError(
-            f"{name} cannot be met: the late path was measured no dearer than the early one "
+            f"{name} cannot be met: the dearest was measured no dearer than the cheapest "
             f"({late:g} and {early:g}); calibrate again"
         )
     if not value >= early:
         raise UserError(
-            f"{name}={value:g} is below the least there is, {early:g}, at which no image goes to "
-            "the second detector"
+            f"{name}={value:g} is below the least there is, {early:g}, at which all that can be "
+            "skipped is skipped"
         )
     return min((value - early) / (late - early), 1.0)

@@ -1,7 +1,7 @@
 """DynamicDet: two detectors in a cascade and a router between them."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from tfdet.detectors import routing
 from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
+from tfdet.detectors.knob import Dynamic
 from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
@@ -25,7 +26,7 @@ _ROUTER_METRICS = ("easiness", "offset", "first_loss", "second_loss")
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class DynamicDetector(Detector):
+class DynamicDetector(Dynamic, Detector):
     """Easy images leave after the first detector; hard ones go on to the second.
 
     The backbone of the first detector sees every image, and the router says from its features how
@@ -87,7 +88,6 @@ class DynamicDetector(Detector):
         decayed = (name for detector in heads.values() for name in detector.decayed)
         self.decayed = tuple(dict.fromkeys(decayed))
         self._knob = Setting(config.first_threshold, "knob")
-        self.calibration: Calibration | None = None
         self.record = OffsetRecord(config.router_loss) if config.step == "router" else None
         self.router_trackers = [
             keras.metrics.Mean(name=name)
@@ -137,23 +137,6 @@ class DynamicDetector(Detector):
             raise UserError(f"the knob goes from 0 (all easy) to 1 (all hard), got {threshold}")
         self._knob.variable.assign(threshold)
 
-    def calibrate(self, batches: Iterable[Any]) -> Calibration:
-        """Measures what each position of the knob costs, and keeps it as `calibration`.
-
-        Args:
-            batches: images of the kind that will be detected in, or (images, targets).
-        """
-        from tfdet.evaluation import calibration
-
-        self.calibration = calibration.calibrate(self, batches)
-        return self.calibration
-
-    def threshold_for(self, **wish: float) -> float:
-        """The knob's position for a share, a cost or a latency: `Calibration.threshold_for`."""
-        if self.calibration is None:
-            raise UserError("the model has not been calibrated; call `calibrate` first")
-        return self.calibration.threshold_for(**wish)
-
     @property
     def pad_value(self) -> tuple[float, float, float]:
         return self.first.pad_value
@@ -198,6 +181,10 @@ class DynamicDetector(Detector):
         Those of the form for inference, which is what an image costs in the end.
         """
         return self._inference_profile.routes
+
+    @property
+    def cost_ends(self) -> tuple[int, int]:
+        return self.route_macs["early"], self.route_macs["late"]
 
     @property
     def router_macs(self) -> int:

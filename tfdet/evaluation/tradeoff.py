@@ -153,7 +153,7 @@ def trade_off(
         between the ends, in AP, on average over the shares between them; "targets": wishes for cost
         and latency, see `target_errors`.
     """
-    macs = (model.route_macs["early"], model.route_macs["late"])
+    macs = model.cost_ends
     samples = calibration.sample_canvases(model, paths.dataset)
     latency = calibration.latency_ms(model, samples)
     total = len(SHARES) + (len(SHARES) - 2) * (1 + random_draws)
@@ -290,17 +290,20 @@ def draw(result: Mapping[str, Any], path: str) -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(11, 4.4))
     for axis, (key, unit, label) in zip(axes, panels, strict=True):
         x = unit * np.array([row[key] for row in curve])
-        ends = [100 * curve[0]["AP"], 100 * curve[-1]["AP"]]
         of_masks = (coco.MASK + "AP", "-", "router, AP of the masks")
-        axis.plot(x[[0, -1]], ends, ":", color="gray", label="straight line")
+        if "AP_random" in curve[0]:  # of a cascade
+            ends = [100 * curve[0]["AP"], 100 * curve[-1]["AP"]]
+            axis.plot(x[[0, -1]], ends, ":", color="gray", label="straight line")
         for name, style, words in (
             ("AP_oracle", "--", "oracle: who gains most in loss"),
             ("AP_random", "-.", "random routing"),
             ("AP", "-", "router"),
             *([of_masks] if of_masks[0] in curve[0] else []),
         ):
-            y = [100 * row[name] for row in curve]
-            axis.plot(x, y, style, marker="o" if name == "AP" else None, markersize=4, label=words)
+            y = [100 * row[name] for row in curve if name in row]
+            if y:
+                mark = "o" if name == "AP" else None
+                axis.plot(x, y, style, marker=mark, markersize=4, label=words)
         for row, at in list(zip(curve, x, strict=True))[::2]:
             place = (at, 100 * row["AP"])
             axis.annotate(
@@ -308,7 +311,7 @@ def draw(result: Mapping[str, Any], path: str) -> None:
             )
         axis.set(xlabel=label, ylabel="AP")
         axis.grid(alpha=0.3)
-        if key == "macs":
+        if key == "macs" and "static" in result:
             static = [(unit * s["macs"], 100 * s["AP"]) for s in result["static"].values()]
             axis.plot(*zip(*static, strict=True), "s", color="black", label="static detectors")
     axes[0].legend(fontsize=8)
@@ -321,8 +324,8 @@ def draw(result: Mapping[str, Any], path: str) -> None:
 def format_table(result: Mapping[str, Any]) -> str:
     """The curve as a table for people; AP in percent."""
     columns = {"AP": "AP", "AP50": "AP50", "random": "AP_random", "oracle": "AP_oracle"}
-    if coco.MASK + "AP" in result["curve"][0]:
-        columns["mask AP"] = coco.MASK + "AP"
+    columns["mask AP"] = coco.MASK + "AP"
+    columns = {name: key for name, key in columns.items() if key in result["curve"][0]}
     names = "".join(f"{name:>8}" for name in columns)
     lines = [f"{'share':>6}{'threshold':>11}{'GMAC':>10}{'ms':>9}{names}"]
     for row in result["curve"]:
@@ -331,9 +334,10 @@ def format_table(result: Mapping[str, Any]) -> str:
             f"{'/' + format(100 * row['share'], '.0f'):>6}{row['threshold']:>11.6f}"
             f"{row['macs'] / 1e9:>10.4g}{row['latency_ms']:>9.4g}{scores}"
         )
-    above = ", ".join(f"{name} {100 * value:+.2f}" for name, value in result["above_line"].items())
-    lines.append(f"AP above the straight line between the ends, on average: {above}")
+    if "above_line" in result:
+        above = ", ".join(f"{name} {100 * x:+.2f}" for name, x in result["above_line"].items())
+        lines.append(f"AP above the straight line between the ends, on average: {above}")
     for name, rows in result["targets"].items():
         worst = max(abs(row["error"]) for row in rows)
-        lines.append(f"{name}: ten wishes met within {100 * worst:.1f} %")
+        lines.append(f"{name}: {len(rows)} wishes met within {100 * worst:.1f} %")
     return "\n".join(lines)

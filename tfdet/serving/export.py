@@ -100,7 +100,7 @@ def _calibration(model: Any, network: networks.Network) -> Calibration | None:
     )
     # The images of the calibration are gone; these have something to find in them, too.
     samples = calibration.sample_canvases(model, sources.open_dataset("shapes:val"))
-    return model.calibration.with_latency(calibration.time_paths(run, samples))
+    return model.calibration.with_latency(calibration.cheap_and_dear(model, run, samples))
 
 
 @contextlib.contextmanager
