@@ -22,6 +22,26 @@ def test_hparams_change_the_model(capsys):
     assert before - json.loads(capsys.readouterr().out)["parameters"] == 5 * 2 + 3 * 3
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        pytest.param(
+            *("caddet-fcos", "640,800", {"floor": 482.0, "cheapest": 744.5, "all_open": 6306.7}),
+            marks=pytest.mark.slow,
+        ),
+        ("caddet-test", "64,64", None),
+    ],
+)
+def test_routes_of_a_grid_are_counted(name, size, expected, capsys):
+    words = [f"--model_name={name}", f"--image_size={size}", "--format=json"]
+    assert inspect.COMMAND.run(inspect.main, words) == 0
+    routes = json.loads(capsys.readouterr().out)["routes"]
+    assert list(routes) == ["floor", "cheapest", "all_open"]
+    assert 0 < routes["floor"] < routes["cheapest"] < routes["all_open"]
+    if expected:
+        assert {key: round(macs / 1e6, 1) for key, macs in routes.items()} == expected
+
+
 def test_text_is_a_table(capsys):
     assert inspect.COMMAND.run(inspect.main, ["--model_name=efficientdet-test"]) == 0
     assert capsys.readouterr().out.startswith("efficientdet-test, one image of 64x64\n")
