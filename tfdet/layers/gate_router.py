@@ -82,14 +82,14 @@ class GateRouter(Composite):
 
 
 def _quarters(x: Any) -> Any:
-    """Average pooling to 2x2; halves of an odd side share its middle, as in PyTorch."""
+    """Average pooling to 2x2; halves of an odd side share its middle, as in PyTorch.
+
+    One operation, which reads the map once. Means of slices read it three times, and took a third
+    of the time of a large grid.
+    """
+    for axis in (1, 2):
+        if x.shape[axis] == 1:  # both halves are all there is
+            x = ops.repeat(x, 2, axis=axis)
     height, width = x.shape[1:3]
-    rows = (x[:, : (height + 1) // 2], x[:, height // 2 :])
-    means = [ops.mean(half, axis=1) for half in rows]  # [B, W, C] each
-    cells = [
-        ops.stack(
-            [ops.mean(m[:, : (width + 1) // 2], axis=1), ops.mean(m[:, width // 2 :], axis=1)], 1
-        )
-        for m in means
-    ]
-    return ops.stack(cells, axis=1)
+    window = ((height + 1) // 2, (width + 1) // 2)
+    return ops.average_pool(x, window, (height // 2, width // 2), padding="valid")
