@@ -137,3 +137,18 @@ def test_the_recipes_of_the_study_differ_in_their_routes_only():
     assert none.supernet == closed
     # The losses of routes rest for the paper's share of the epochs, 1 of 12.
     assert recipes[0].train.num_epochs == 12 * scale_aware.routing_loss.free_epochs
+
+
+def test_recipes_of_the_teacher_pool_keep_the_published_phases():
+    recipes = coco_recipes("joint_detnas")
+    found = []
+    for phase in range(3):
+        recipe = recipes[f"joint_detnas/pool_{phase}_coco"]
+        model, train = recipe.model_config(), recipe.train
+        space = train.elastic.space(model.backbone, model.image_size)
+        found.append((train.num_epochs, train.learning_rate, space.count))
+        assert train.batch_size == train.learning_rate_batch == 64
+        assert [round(epoch / train.num_epochs, 2) for epoch in train.decay_epochs] == [0.67, 0.92]
+        assert bool(train.distill.teacher) == (phase > 0)
+        assert model.batch_norm == "synchronized"
+    assert found == [(48, 0.12, 4), (24, 0.04, 192 * 4), (36, 0.04, 85_536)]

@@ -16,6 +16,7 @@ _FAMILIES = (
     "tfdet.detectors.faster_rcnn",
     "tfdet.detectors.mask_rcnn",
     "tfdet.nas.found",
+    "tfdet.nas.elastic",
     "tfdet.detectors.yolov7",
     "tfdet.detectors.dynamicdet",
     "tfdet.detectors.caddet",

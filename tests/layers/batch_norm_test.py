@@ -80,3 +80,35 @@ def test_one_value_per_channel_is_normalised_to_the_offset():
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match=r"got 'sync' for stem_bn"):
         norms.batch_norm("sync", "stem_bn")
+
+
+@pytest.mark.parametrize("kind", ["plain", "synchronized"])
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_channels_are_zero_and_the_others_as_ever(kind, training):
+    layer = norms.batch_norm(kind, "bn")
+    images = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    layer.build(images.shape)
+    layer.beta.assign([1.0, 2.0, 3.0])
+    with norms.no_updates():
+        whole = np.array(layer(images, training=training))
+        with norms.masked({layer: np.array([1.0, 0.0, 1.0], np.float32)}):
+            found = np.array(layer(images, training=training))
+        after = np.array(layer(images, training=training))
+    assert not found[..., 1].any() and whole[..., 1].any()
+    np.testing.assert_allclose(found[..., ::2], whole[..., ::2], rtol=1e-6)
+    np.testing.assert_array_equal(after, whole)
+
+
+def test_recorded_statistics_are_the_batchs_and_move_nothing():
+    layer = norms.batch_norm("plain", "bn")
+    images = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
+    layer.build(images.shape)
+    with norms.recording() as rows:
+        layer(images, training=True)
+    ((found, mean, variance),) = rows
+    assert found is layer
+    np.testing.assert_allclose(np.array(mean), images.mean((0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(np.array(variance), images.var((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_array_equal(np.array(layer.moving_mean), 0)
+    layer(images, training=True)
+    assert np.any(np.array(layer.moving_mean))

@@ -1,6 +1,7 @@
 """Flags that several commands share, so that they read and mean the same everywhere."""
 
 import os
+import pathlib
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -123,6 +124,16 @@ def check_positive(options: types.SimpleNamespace, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and value <= 0:
             raise app.UsageError(f"--{name} must be above 0, got {value}")
+
+
+def check_new_folder(options: types.SimpleNamespace, name: str) -> None:
+    """Refuses, ahead of the work, a folder that holds something or cannot be made."""
+    folder = pathlib.Path(getattr(options, name))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--{name}={folder} is there already; give a new folder")
+    above = next(path for path in folder.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise UserError(f"--{name}={folder}: nothing can be written to {above}")
 
 
 def load_model(options: types.SimpleNamespace) -> Any:

@@ -1,6 +1,5 @@
 """tfdet-prune: a trained detector on a ResNet, with fewer channels."""
 
-import os
 import pathlib
 import shlex
 import sys
@@ -11,7 +10,6 @@ from absl import flags
 
 from tfdet.cli import app
 from tfdet.cli import flags as common
-from tfdet.errors import UserError
 
 COMMAND = app.Command(
     name="tfdet-prune",
@@ -89,12 +87,7 @@ def _check(options: types.SimpleNamespace) -> None:
     common.check_one_of(options, "target_madds", "target_share")
     if options.target_share is not None and options.target_share >= 1:
         raise app.UsageError(f"--target_share must be below 1, got {options.target_share}")
-    output = pathlib.Path(options.output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"--output={output} is there already; give a new folder")
-    above = next(path for path in output.absolute().parents if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"--output={output}: nothing can be written to {above}")
+    common.check_new_folder(options, "output")
 
 
 def _write(options: types.SimpleNamespace, pruned: Any) -> None:

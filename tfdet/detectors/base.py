@@ -74,6 +74,14 @@ class Detector(keras.Model):
         """The id that the data set uses for each label; the label itself where unknown."""
         return self.config.class_ids or tuple(range(self.num_classes))
 
+    def bare(self) -> "Detector":
+        """The detector without what is only there while it is trained; what a run leaves.
+
+        See `training.wrapper.TrainingWrapper`. No property: Keras follows these when it loads
+        weights, and would come back here for ever.
+        """
+        return self
+
     @property
     def run_variables(self) -> list[keras.Variable]:
         """Variables of a training run that are neither weights nor metrics.
@@ -205,13 +213,19 @@ class Detector(keras.Model):
     @property
     def steps_done(self) -> Any:
         """Steps of the optimizer, int32 []; 0 where nothing is trained."""
-        whole = self if self._whole is None else self._whole()
-        optimizer = getattr(whole, "optimizer", None)
+        whole = self._whole() if self._whole else None
+        if whole is not None:
+            return whole.steps_done
+        optimizer = getattr(self, "optimizer", None)
         return ops.cast(0 if optimizer is None else optimizer.iterations, "int32")
 
-    def belongs_to(self, whole: "Detector") -> None:
-        """Has `whole`, which trains this detector as a part of it, count its steps."""
-        self._whole = weakref.ref(whole)  # Keras would take the whole for a part of its part
+    def belongs_to(self, whole: "Detector | None") -> None:
+        """Has `whole`, which trains this detector as a part of it, count its steps.
+
+        None has it count its own again.
+        """
+        # Weak: Keras would take the whole for a part of its part.
+        self._whole = weakref.ref(whole) if whole else None
 
     def step_terms(
         self, targets: dict[str, Any], raw: dict[str, Any], training: bool

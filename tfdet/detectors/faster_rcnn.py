@@ -183,7 +183,7 @@ class FasterRCNN(TappedDetector):
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
-        maps = self.neck({name: taps[name] for name in REGION_LEVELS})
+        maps = self._maps(taps)
         raw = self.rpn(maps)
         size = image_size or self.image_size
         found = self.propose(raw, image_size=size, training=training)
@@ -196,18 +196,51 @@ class FasterRCNN(TappedDetector):
         }
         return raw if training else {**raw, **self.box_head(self.align(maps, found["boxes"]))}
 
+    def pyramid(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        """The maps of all levels, {"P2": [B, H/4, W/4, C], ..., "P6": ...}."""
+        return self._maps(self.taps(images, training))
+
+    def _maps(self, taps: dict[str, Any]) -> dict[str, Any]:
+        return self.neck({name: taps[name] for name in REGION_LEVELS})
+
+    def regions(self, maps: dict[str, Any], boxes: Any) -> dict[str, Any]:
+        """What the box head reads and says of boxes [B, S, 4] in the maps of `REGION_LEVELS`.
+
+        Returns "features" [B, S, 7, 7, C] and what `heads.roi.BoxHead` returns.
+        """
+        features = self.align(maps, boxes)
+        return {"features": features, **self.box_head(features)}
+
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        boxes = anchors(self.config.anchors, self.image_size)
+        samples = self.samples(targets, raw)
+        regions = self.regions(raw["maps"], samples.boxes)
+        return self.sampled_loss_terms(targets, raw, samples, regions)
+
+    def sampled_loss_terms(
+        self,
+        targets: dict[str, Any],
+        raw: dict[str, Any],
+        samples: Samples,
+        regions: dict[str, Any],
+    ) -> dict[str, Any]:
+        """`loss_terms`, for who has the samples and what `regions` says of them."""
+        # Of the maps, not of the configuration: canvases of other sizes can be trained on.
+        size = tuple(side * 2**MIN_LEVEL for side in raw["maps"]["P2"].shape[1:3])
+        boxes = anchors(self.config.anchors, size)
         return {
             **rpn_loss_terms(targets, raw, boxes, self.config.rpn_loss, (*self._seeds, 0)),
-            **self.region_loss_terms(targets, raw["maps"], self.samples(targets, raw)),
+            **self.region_loss_terms(targets, raw["maps"], samples, regions),
         }
 
     def region_loss_terms(
-        self, targets: dict[str, Any], maps: dict[str, Any], samples: Samples
+        self,
+        targets: dict[str, Any],
+        maps: dict[str, Any],
+        samples: Samples,
+        regions: dict[str, Any],
     ) -> dict[str, Any]:
         """The loss terms of the heads that look at regions."""
-        return box_head_loss_terms(self.box_head(self.align(maps, samples.boxes)), samples)
+        return box_head_loss_terms(regions, samples)
 
     def samples(self, targets: dict[str, Any], raw: dict[str, Any]) -> Samples:
         """The proposals that this step learns from."""

@@ -91,14 +91,18 @@ class MaskRCNN(FasterRCNN):
         return {**raw, "found": found, "mask_logits": own_masks(logits, found["labels"])}
 
     def region_loss_terms(
-        self, targets: dict[str, Any], maps: dict[str, Any], samples: Samples
+        self,
+        targets: dict[str, Any],
+        maps: dict[str, Any],
+        samples: Samples,
+        regions: dict[str, Any],
     ) -> dict[str, Any]:
         if "masks" not in targets:
             raise UserError(
                 "Mask R-CNN learns from masks, and these targets have none; use a data set with "
                 "outlines, or a Faster R-CNN"
             )
-        terms = super().region_loss_terms(targets, maps, samples)
+        terms = super().region_loss_terms(targets, maps, samples, regions)
         # Positives come first: no mask is predicted for the others.
         count = min(self.config.roi_loss.max_positives, samples.boxes.shape[1])
         samples = Samples(*(x[:, :count] for x in samples))

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import keras
@@ -22,6 +22,35 @@ def no_updates() -> Iterator[None]:
         yield
     finally:
         _state.is_off = outer
+
+
+@contextlib.contextmanager
+def masked(masks: Mapping[keras.layers.Layer, Any]) -> Iterator[None]:
+    """Within it, these batch norms give 0 in the channels where their mask [C] is 0, not 1.
+
+    The other channels compute what they would if the masked ones did not exist.
+    """
+    outer = getattr(_state, "masks", {})
+    _state.masks = {**outer, **masks}
+    try:
+        yield
+    finally:
+        _state.masks = outer
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[tuple[keras.layers.Layer, Any, Any]]]:
+    """Within it, the statistics of each batch are put into the list that it gives.
+
+    A row is (layer, mean [C], biased variance [C]); the moving statistics are left alone.
+    """
+    outer = getattr(_state, "records", None)
+    _state.records = []
+    try:
+        with no_updates():
+            yield _state.records
+    finally:
+        _state.records = outer
 
 
 def batch_norm(kind: Kind, name: str, **kwargs: Any) -> keras.layers.Layer:
@@ -53,23 +82,30 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
+        mask = getattr(_state, "masks", {}).get(self)
         if not (training and self.trainable):
-            return super().call(inputs, training=training)
+            outputs = super().call(inputs, training=training)
+            return outputs if mask is None else outputs * ops.cast(mask, outputs.dtype)
         is_fused = keras.backend.backend() == "tensorflow" and not self.synchronized
         run = self._fused if is_fused else self._unfused
-        outputs, mean, variance = run(inputs)
+        scales = self.gamma.value, self.beta.value
+        if mask is not None:
+            scales = tuple(scale * ops.cast(mask, scale.dtype) for scale in scales)
+        outputs, mean, variance = run(inputs, *scales)
+        if getattr(_state, "records", None) is not None:
+            _state.records.append((self, mean, variance))
         if not getattr(_state, "is_off", False):
             self._update(self.moving_mean, mean)
             self._update(self.moving_variance, variance)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _fused(self, inputs: Any) -> tuple[Any, Any, Any]:
+    def _fused(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma.value,
-            offset=self.beta.value,
+            scale=gamma,
+            offset=beta,
             mean=[],
             variance=[],
             epsilon=self.epsilon,
@@ -79,7 +115,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
         return outputs, mean, variance * ((count - 1.0) / count)
 
-    def _unfused(self, inputs: Any) -> tuple[Any, Any, Any]:
+    def _unfused(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
         inputs = ops.cast(inputs, "float32")
         mean, variance = self._moments(inputs, None)
         outputs = ops.batch_normalization(
@@ -87,8 +123,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mean,
             variance,
             self.axis,
-            offset=self.beta.value,
-            scale=self.gamma.value,
+            offset=beta,
+            scale=gamma,
             epsilon=self.epsilon,
         )
         return outputs, mean, variance

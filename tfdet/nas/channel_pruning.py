@@ -139,18 +139,31 @@ def remove_channels(
     gone: dict[Space, set[int]] = {}
     for space, unit in removals:
         gone.setdefault(space, set()).update(range(unit * space.unit, (unit + 1) * space.unit))
+    kept = {
+        space: [i for i in range(space.width) if i not in channels]
+        for space, channels in gone.items()
+    }
+    return choose_channels(encoding, weights, kept, readers)
+
+
+def choose_channels(
+    encoding: Encoding,
+    weights: Weights,
+    chosen: Mapping[Space, Sequence[int]],
+    readers: Readers = LATERALS,
+) -> tuple[Encoding, Weights]:
+    """The encoding and the weights with these channels only, in this order, of each space named."""
     weights, widths = dict(weights), {place: list(b.widths) for place, b in encoding.blocks()}
-    for space, channels in gone.items():
-        kept = [i for i in range(space.width) if i not in channels]
-        for name, axis in _cuts(encoding, space, weights, readers):
-            weights[name] = np.take(weights[name], kept, axis)
+    for space, channels in chosen.items():
+        for name, axis in arrays_of(encoding, space, weights, readers):
+            weights[name] = np.take(weights[name], channels, axis)
         if space.conv == 0:
             for place in linked(encoding, space.place):
-                widths[place][-1] = len(kept)
+                widths[place][-1] = len(channels)
         else:
-            widths[space.place][space.conv - 1] = len(kept)
+            widths[space.place][space.conv - 1] = len(channels)
             if space.unit > 1:
-                widths[space.place][space.conv] = len(kept)
+                widths[space.place][space.conv] = len(channels)
     return _resized(encoding, widths), weights
 
 
@@ -167,26 +180,26 @@ def _resized(encoding: Encoding, widths: Mapping[Place, list[int]]) -> Encoding:
     return dataclasses.replace(encoding, stages=stages)
 
 
-_MADE, _READ = 3, 2  # axes of a kernel: output and input channels
+_MADE, READ = 3, 2  # axes of a kernel: output and input channels
 
 
-def _cuts(
+def arrays_of(
     encoding: Encoding, space: Space, weights: Weights, readers: Readers
 ) -> list[tuple[str, int]]:
     """Each array that the channels of a space are part of, with the axis that they lie on."""
-    cuts = _output_cuts(encoding, space.place, readers) if space.conv == 0 else _inner_cuts(space)
-    return [(name, axis) for name, axis in cuts if name in weights]
+    found = _output_cuts(encoding, space.place, readers) if space.conv == 0 else _inner_cuts(space)
+    return [(name, axis) for name, axis in found if name in weights]
 
 
 def _inner_cuts(space: Space) -> list[tuple[str, int]]:
     prefix, conv = block_prefix(space.place), space.conv
     cuts = _made_by(prefix, conv)
     if conv == 1:  # of a deformable convolution
-        cuts.append((f"{prefix}conv2/offset/kernel", _READ))
+        cuts.append((f"{prefix}conv2/offset/kernel", READ))
     if space.unit == 1:
-        return [*cuts, (f"{prefix}conv{conv + 1}/kernel", _READ)]
+        return [*cuts, (f"{prefix}conv{conv + 1}/kernel", READ)]
     # A grouped kernel is [3, 3, channels of a group, all outputs].
-    return [*cuts, *_made_by(prefix, 2), (f"{prefix}conv3/kernel", _READ)]
+    return [*cuts, *_made_by(prefix, 2), (f"{prefix}conv3/kernel", READ)]
 
 
 def _output_cuts(encoding: Encoding, place: Place, readers: Readers) -> list[tuple[str, int]]:
@@ -195,13 +208,13 @@ def _output_cuts(encoding: Encoding, place: Place, readers: Readers) -> list[tup
     cuts = _made_by(block_prefix(place), "projection", "projection_bn")
     for member in chain:
         cuts += _made_by(block_prefix(member), last_conv)
-    cuts += [(f"{block_prefix(member)}conv1/kernel", _READ) for member in chain[1:]]
+    cuts += [(f"{block_prefix(member)}conv1/kernel", READ) for member in chain[1:]]
     after = Place(place.stage, chain[-1].index + 1)
     if after.index == encoding.depths[place.stage - 1]:
-        cuts += [(name, _READ) for name in readers.get(place.stage, ())]
+        cuts += [(name, READ) for name in readers.get(place.stage, ())]
         after = Place(place.stage + 1, 0)
     prefix = block_prefix(after)
-    return [*cuts, (f"{prefix}conv1/kernel", _READ), (f"{prefix}projection/kernel", _READ)]
+    return [*cuts, (f"{prefix}conv1/kernel", READ), (f"{prefix}projection/kernel", READ)]
 
 
 def _made_by(prefix: str, conv: int | str, norm: str = "") -> list[tuple[str, int]]:

@@ -50,13 +50,17 @@ class MovingAverages:
             value = tf.convert_to_tensor(weight.value)
             average.assign_add((value - average) * tf.cast(share, average.dtype))
 
+    def keep(self) -> None:
+        """Gives the model the averaged weights."""
+        for weight, average in zip(self.weights, self.averages, strict=True):
+            weight.assign(average.numpy())
+
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the model has the averaged weights; afterwards its own, bit for bit."""
         own = [read(v) for v in self.weights]
         try:
-            for weight, average in zip(self.weights, self.averages, strict=True):
-                weight.assign(average.numpy())
+            self.keep()
             yield
         finally:
             for weight, value in zip(self.weights, own, strict=True):

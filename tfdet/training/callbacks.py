@@ -184,6 +184,7 @@ class Measurement(keras.callbacks.Callback):
         measure: gives the scores of the model as it is, called with the epoch (from 1); None keeps
             the last weights only.
         interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
+        prepare: called first, with the averages in the model; None does nothing.
     """
 
     def __init__(
@@ -194,8 +195,10 @@ class Measurement(keras.callbacks.Callback):
         measure: Callable[[int], dict[str, float]] | None,
         interval: int,
         num_epochs: int,
+        prepare: Callable[[], None] | None = None,
     ):
         super().__init__()
+        self._prepare = prepare
         self._progress = progress
         self._averages = averages
         self._model_dir = model_dir
@@ -213,14 +216,16 @@ class Measurement(keras.callbacks.Callback):
             self._measure_and_keep(epoch, logs)
 
     def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
-        trained.save_weights(self.model, self._model_dir / "last.weights.h5")
+        if self._prepare:
+            self._prepare()
+        trained.save_weights(self.model.bare(), self._model_dir / "last.weights.h5")
         if self._measure is None:
             return
         scores = self._measure(epoch + 1)
         logs.update(scores)
         best = self._progress.best_score
         if best is None or scores[SCORE] > best:
-            trained.save_weights(self.model, self._model_dir / "best.weights.h5")
+            trained.save_weights(self.model.bare(), self._model_dir / "best.weights.h5")
             self._progress.best_score = scores[SCORE]
 
 

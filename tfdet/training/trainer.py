@@ -27,7 +27,9 @@ from tfdet.data import loader, pipeline, sources
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
+from tfdet.nas import recalibration
 from tfdet.training import (
+    additions,
     atomic,
     averaging,
     board,
@@ -57,6 +59,7 @@ class Run:
     train_data: DetectionDataset
     val_data: DetectionDataset | None
     model: Any = None
+    fitted: Any = None  # the model, or a wrapper with what it needs while it is trained
     averages: averaging.MovingAverages | None = None
     progress: checkpoint.Progress = dataclasses.field(default_factory=checkpoint.Progress)
 
@@ -102,7 +105,7 @@ def train(
 
 def _go_on(run: Run) -> None:
     """Trains from the saved state, or from the start, to the end."""
-    state = checkpoint.TrainingState(run.model, run.averages, run.progress)
+    state = checkpoint.TrainingState(run.fitted, run.averages, run.progress)
     folder = checkpoint.StateFolder(run.model_dir / STATE_FOLDER)
     saved = folder.read()
     if saved:
@@ -230,10 +233,11 @@ def _build(run: Run) -> None:
         _say(run, report)
     if settings.frozen:
         _say(run, freeze(run.model, settings.frozen))
+    run.fitted = additions.with_additions(run.model, settings)
     optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch)
     # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
-    run.model.compile(optimizer=optimizer, jit_compile=False)
-    optimizer.build(run.model.trainable_variables)  # of what `compile` has left to train
+    run.fitted.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(run.fitted.trainable_variables)  # of what `compile` has left to train
     if settings.ema_decay:
         run.averages = averaging.MovingAverages(run.model, settings.ema_decay, settings.ema_ramp)
 
@@ -288,6 +292,7 @@ def _callbacks(
                 _measure_function(run, shown) if run.val_data else None,
                 run.recipe.eval.interval,
                 settings.num_epochs,
+                (lambda: _recalibrate(run)) if settings.elastic else None,
             ),
             callbacks.Journal(progress, logs, lambda rows: _draw_curve(run.model_dir, rows), shown),
         ]
@@ -302,7 +307,7 @@ def _callbacks(
 
 def _fit(run: Run, chosen: list[keras.callbacks.Callback]) -> None:
     epochs = run.recipe.train.num_epochs
-    fit(run.model, lambda: _batches(run), run.progress, run.steps_per_epoch, epochs, chosen)
+    fit(run.fitted, lambda: _batches(run), run.progress, run.steps_per_epoch, epochs, chosen)
 
 
 def fit(
@@ -350,8 +355,10 @@ def _batches(run: Run) -> tf.data.Dataset:
     )
 
 
-def _train_batches(run: Run, index: int, count: int) -> tf.data.Dataset:
-    """The part of worker `index` of `count` in every batch from the run's step on."""
+def _train_batches(
+    run: Run, index: int, count: int, start_step: int | None = None
+) -> tf.data.Dataset:
+    """The part of worker `index` of `count` in every batch; from the run's step on, or another."""
     data, settings = run.recipe.data, run.recipe.train
     return pipeline.train_batches(
         run.train_data,
@@ -361,7 +368,7 @@ def _train_batches(run: Run, index: int, count: int) -> tf.data.Dataset:
         settings.seed,
         run.model.pad_value,
         max_boxes=data.max_boxes,
-        start_step=run.progress.step,
+        start_step=run.progress.step if start_step is None else start_step,
         cache=data.cache,
         shard=(index, count),
         mask_size=run.model.mask_size,
@@ -408,6 +415,16 @@ def _measure_function(run: Run, shown: board.Board) -> Callable[[int], dict[str,
     return measure
 
 
+def _recalibrate(run: Run) -> None:
+    """The whole super-network's own statistics: those that moved are of all its subnets."""
+    elastic = run.recipe.train.elastic
+    batch_size = run.recipe.train.batch_size
+    batches = _train_batches(run, 0, 1, start_step=0)
+    recalibration.recalibrate(
+        run.model, batches.take(-(-elastic.recalibration_images // batch_size))
+    )
+
+
 def _draw_curve(model_dir: pathlib.Path, history: list[dict[str, float]]) -> None:
     pictures.draw_curve(model_dir / "curve.png", history)
 
@@ -415,8 +432,9 @@ def _draw_curve(model_dir: pathlib.Path, history: list[dict[str, float]]) -> Non
 def _plan(run: Run) -> str:
     settings, name = run.recipe.train, run.recipe.model["name"]
     measured = f"AP on {run.val_data.name}" if run.val_data else "nothing"
+    teacher = f" with the teacher {settings.distill.teacher}" if settings.distill.teacher else ""
     return (
-        f"training {name} on {run.train_data.name}: {len(run.train_data)} images, "
+        f"training {name} on {run.train_data.name}{teacher}: {len(run.train_data)} images, "
         f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
         f"measuring {measured}; results go to {run.model_dir}\n"
         "the first step builds the graph, which takes a while"

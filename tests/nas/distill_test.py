@@ -1,0 +1,172 @@
+"""A student with its teacher: what is computed, what is trained, and what is kept."""
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.nas import teacher_cases
+from tfdet import config
+from tfdet.errors import UserError
+from tfdet.losses.distillation import DistillConfig
+from tfdet.nas import distill
+from tfdet.nas.depth import dirac
+from tfdet.nas.weights import take_weights
+from tfdet.training import trained, trainer
+
+
+@pytest.mark.parametrize("adapt", ["regions", "maps"])
+def test_equal_networks_teach_nothing(adapt):
+    # Frozen, for a teacher is in inference mode.
+    student = teacher_cases.detector(batch_norm="frozen")
+    model = distill.Distilled(student, teacher_cases.same_as(student), DistillConfig(adapt=adapt))
+    width = student.config.fpn_width
+    assert any(teacher_cases.step_terms(model)[name] > 0 for name in model.distillation.terms)
+    model.adapter.kernel.assign(dirac(3, width, width))
+    terms = teacher_cases.step_terms(model)
+    assert {terms[name] for name in model.distillation.terms} == {0.0}
+    alone = {name: float(value) for name, value in _own_terms(student).items()}
+    assert {name: terms[name] for name in alone} == alone
+
+
+def _own_terms(student):
+    images, targets = teacher_cases.batch()
+    return student.loss_terms(targets, student(images, training=True))
+
+
+def test_teacher_looks_at_the_students_samples():
+    student, teacher = teacher_cases.detector(0), teacher_cases.detector(1)
+    model = distill.Distilled(student, teacher, DistillConfig())
+    images, targets = teacher_cases.batch()
+    raw = model(images, training=True)
+    samples = student.samples(targets, raw)
+    maps = teacher(images, training=False)["maps"]
+    theirs = teacher.box_head(teacher.align(maps, samples.boxes))
+    ours = student.box_head(student.align(raw["maps"], samples.boxes))
+    p, q = (np.array(keras.ops.softmax(x["class_logits"]), np.float64) for x in (theirs, ours))
+    divergence = np.sum(p * (np.log(p) - np.log(q)), axis=-1)
+    wanted = divergence[np.array(samples.is_sampled)].mean()
+    assert teacher_cases.step_terms(model)["distill_class_loss"] == pytest.approx(wanted, rel=1e-4)
+
+
+def test_a_step_trains_student_and_adapter_and_leaves_the_teacher():
+    student, teacher = teacher_cases.detector(0), teacher_cases.detector(1, fpn_width=12)
+    before = take_weights(student), take_weights(teacher)
+    model = distill.Distilled(student, teacher, DistillConfig(feature_weight=10.0))
+    kernel = np.array(model.adapter.kernel)
+    assert kernel.shape == (3, 3, 10, 12)
+    model.compile(optimizer=keras.optimizers.SGD(0.01), jit_compile=False)
+    history = model.fit(tf.data.Dataset.from_tensors(teacher_cases.batch()), verbose=0).history
+    assert {*student.term_names, *model.distillation.terms, "l2_loss"} <= set(history)
+    assert all(history[name][0] > 0 for name in model.distillation.terms)
+    after = take_weights(student), take_weights(teacher)
+    assert all(np.array_equal(before[1][name], value) for name, value in after[1].items())
+    changed = [name for name, value in after[0].items() if np.any(before[0][name] != value)]
+    assert len(changed) > 0.9 * len(after[0])
+    assert np.any(kernel != np.array(model.adapter.kernel))
+
+
+def test_the_saved_student_is_the_student_alone(tmp_path):
+    student, teacher = teacher_cases.detector(0), teacher_cases.detector(1)
+    model = distill.Distilled(student, teacher, DistillConfig())
+    model.compile(optimizer=keras.optimizers.SGD(0.01), jit_compile=False)
+    model.fit(tf.data.Dataset.from_tensors(teacher_cases.batch()), verbose=0)
+    assert model.bare() is student
+    student.save_weights(tmp_path / "student.weights.h5")
+    with h5py.File(tmp_path / "student.weights.h5") as file:
+        assert "optimizer" not in file
+    student.save(tmp_path / "student.keras")
+    fresh = teacher_cases.detector(3)
+    fresh.load_weights(tmp_path / "student.weights.h5")
+    images, _ = teacher_cases.batch()
+    wanted = student.predict(images, verbose=0)
+    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    for other in (fresh, loaded):
+        found = other.predict(images, verbose=0)
+        assert all(np.array_equal(found[name], value) for name, value in wanted.items())
+
+
+def test_pairs_that_cannot_be_compared_are_refused():
+    small = teacher_cases.detector(0)
+    large = teacher_cases.detector(0, fpn_width=20)
+    with pytest.raises(UserError, match="fewer than the student's"):
+        distill.Distilled(large, small, DistillConfig())
+    distill.Distilled(large, small, DistillConfig(allow_smaller=True))
+    with pytest.raises(UserError, match=r"classes .*3.* are not the student's .*5"):
+        distill.check_pair(small, teacher_cases.detector(0, num_classes=3), True)
+    names = [{"class_names": [f"{kind} {i}" for i in range(5)]} for kind in ("cat", "dog")]
+    with pytest.raises(UserError, match="are not the student's"):
+        distill.check_pair(
+            teacher_cases.detector(0, **names[0]), teacher_cases.detector(0, **names[1])
+        )
+    with pytest.raises(UserError, match="is a EfficientDet, which has no regions"):
+        distill.check_pair(small, teacher_cases.detector(0, "efficientdet-test"))
+
+
+def test_a_mask_rcnn_learns_from_a_faster_rcnn():
+    student = teacher_cases.detector(0, "mask-rcnn-test")
+    model = distill.Distilled(student, teacher_cases.detector(1), DistillConfig())
+    images, targets = teacher_cases.batch()
+    side = student.config.target_size
+    targets["masks"] = np.ones((2, 2, side, side), np.uint8)
+    assert {"mask_loss", *model.distillation.terms} <= set(
+        teacher_cases.step_terms(model, (images, targets))
+    )
+
+
+def recipe(epochs=1, **train):
+    changes = {
+        "model.name": "faster-rcnn-test",
+        "model.backbone": teacher_cases.FULL.to_text(),
+        "data.train": "shapes:train:8",
+        "train.batch_size": 2,
+        "train.num_epochs": epochs,
+        "train.warmup_epochs": 0.0,
+        "train.learning_rate": 0.01,
+        "train.ema_decay": 0.9,
+        "train.save_seconds": 0.0,
+    }
+    return config.make_recipe((), {**changes, **{f"train.{k}": v for k, v in train.items()}})
+
+
+class _Killed(Exception):
+    pass
+
+
+class _Killer(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.optimizer.iterations == 6:
+            raise _Killed
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_leaves_the_student_alone(tmp_path, monkeypatch):
+    """Through `train` and its recipe keys, with every addition: the same bits as without a kill."""
+    trainer.train(recipe(), tmp_path / "teacher", measure=False)
+    wanted = recipe(
+        epochs=2,
+        seed=1,
+        gamma_l1=1e-5,
+        **{
+            "distill.teacher": str(tmp_path / "teacher"),
+            "elastic.widths": [[1.0, 1.5]] * 4,
+            "elastic.sizes": [[64, 64], [48, 48]],
+            "elastic.sort": "weights",
+            "elastic.recalibration_images": 2,
+        },
+    )
+    whole = trainer.train(wanted, tmp_path / "whole", measure=False)
+    assert {*DistillConfig().terms, "gamma_loss"} <= set(whole[0])
+    made = trainer._callbacks
+    monkeypatch.setattr(trainer, "_callbacks", lambda *args: [*made(*args), _Killer()])
+    with pytest.raises(_Killed):
+        trainer.train(wanted, tmp_path / "killed", measure=False)
+    monkeypatch.setattr(trainer, "_callbacks", made)
+    again = trainer.train(wanted, tmp_path / "killed", measure=False)
+    assert [row["loss"] for row in again] == [row["loss"] for row in whole]
+    first, second = (
+        take_weights(trained.load_trained(tmp_path / name)) for name in ("whole", "killed")
+    )
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name])
