@@ -13,6 +13,8 @@ from tfdet.training import router_step, trained
 
 CHANGES = {
     "model.name": "caddet-test",
+    "model.supernet.layers": 2,
+    "model.supernet.channels": [8, 10],
     "model.num_classes": 5,
     "model.class_names": ["circle", "square", "triangle", "star", "cross"],
     "model.class_ids": [1, 2, 3, 4, 5],
@@ -37,48 +39,35 @@ def bare(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def calibrated(bare):
-    model = trained.load_trained(bare)
-    router_step.calibrate(model, bare, sources.open_dataset("shapes:val:6"), batch_size=3)
-    return bare
-
-
-def middle(folder):
-    macs = trained.load_trained(folder).calibration.macs
-    return (macs[0] + macs[-1]) / 2
-
-
-def test_calibrate_prints_and_keeps_the_table(run, bare):
+def test_commands_meet_a_cost(run, bare, tmp_path):
     code, said, _ = run("eval", f"--model_dir={bare}", "--calibrate", "--batch_size=3")
     assert code == 0 and "0.000100" in said
     table = trained.load_trained(bare).calibration
     assert table.images == 6 and table.macs[0] < table.macs[-1]
-
-
-def test_commands_meet_a_cost(run, calibrated, tmp_path):
-    target, path = middle(calibrated), tmp_path / "out.json"
-    flags = [f"--model_dir={calibrated}", f"--target_madds={target}"]
+    target, path = (table.macs[0] + table.macs[-1]) / 2, tmp_path / "out.json"
+    flags = [f"--model_dir={bare}", f"--target_madds={target}"]
     code, said, _ = run("eval", *flags, f"--json_out={path}", "--batch_size=3")
     assert code == 0 and "knob at" in said
+    # A gate is a large part of what these few images open.
     found = json.loads(path.read_text())["macs"]
-    table = trained.load_trained(calibrated).calibration
-    assert abs(found - target) < 0.25 * (table.macs[-1] - table.macs[0])
-    photos = tmp_path / "photos"
+    assert abs(found - target) < 0.3 * (table.macs[-1] - table.macs[0])
+    photos, output = tmp_path / "photos", tmp_path / "found"
     photos.mkdir()
     (photos / "0.png").write_bytes(sources.open_dataset("shapes:val:1").encoded(0))
-    output = tmp_path / "found"
     code, said, _ = run("infer", *flags, f"--input={photos}", f"--output_dir={output}")
     assert code == 0 and "GMAC per image" in said
     (image,) = json.loads((output / "detections.json").read_text())
-    assert table.macs[0] <= image["macs"] <= table.macs[-1] * 1.2
+    low, high = trained.load_trained(bare).cost_ends
+    assert low <= image["macs"] <= high
 
 
 @pytest.mark.slow
-def test_trade_off_is_measured_at_the_thresholds_of_the_table(run, calibrated, tmp_path):
+def test_trade_off_is_measured_at_the_thresholds_of_the_table(run, bare, tmp_path):
+    model, dataset = trained.load_trained(bare), sources.open_dataset("shapes:val:6")
+    router_step.calibrate(model, bare, dataset, batch_size=3)
     path, figure = tmp_path / "tradeoff.json", tmp_path / "tradeoff.png"
     flags = (f"--json_out={path}", f"--figure_out={figure}", "--batch_size=3")
-    code, said, _ = run("eval", f"--model_dir={calibrated}", "--tradeoff", *flags)
+    code, said, _ = run("eval", f"--model_dir={bare}", "--tradeoff", *flags)
     assert code == 0 and "11 wishes met within" in said
     result = json.loads(path.read_text())
     macs = [row["macs"] for row in result["curve"]]

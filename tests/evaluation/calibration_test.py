@@ -10,6 +10,7 @@ from tfdet.errors import UserError
 from tfdet.evaluation import calibration
 
 IMAGES = 12
+GRID = {"layers": 3, "channels": (8, 10, 12)}
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +27,10 @@ def images():
 def model(images):
     """A tiny CADDet with gates of all sizes, calibrated."""
     keras.utils.set_random_seed(0)
-    model = tfdet.create("caddet-test", num_classes=3)
+    model = tfdet.create("caddet-test", num_classes=3, supernet=GRID)
     rng = np.random.default_rng(1)
     for router in model.backbone.routers:
-        router.score.kernel.assign(rng.normal(0, 2, router.score.kernel.shape))
+        router.score.kernel.assign(rng.normal(0, 0.7, router.score.kernel.shape))
         router.score.bias.assign(rng.normal(0.6, 0.3, router.score.bias.shape))
     model.calibrate([images[:5], (images[5:], {})])
     return model
@@ -52,8 +53,8 @@ def test_a_wish_for_a_cost_is_met(model, images, position):
     target = least + position * (most - least)
     model.knob = model.threshold_for(target_madds=target)
     found = model.predict(images, verbose=0)["macs"].mean()
-    # Gates of few images are few numbers, of which many close at once.
-    assert abs(found - target) < 0.1 * (most - least)
+    # A node, which closes for many images at once, is a ninth of this grid.
+    assert abs(found - target) < 0.2 * (most - least)
 
 
 def test_times_of_a_part_of_the_grid_are_scaled_to_all_of_it(model, images, monkeypatch):
@@ -73,7 +74,7 @@ def test_the_table_is_saved_with_the_model(model, tmp_path):
 
 
 def test_no_image_and_no_table_are_told():
-    model = tfdet.create("caddet-test", num_classes=3)
+    model = tfdet.create("caddet-test", num_classes=3, supernet=GRID)
     with pytest.raises(UserError, match="at least one image"):
         model.calibrate([])
     with pytest.raises(UserError, match="call `calibrate` first"):
