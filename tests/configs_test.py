@@ -6,11 +6,13 @@ import pathlib
 import pytest
 
 from tfdet import config, registry
+from tfdet.nas.search_recipe import SearchRecipe
 from tfdet.training import pretraining
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 PRETRAINING = CONFIGS / "caddet" / "pretrain_imagenet.yaml"
-RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - {PRETRAINING})
+SEARCHES = sorted(CONFIGS.rglob("search_*.yaml"))
+RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - {PRETRAINING, *SEARCHES})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -22,6 +24,29 @@ def test_recipe_is_valid_and_headed_by_its_command(path):
     assert "--model_dir=" in head
     assert recipe.data.train or "--data=" in head
     assert recipe.data.val or "--val_data=" in head
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=[path.stem for path in SEARCHES])
+def test_search_is_valid_and_headed_by_its_command(path):
+    recipe = config.make_recipe([str(path)], {"base": "runs/a", "teacher": "runs/b"}, SearchRecipe)
+    name = path.relative_to(path.parents[2]).as_posix()
+    assert f"tfdet-search --hparams={name} " in path.read_text()
+    assert recipe.search.inherit and recipe.search.distil
+
+
+def test_coco_searches_keep_the_published_settings():
+    found = {path.stem: path for path in SEARCHES if path.stem.endswith("_coco")}
+    assert len(found) == 4
+    for stem, path in found.items():
+        recipe = config.make_recipe([str(path)], {"teacher": "runs/pool"}, SearchRecipe)
+        search, train, tune = recipe.search, recipe.train, recipe.finetune
+        assert (search.candidates, search.frozen, len(search.rank_weights)) == (100, 5, 5), stem
+        assert (train.num_epochs, tune.num_epochs) == (3, 16), stem
+        for settings in (train, tune):
+            assert (settings.learning_rate, settings.learning_rate_batch) == (0.01, 0), stem
+            assert (settings.schedule, settings.batch_size) == ("cosine", 4), stem
+        assert train.gamma_l1 == 1e-5
+        assert (recipe.score.alpha, recipe.score.beta) == (0.1 if "x101" in stem else 0.4, 0.8)
 
 
 def coco_recipes(*folders):

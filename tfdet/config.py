@@ -328,7 +328,7 @@ def _read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise UserError(f"recipe {path} must have the sections model, data, train and eval")
+        raise UserError(f"recipe {path} must have sections such as data and train")
     # A section whose keys are all commented out is read as None.
     return {key: value for key, value in data.items() if value is not None}
 

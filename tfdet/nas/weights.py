@@ -45,15 +45,22 @@ def put_weights(model: keras.Model, weights: Weights) -> None:
         variable.assign(weights[name])
 
 
-def rebuild(model: Any, encoding: Encoding, weights: Weights) -> Any:
+def rebuild(
+    model: Any,
+    encoding: Encoding,
+    weights: Weights,
+    image_size: tuple[int, int] | None = None,
+) -> Any:
     """A detector like `model`, on another backbone, with these weights.
 
     Args:
         model: a detector whose configuration has the key `backbone`.
         encoding: of the new detector's backbone.
         weights: all of its weights.
+        image_size: (height, width) of its canvas; None for that of `model`.
     """
-    config = dataclasses.replace(model.config, backbone=encoding)
+    size = model.image_size if image_size is None else image_size
+    config = dataclasses.replace(model.config, backbone=encoding, image_size=size)
     student = type(model).from_record(config, model.name)
     student.build_variables()
     put_weights(student, weights)

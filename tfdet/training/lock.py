@@ -24,7 +24,6 @@ def holding(folder: pathlib.Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another process is training in {folder}; wait for it, or choose another "
-                "--model_dir"
+                f"another process is training in {folder}; wait for it, or choose another folder"
             ) from None
         yield

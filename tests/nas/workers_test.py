@@ -1,0 +1,64 @@
+"""Workers of Ray do what one process does."""
+
+import os
+import signal
+import sys
+
+import pytest
+
+from tests.nas import small_search
+from tfdet.errors import UserError
+from tfdet.nas import search, workers
+from tfdet.nas.evaluator import Evaluator
+
+
+def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'tfdet\[ray\]'"):
+        workers.import_ray()
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    root = tmp_path_factory.mktemp("detectors")
+    small_search.write_detector(root / "base", small_search.BASE)
+    small_search.write_detector(root / "teacher", small_search.LARGER)
+    short = "search.candidates=3,search.frozen=0"
+    return small_search.recipe(root / "base", root / "teacher", short)
+
+
+class Killing:
+    """Kills a worker in each generation."""
+
+    def __init__(self, recipe):
+        self.workers = workers.RayWorkers(recipe, 2)
+        self.left = list(self.workers.processes)
+
+    def look_at(self, jobs):
+        yield from self.workers.look_at(self._killing(list(jobs)))
+
+    def _killing(self, jobs):
+        yield from jobs
+        # One worker asks for more, so that the other is still busy, or has just become free.
+        if len(jobs) > 1 and self.left:
+            os.kill(self.left.pop(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_rows_of_one_process_although_one_is_killed(recipe, tmp_path):
+    pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
+    alone = search.search(recipe, tmp_path / "one", lambda: workers.ThisProcess(Evaluator(recipe)))
+    killing = Killing(recipe)
+    try:
+        together = search.search(recipe, tmp_path / "two", lambda: killing)
+    finally:
+        killing.workers.close()
+    assert len(killing.left) < 2  # the kill was one
+    assert small_search.facts(together) == small_search.facts(alone)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_not_there_is_told(recipe):
+    pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
+    with pytest.raises(UserError, match=r"there is no Ray cluster at 127.0.0.1:1 "):
+        workers.RayWorkers(recipe, 2, "127.0.0.1:1")

@@ -1,0 +1,192 @@
+"""What a search found, for people: sentences, a page, and two pictures."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tfdet.nas.candidates import Candidate
+from tfdet.nas.search_recipe import SearchRecipe
+from tfdet.nas.selection import best_candidates, pareto_front
+from tfdet.training import atomic
+
+_ROWS = 10
+_COLOURS = {
+    "teacher and size only": "tab:grey",
+    "prune_channels": "tab:orange",
+    "prune_layers": "tab:red",
+    "add_layer": "tab:green",
+    "rearrange": "tab:purple",
+}
+
+
+def sentence(candidate: Candidate, recipe: SearchRecipe, table: Mapping[int, Candidate]) -> str:
+    """One line about a candidate that is done."""
+    if candidate.failure:
+        return f"candidate {candidate.number} failed: {candidate.failure}"
+    cost = f"{_giga(candidate, recipe):.3g} G, {candidate.seconds:.0f} s"
+    size = "x".join(map(str, candidate.image_size))
+    found = f"at {size}: AP {candidate.ap:.3f}, {cost}"
+    if not candidate.number:
+        return f"base {found}"
+    best = best_candidates(table.values(), 1)[0]
+    return (
+        f"candidate {candidate.number} of {recipe.search.candidates}: {candidate.parent}, "
+        f"{_action(candidate)}, {found}, score {candidate.score:.3f} "
+        f"(best: {best.number} with {best.score:.3f})"
+    )
+
+
+def write(
+    folder: str | pathlib.Path, candidates: Sequence[Candidate], recipe: SearchRecipe
+) -> None:
+    """Writes `report.md`, `score.png` and `pareto.png`."""
+    folder = pathlib.Path(folder)
+    atomic.write_text(folder / "report.md", page(candidates, recipe))
+    draw_scores(folder / "score.png", candidates)
+    draw_front(folder / "pareto.png", candidates, recipe)
+
+
+def page(candidates: Sequence[Candidate], recipe: SearchRecipe) -> str:
+    """The best candidates, the Pareto front, and how the best one came about."""
+    base = candidates[0]
+    best = best_candidates(candidates, _ROWS)
+    front = pareto_front(candidates, recipe.score.operations)
+    failed = sum(1 for candidate in candidates if candidate.failure)
+    seconds = sum(candidate.seconds for candidate in candidates)
+    lines = [
+        f"# {len(candidates) - 1} candidates from {recipe.base}",
+        "",
+        f"{failed} failed; {seconds / 60:.0f} minutes of work. Costs are "
+        f"{recipe.score.operations} at the candidate's own size, and its share of the base's.",
+        "",
+        "## Best by score",
+        *_rows(best, base, recipe),
+        "",
+        "## Most AP at their cost",
+        *_rows(front, base, recipe),
+        "",
+        f"## How candidate {best[0].number} came about",
+        *_lineage(best[0], candidates, recipe),
+        "",
+        best[0].net.to_paper(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def draw_scores(path: pathlib.Path, candidates: Sequence[Candidate]) -> None:
+    """Scores over the generations, by action, with the best so far."""
+    axis, save = _figure("generation", "score")
+    rows = [candidate for candidate in candidates if not candidate.failure]
+    for kind, colour in _COLOURS.items():
+        chosen = [c for c in rows if c.number and _kind(c) == kind]
+        points = [c.generation for c in chosen], [c.score for c in chosen]
+        if chosen:
+            axis.scatter(*points, s=28, color=colour, label=kind, alpha=0.8, zorder=3)
+    ends = sorted({candidate.generation for candidate in rows})
+    best = [max(c.score for c in rows if c.generation <= end) for end in ends]
+    axis.step(ends, best, where="post", color="tab:blue", label="best so far")
+    axis.axhline(1.0, color="black", linewidth=0.8, linestyle="--", label="base")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    save(path)
+
+
+def draw_front(path: pathlib.Path, candidates: Sequence[Candidate], recipe: SearchRecipe) -> None:
+    """AP over multiply-adds, with the Pareto front, the base and the best by score."""
+    axis, save = _figure("multiply-adds of an image (G)", "AP")
+    rows = [candidate for candidate in candidates if not candidate.failure]
+    sizes = sorted({c.image_size for c in rows}, key=lambda size: size[0] * size[1])
+    for size, marker in zip(sizes, "ov^sPXD<>", strict=False):
+        chosen = [c for c in rows if c.image_size == size]
+        points = [c.macs / 1e9 for c in chosen], [c.ap for c in chosen]
+        axis.scatter(*points, s=26, marker=marker, alpha=0.6, label="x".join(map(str, size)))
+    front = pareto_front(rows, "macs")
+    axis.step(
+        [c.macs / 1e9 for c in front],
+        [c.ap for c in front],
+        where="post",
+        color="tab:blue",
+        linewidth=1,
+        label="front",
+    )
+    for candidate, name, colour in (
+        (candidates[0], "base", "black"),
+        (best_candidates(rows, 1)[0], "best score", "tab:red"),
+    ):
+        axis.scatter(
+            candidate.macs / 1e9,
+            candidate.ap,
+            s=170,
+            marker="*",
+            color=colour,
+            label=f"{name} ({candidate.number})",
+            zorder=4,
+        )
+    save(path)
+
+
+def _figure(x: str, y: str) -> tuple[Any, Any]:
+    """Axes of an empty picture, and a function that writes it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.grid(alpha=0.3)
+
+    def save(path: pathlib.Path) -> None:
+        figure.legend(loc="outside right upper", fontsize=8)
+        with atomic.replacing(path) as temporary:
+            figure.savefig(temporary, dpi=110)
+
+    return axis, save
+
+
+def _rows(candidates: Sequence[Candidate], base: Candidate, recipe: SearchRecipe) -> list[str]:
+    lines = [
+        "| candidate | from | action | size | depths | parameters | G | share | AP | score |",
+        "|---" * 10 + "|",
+    ]
+    for c in candidates:
+        share = _giga(c, recipe) / _giga(base, recipe)
+        parent = "" if c.parent is None else c.parent
+        cells = [
+            *(c.number, parent, _action(c), "x".join(map(str, c.image_size))),
+            "-".join(map(str, c.net.depths)),
+            f"{c.parameters / 1e6:.3g} M",
+            *(f"{_giga(c, recipe):.4g}", f"{share:.0%}", f"{100 * c.ap:.1f}", f"{c.score:.3f}"),
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def _lineage(
+    candidate: Candidate, candidates: Sequence[Candidate], recipe: SearchRecipe
+) -> list[str]:
+    by_number = {c.number: c for c in candidates}
+    lines = []
+    for number in candidate.lineage:
+        c = by_number[number]
+        size = "x".join(map(str, c.image_size))
+        taught = f", taught by {c.teacher}" if c.teacher else ""
+        lines.append(
+            f"- {number}: {_action(c)} at {size}{taught}: AP {100 * c.ap:.1f}, "
+            f"{_giga(c, recipe):.4g} G, score {c.score:.3f}"
+        )
+    return lines
+
+
+def _kind(candidate: Candidate) -> str:
+    return candidate.action.kind if candidate.action else "teacher and size only"
+
+
+def _action(candidate: Candidate) -> str:
+    if not candidate.number:
+        return "base"
+    return str(candidate.action) if candidate.action else "no change"
+
+
+def _giga(candidate: Candidate, recipe: SearchRecipe) -> float:
+    return getattr(candidate, recipe.score.operations) / 1e9

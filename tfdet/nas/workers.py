@@ -1,0 +1,156 @@
+"""Who looks at the candidates of a generation: this process, or workers of Ray."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tfdet import records
+from tfdet.errors import UserError
+from tfdet.nas.evaluator import Evaluator, Job, Outcome, use_threads
+from tfdet.nas.search_recipe import SearchRecipe
+
+# A worker that died is started again; a job that kills each of so many workers ends the search.
+_RETRIES = 3
+
+
+class Workers(Protocol):
+    def look_at(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """The outcome of each job, in any order."""
+
+
+class ThisProcess:
+    """One candidate after the other."""
+
+    def __init__(self, evaluator: Evaluator):
+        self._evaluator = evaluator
+
+    def look_at(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        for job in jobs:
+            yield self._evaluator.look_at(job)
+
+
+class RayWorkers:
+    """Several candidates at a time, each in a process of Ray.
+
+    A worker that is killed is started again with the job that it had.
+
+    Args:
+        recipe: each worker reads the base, the teacher and the data that it names.
+        count: workers.
+        address: of a Ray cluster, whose machines find these files under the same names; "" for
+            workers on this machine.
+    """
+
+    def __init__(self, recipe: SearchRecipe, count: int, address: str = ""):
+        ray = import_ray()
+        self._ray = ray
+        _connect(ray, count, address)
+        worker = ray.remote(_Worker).options(
+            num_cpus=1,
+            num_gpus=_gpus_each(ray, count),
+            max_restarts=-1,
+            max_task_retries=_RETRIES,
+        )
+        plain = records.to_dict(recipe)
+        self._actors = [worker.remote(plain) for _ in range(count)]
+        self.processes = self._result(ray.get, [a.process.remote() for a in self._actors])
+
+    def look_at(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        waiting = iter(jobs)
+        running: dict[Any, Any] = {}
+        for actor in self._actors:
+            self._start(actor, waiting, running)
+        while running:
+            (ready,), _ = self._ray.wait(list(running), num_returns=1)
+            actor = running.pop(ready)
+            outcome = self._result(self._ray.get, ready)
+            self._start(actor, waiting, running)  # before the outcome is written, which takes time
+            yield Outcome(*outcome)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._ray.shutdown()
+
+    def _start(self, actor: Any, waiting: Iterator[Job], running: dict[Any, Any]) -> None:
+        job = next(waiting, None)
+        if job is not None:
+            running[actor.look_at.remote(job)] = actor
+
+    def _result(self, get: Any, what: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return get(what)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from None
+            raise
+        except errors.RayActorError as error:
+            raise UserError(
+                f"a worker died {_RETRIES + 1} times with the same candidate "
+                f"({str(error).splitlines()[0]}); is there memory for so many --workers? What was "
+                "finished is kept: the same command goes on"
+            ) from None
+
+
+class _Worker:
+    """A process of Ray that looks at candidates."""
+
+    def __init__(self, recipe: dict[str, Any]):
+        parsed = records.from_dict(SearchRecipe, recipe)
+        use_threads(parsed.search.threads)
+        self._evaluator = Evaluator(parsed)
+
+    def look_at(self, job: Job) -> Outcome:
+        return self._evaluator.look_at(job)
+
+    def process(self) -> int:
+        return os.getpid()
+
+
+def import_ray() -> Any:
+    """The module `ray`, or a sentence that says how to get it."""
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise UserError(
+            f"several workers need Ray, which cannot be imported ({error}); install it with "
+            "`pip install 'tfdet[ray]'`, or leave --workers and --ray_address out"
+        ) from None
+    return ray
+
+
+def hide_gpus() -> None:
+    """Leaves this machine's GPUs to the workers."""
+    if tf.config.list_physical_devices("GPU"):
+        tf.config.set_visible_devices([], "GPU")
+
+
+def _connect(ray: Any, count: int, address: str) -> None:
+    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+    if not address:
+        ray.init(num_cpus=count, **quiet)
+        return
+    del quiet["include_dashboard"]
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"there is no Ray cluster at {address} ({str(error).splitlines()[0]}); start one with "
+            "`ray start --head`, or leave --ray_address out"
+        ) from None
+    cores = int(ray.cluster_resources().get("CPU", 0))
+    if cores < count:
+        ray.shutdown()
+        raise UserError(
+            f"the Ray cluster at {address} has {cores} CPUs for --workers={count}; ask for fewer"
+        )
+
+
+def _gpus_each(ray: Any, count: int) -> float:
+    """A GPU per worker; a share of one where there are fewer."""
+    gpus = ray.cluster_resources().get("GPU", 0)
+    return min(1.0, gpus / count)
