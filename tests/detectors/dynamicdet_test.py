@@ -198,12 +198,12 @@ def test_what_no_image_needs_is_not_executed(model, detect, images, singles, tmp
     router = collections.Counter(MatMul=2)
     assert done["easy"] == done["first"] + router
     assert done["none"] == done["taps"] + router  # of the one image that fills the batch up
-    # Of a Swin the graph with conditions has three matrix products less than the one without.
     head = done["first"] - done["taps"]
-    for way, expected in (("mixed", done["all"]), ("hard", done["all"] - head)):
-        assert done[way] <= expected
-        for kind in ("Conv2", "Depthwise"):
-            assert done[way][kind] == expected[kind]
+    assert done["hard"] == done["all"] - head
+    # Proposals are thinned out by matrix products until the last image has settled: a batch in two
+    # parts may take fewer.
+    assert done["mixed"] <= done["all"]
+    assert done["mixed"]["Conv2"] == done["all"]["Conv2"]
     assert done["easy"].total() < 0.6 * done["all"].total()
 
 
