@@ -153,7 +153,7 @@ def trade_off(
         between the ends, in AP, on average over the shares between them; "targets": wishes for cost
         and latency, see `target_errors`.
     """
-    macs = model.cost_ends
+    macs = (model.route_macs["early"], model.route_macs["late"])
     samples = calibration.sample_canvases(model, paths.dataset)
     latency = calibration.latency_ms(model, samples)
     total = len(SHARES) + (len(SHARES) - 2) * (1 + random_draws)
