@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from tfdet.config import TrainConfig
 from tfdet.detectors.base import Detector
@@ -25,13 +26,16 @@ def fine_tune(
         steps: of the optimizer. The schedule of `settings` ends with the last one.
         settings: as of a recipe; an epoch means the whole training. `distill` has the weights of
             the loss terms, but names no teacher. With `ema_decay` the student ends with its
-            averages. Images and device are the caller's business.
+            averages. `deterministic` holds for the rest of the process. Images and device are the
+            caller's business.
 
     Returns:
         The mean of the loss and of each term.
     """
     _check(settings)
     settings = dataclasses.replace(settings, num_epochs=1)
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     model = additions.with_additions(student, settings, teacher)
     optimizer = make_optimizer(settings, steps)
