@@ -1,7 +1,6 @@
 """tfdet-search: turns a trained two-stage detector into a better, smaller one (Joint-DetNAS)."""
 
 import pathlib
-import shlex
 import sys
 import types
 from typing import Any
@@ -92,19 +91,18 @@ _SEARCH_ONLY = {"hparams", "workers", "ray_address", *_RECIPE_KEYS}
 
 def main(options: types.SimpleNamespace) -> None:
     common.check_positive(options, "workers")
-    command = shlex.join(["tfdet-search", *sys.argv[1:]])
     if options.mode == "search":
-        _search(options, command)
+        _search(options)
         return
     unused = options.given & _SEARCH_ONLY
     if unused:
         raise app.UsageError(
             f"--mode={options.mode} takes no --{min(unused)}; it reads the recipe of the search"
         )
-    _finish(options, command)
+    _finish(options)
 
 
-def _search(options: types.SimpleNamespace, command: str) -> None:
+def _search(options: types.SimpleNamespace) -> None:
     if options.candidate is not None:
         raise app.UsageError("--candidate is for --mode=student and --mode=finetune")
     if not options.hparams:
@@ -116,9 +114,9 @@ def _search(options: types.SimpleNamespace, command: str) -> None:
     }
     recipe = search_recipe.make_search_recipe(options.hparams, changes)
     folder = pathlib.Path(options.search_dir)
-    table = search.search(recipe, folder, lambda: _workers(options, recipe), command)
+    table = search.search(recipe, folder, lambda: _workers(options, recipe), options.typed)
     number = search.pool(recipe, list(table.values()))[0].number
-    student = _write_student(recipe, table, number, folder, command)
+    student = _write_student(recipe, table, number, folder, options.typed)
     print(
         f"the best of {len(table) - 1} candidates is {number}, score {table[number].score:.3f}; "
         f"{folder}/report.md tells of all, and {student} is the detector",
@@ -143,7 +141,7 @@ def _workers(options: types.SimpleNamespace, recipe: Any) -> Any:
     return found
 
 
-def _finish(options: types.SimpleNamespace, command: str) -> None:
+def _finish(options: types.SimpleNamespace) -> None:
     from tfdet.nas import search, student_folder
 
     folder = pathlib.Path(options.search_dir)
@@ -153,9 +151,9 @@ def _finish(options: types.SimpleNamespace, command: str) -> None:
         raise app.UserError(f"the search in {folder} has no candidate yet")
     number = best[0].number if options.candidate is None else options.candidate
     if options.mode == "student":
-        print(_write_student(recipe, table, number, folder, command), flush=True)
+        print(_write_student(recipe, table, number, folder, options.typed), flush=True)
         return
-    print(student_folder.finetune(recipe, table, number, folder, command), flush=True)
+    print(student_folder.finetune(recipe, table, number, folder, options.typed), flush=True)
 
 
 def _write_student(recipe: Any, table: Any, number: int, folder: Any, command: str) -> Any:
