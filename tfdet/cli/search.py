@@ -132,7 +132,7 @@ def _workers(options: types.SimpleNamespace, recipe: Any) -> Any:
         workers.import_ray()
         workers.hide_gpus()
     else:
-        evaluator.use_threads(recipe.search.threads)
+        evaluator.prepare_process(recipe)
     checked = evaluator.Evaluator(recipe)
     if not uses_ray:
         return workers.ThisProcess(checked)

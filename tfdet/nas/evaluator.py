@@ -273,10 +273,12 @@ def load_base(recipe: SearchRecipe) -> Any:
     return base
 
 
-def use_threads(count: int) -> None:
-    """Lets TensorFlow compute with so many threads, 0 for one per core.
+def prepare_process(recipe: SearchRecipe) -> None:
+    """Sets the threads and the determinism that a recipe wants.
 
     Only a process that has not computed yet can do so.
     """
-    if count:
-        tf.config.threading.set_intra_op_parallelism_threads(count)
+    if recipe.search.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(recipe.search.threads)
+    if recipe.train.deterministic:
+        tf.config.experimental.enable_op_determinism()

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfdet import records
 from tfdet.errors import UserError
-from tfdet.nas.evaluator import Evaluator, Job, Outcome, use_threads
+from tfdet.nas.evaluator import Evaluator, Job, Outcome, prepare_process
 from tfdet.nas.search_recipe import SearchRecipe
 
 # A worker that died is started again; a job that kills each of so many workers ends the search.
@@ -100,7 +100,7 @@ class _Worker:
 
     def __init__(self, recipe: dict[str, Any]):
         parsed = records.from_dict(SearchRecipe, recipe)
-        use_threads(parsed.search.threads)
+        prepare_process(parsed)
         self._evaluator = Evaluator(parsed)
 
     def look_at(self, job: Job) -> Outcome:
