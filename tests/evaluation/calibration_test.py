@@ -1,5 +1,7 @@
 """CADDet answers a wish for a cost."""
 
+import time
+
 import keras
 import numpy as np
 import pytest
@@ -79,3 +81,14 @@ def test_no_image_and_no_table_are_told():
         model.calibrate([])
     with pytest.raises(UserError, match="call `calibrate` first"):
         model.threshold_for(target_madds=1e6)
+
+
+def test_paths_are_timed_apart():
+    def run(canvas, threshold):
+        assert canvas.shape == (1, 8, 8, 3)
+        time.sleep(0.03 if float(threshold) == 1 else 0.01)
+        return {"count": canvas[:, 0, 0, 0]}
+
+    early, late = calibration.time_paths(run, 2 * [np.zeros((8, 8, 3), np.uint8)])
+    assert early >= 10 and late >= 30
+    assert early < late
