@@ -44,9 +44,16 @@ OPEN_PATHS = 0.75
 
 
 class Steered(Supernet):
-    """A grid whose gates are closed where `wanted` [B, gates] is 0."""
+    """A grid all of whose nodes are computed, and whose gates can be closed."""
 
     wanted: Any = None
+
+    def steered(self, images: tf.Tensor, wanted: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The maps, where gates are closed if `wanted` [B, gates] is 0."""
+        self.wanted = wanted
+        maps = self(images, training=False)
+        self.wanted = None
+        return maps
 
     def gates_of(self, number: int, *args: Any) -> Any:
         gates = super().gates_of(number, *args)
@@ -77,15 +84,15 @@ class Network:
         gates = tf.TensorSpec([None, self.config.supernet.num_gates])
         specs = tf.TensorSpec([None, *self.size, 3]), gates
         self.forms = {
-            "dense": self._compiled(lambda images: self.grid(images, training=False), specs),
-            "skipping": self._compiled(lambda images: skip_closed(self.grid, images), specs),
+            "dense": self._compiled(self.grid.steered, specs),
+            "skipping": self._compiled(
+                lambda images, wanted: skip_closed(self.grid, images, factors=wanted), specs
+            ),
         }
 
-    def _compiled(self, form: Callable[[Any], Any], specs: Any) -> Callable[..., Any]:
+    def _compiled(self, form: Callable[[Any, Any], Any], specs: Any) -> Callable[..., Any]:
         def run(images: tf.Tensor, wanted: tf.Tensor) -> dict[str, tf.Tensor]:
-            self.grid.wanted = wanted
-            maps = form(images)
-            self.grid.wanted = None
+            maps = form(images, wanted)
             gates = maps.pop("gates")
             return {**self.neck(maps), "gates": gates}
 

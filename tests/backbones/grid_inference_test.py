@@ -1,5 +1,7 @@
 """Skipping what is closed gives what computing everything gives."""
 
+import collections
+
 import hypothesis
 import keras
 import numpy as np
@@ -7,9 +9,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 
+from tfdet.backbones import grid_inference
+from tfdet.backbones.folded_grid import FoldedNode
 from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.grid_inference import skip_closed
 from tfdet.backbones.supernet import Supernet
+from tfdet.layers import gate_router
 
 CONFIG = {"layers": 3, "channels": (4, 6, 8, 10), "stem_filters": (3, 4, 4)}
 # Of different contrast, so that routers tell them apart.
@@ -18,15 +23,16 @@ IMAGES = tf.constant(np.random.default_rng(0).normal(size=(4, 40, 72, 3)) * CONT
 
 
 class Told(Supernet):
-    """A grid whose gates are told instead of found by routers."""
+    """A grid all of whose routers open all gates, and whose gates are multiplied by a table's."""
 
     table = None
 
     def gates_of(self, number, h, is_here, training, threshold):
         if self.table is None:  # while it is built
             return super().gates_of(number, h, is_here, training, threshold)
-        gates = self.table[:, self.config.nodes[number].gates]
-        return tf.where(is_here[:, None] & (gates >= threshold), gates, 0.0)
+        gates = super().gates_of(number, h, is_here, training, threshold)
+        gates *= self.table[:, self.config.nodes[number].gates]
+        return tf.where(gates >= threshold, gates, 0.0)
 
 
 def lively(net):
@@ -49,6 +55,8 @@ def told(request):
     keras.utils.set_random_seed(0)
     net = Told(SupernetConfig(**CONFIG, **request.param))
     lively(net)
+    for router in net.routers:
+        router.score.kernel.assign(0.1 * router.score.kernel)
     spec = tf.TensorSpec([4, net.config.num_gates])
 
     def dense(table):
@@ -56,8 +64,7 @@ def told(request):
         return net(IMAGES, training=False)
 
     def skipping(table):
-        net.table = table
-        return skip_closed(net, IMAGES)
+        return skip_closed(net, IMAGES, factors=table)
 
     return net.config, *(tf.function(f, input_signature=[spec]) for f in (dense, skipping))
 
@@ -118,28 +125,38 @@ def test_an_image_does_not_depend_on_its_neighbours(threshold):
         np.testing.assert_allclose(together[name], values, rtol=1e-4, atol=1e-4)
 
 
-def test_closed_nodes_and_paths_are_not_run():
-    net = routed()
-    rows = {}
-    for number, node in enumerate(net.nodes):
-        _count_rows(node, "block", rows, number)
-        for i, path in enumerate(node.paths.values()):
-            _count_rows(path, "carry", rows, (number, i))
+def test_closed_nodes_and_paths_are_not_run(monkeypatch):
+    net, runs = routed(), collections.Counter()
+    for name in ("block", "carry"):
+        monkeypatch.setattr(FoldedNode, name, _counting(getattr(FoldedNode, name), runs))
     gates = np.asarray(skip_closed(net, IMAGES)["gates"])  # eager: a branch is run or is not
     for number, spec in enumerate(net.config.nodes):
         is_open = gates[:, spec.gates] > 0
-        assert rows.get(number, 0) == is_open.any(axis=1).sum()
+        assert runs[number, "block"] == is_open.any(axis=1).sum()
         for i, path in enumerate(spec.paths):
             if path != "keep":
-                assert rows.get((number, i), 0) == is_open[:, i].sum()
-    assert 0 < sum(rows.get(i, 0) for i in range(len(net.nodes))) < 4 * len(net.nodes)
+                assert runs[number, path] == is_open[:, i].sum()
+    blocks = sum(runs[i, "block"] for i in range(len(net.nodes)))
+    assert 0 < blocks < 4 * len(net.nodes)
 
 
-def _count_rows(layer, method, rows, key):
-    function = getattr(layer, method)
+def _counting(method, runs):
+    def counting(node, *args):
+        number = node.config.nodes.index(node.spec)
+        runs[number, args[0] if isinstance(args[0], str) else "block"] += 1
+        return method(node, *args)
 
-    def counting(x, *args, **kwargs):
-        rows[key] = rows.get(key, 0) + len(x["x"] if isinstance(x, dict) else x)
-        return function(x, *args, **kwargs)
+    return counting
 
-    object.__setattr__(layer, method, counting)
+
+def test_a_map_that_came_through_closed_nodes_is_not_looked_at_again(monkeypatch):
+    net, looks = routed(), collections.Counter()
+
+    def look(x):
+        looks[x.shape[-1]] += 1
+        return gate_router.quarters(x)
+
+    monkeypatch.setattr(grid_inference, "quarters", look)
+    closed = tf.zeros((4, net.config.num_gates))
+    skip_closed(net, IMAGES, factors=closed)
+    assert looks[net.config.channels[0]] == 4  # once for each image, for all layers

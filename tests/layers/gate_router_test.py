@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from tfdet.layers.gate_router import GateRouter, _quarters
+from tfdet.layers.gate_router import GateRouter, quarters
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 3), (1, 1), (1, 4)])
 def test_halves_of_odd_sides_share_the_middle(height, width):
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
-    found = np.asarray(_quarters(x))
+    found = np.asarray(quarters(x))
     assert found.shape == (2, 2, 2, 3)
     # PyTorch's adaptive pooling: cell i is the rows floor(i * H / 2) to ceil((i + 1) * H / 2).
     for i in range(2):

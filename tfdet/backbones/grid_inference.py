@@ -1,129 +1,163 @@
 """CADDet's grid without what is closed: inference with TensorFlow.
 
-A node runs on the images of the batch that have it open, and each of its paths on those that have
-that open; what nobody needs is not run. The map of a scale goes from layer to layer in one tensor
-for the whole batch, zero where an image has none, so that a closed node costs nothing: its input is
-its output.
+The images of a batch take their routes one after another, each through branches of its own: to run
+a node on the images that have it open cost more in taking those out and putting them back than it
+gained, see docs/results.md.
+
+A closed node costs nothing: its input is its output. Nor is a map that came through closed nodes
+looked at again: its quarters, which are what a router sees, come with it.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from tfdet.backbones.folded_grid import FoldedGrid, FoldedNode
 from tfdet.backbones.grid import CLOSED, PATHS
 from tfdet.backbones.supernet import Supernet
-from tfdet.ops import conditional
+from tfdet.layers.gate_router import quarters
 
 
-class _Done(NamedTuple):
-    """A node after its block.
+class _Arrived(NamedTuple):
+    """What a node gets, for one image.
 
     Attributes:
-        number: of the node.
-        rows: the images that have it open.
-        x: [N, H, W, C], the ReLU of the block's output for these.
-        gates: [B, paths].
-        is_open: bool [B, paths].
+        x: [1, H, W, C]; zeros where nobody sent anything.
+        is_here: bool [], whether anybody did.
+        seen: the quarters of the map before something was added, or None.
+        is_seen: bool [], whether those are still its quarters.
     """
 
-    number: int
-    rows: conditional.Rows
     x: tf.Tensor
-    gates: tf.Tensor
+    is_here: tf.Tensor
+    seen: tf.Tensor | None
+    is_seen: tf.Tensor
+
+    def quarters(self) -> tf.Tensor:
+        """[1, 2, 2, C], what a router sees of the map."""
+        if self.seen is None:
+            return quarters(self.x)
+        return tf.cond(self.is_seen, lambda: self.seen, lambda: quarters(self.x))
+
+    def plus(self, x: tf.Tensor, is_sent: tf.Tensor) -> "_Arrived":
+        """With `x` in the place of the map, which it is the sum with where `is_sent`."""
+        return _Arrived(x, self.is_here | is_sent, self.seen, self.is_seen & ~is_sent)
+
+
+class _Opened(NamedTuple):
+    """A path of a node: its gate, float32 [], and whether that is open, bool []."""
+
+    gate: tf.Tensor
     is_open: tf.Tensor
 
 
-def skip_closed(net: Supernet, images: tf.Tensor, threshold: Any = CLOSED) -> dict[str, tf.Tensor]:
+def skip_closed(
+    net: Supernet, images: tf.Tensor, threshold: Any = CLOSED, factors: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
     """What `net(images, threshold=threshold)` gives, computed without what is closed.
 
     Args:
         net: the grid.
         images: [B, H, W, 3], normalised; B is at least 1.
         threshold: gates below it are closed; at least `grid.CLOSED`.
+        factors: [B, gates] in 0..1, of the routers' gates: to try routes. None has no such.
     """
     x = net.stem_map(images, training=False)
-    inputs = {0: (x, tf.ones_like(x[:, 0, 0, 0], tf.bool))}
-    gates = []
-    for layer in range(net.config.last + 1):
-        nodes = [i for i, spec in enumerate(net.config.nodes) if spec.layer == layer]
-        inputs, found = _layer(net, nodes, inputs, threshold, images.shape[1:3])
-        gates += found
-    maps = {level: inputs[scale][0] for scale, level in enumerate(net.levels)}
-    return {**maps, "gates": tf.concat(gates, axis=1)}
+    sizes = net.config.map_sizes(tuple(images.shape[1:3]))
+    walk = _Walk(FoldedGrid.of(net), sizes, threshold)
+    rows = [x] if factors is None else [x, factors]
+
+    def one(row: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        found = walk.along_route(*(tensor[None] for tensor in row))
+        return {name: tensor[0] for name, tensor in found.items()}
+
+    if x.shape[0] == 1:
+        return walk.along_route(*rows)
+    specs = {
+        level: tf.TensorSpec([*size, channels], x.dtype)
+        for level, size, channels in zip(net.levels, sizes, net.config.channels, strict=True)
+    }
+    specs["gates"] = tf.TensorSpec([net.config.num_gates])
+    # Several at a time are no faster on two cores, and crash in oneDNN's kernels (TensorFlow 2.21).
+    return tf.map_fn(one, rows, fn_output_signature=specs, parallel_iterations=1)
 
 
-def _layer(
-    net: Supernet, nodes: list[int], inputs: dict[int, Any], threshold: Any, image_size: Any
-) -> tuple[dict[int, Any], list[tf.Tensor]]:
-    """What the nodes of a layer send to the next, by scale: maps [B, ...] and who has them [B]."""
-    sizes = net.config.map_sizes(tuple(image_size))
-    done, outputs = [], {}
-    for number in nodes:
-        scale = net.config.nodes[number].scale
-        arrived = inputs.get(scale) or net.absent(inputs[0][0], scale, sizes)
-        node, kept, is_sent = _run_block(net, number, *arrived, threshold)
-        done.append(node)
-        outputs[scale] = (kept, is_sent)
-    # Ways up and down add to what is kept, which is there already: a closed one does nothing.
-    for node in done:
-        spec = net.config.nodes[node.number]
-        for i, path in enumerate(spec.paths):
-            if path == "keep":
-                continue
-            target = spec.scale + PATHS[path]
-            if target not in outputs:
-                outputs[target] = _nothing(node, (*sizes[target], net.config.channels[target]))
-            x, is_here = outputs[target]
-            x = _add_path(net, node, i, x, sizes[target])
-            outputs[target] = (x, is_here | node.is_open[:, i])
-    return outputs, [node.gates for node in done]
+class _Walk(NamedTuple):
+    """One image's way through the grid.
+
+    Attributes:
+        grid: the nodes.
+        sizes: (height, width) of the map of each scale.
+        threshold: of gates.
+    """
+
+    grid: FoldedGrid
+    sizes: tuple[tuple[int, int], ...]
+    threshold: Any
+
+    def along_route(self, x: tf.Tensor, factors: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """The maps and the gates [1, gates], given what comes from the stem, [1, H, W, C]."""
+        yes, no = tf.constant(True), tf.constant(False)
+        arrived, gates = {0: _Arrived(x, yes, None, no)}, []
+        for _, nodes in itertools.groupby(self.grid.nodes, lambda node: node.spec.layer):
+            sent, ways = {}, []
+            for node in nodes:
+                scale = node.spec.scale
+                own = arrived.get(scale) or self.nothing(scale, x.dtype)
+                own = own._replace(seen=own.quarters())
+                g, is_open = self.gates_of(node, own, factors)
+                paths = map(_Opened, tf.unstack(g[0]), tf.unstack(is_open[0]))
+                opened = dict(zip(node.spec.paths, paths, strict=True))
+                y, sent[scale] = self.run_block(node, own, opened)
+                gates.append(g)
+                ways += [(node, y, path, to) for path, to in opened.items() if path != "keep"]
+            # Ways up and down add to what is kept, which is there already: a closed one does
+            # nothing.
+            for node, y, path, opened_path in ways:
+                target = node.spec.scale + PATHS[path]
+                to = sent.get(target) or self.nothing(target, x.dtype)
+                sent[target] = _add_path(node, path, y, opened_path, to)
+            arrived = sent
+        maps = {level: arrived[scale].x for scale, level in enumerate(self.grid.levels)}
+        return {**maps, "gates": tf.concat(gates, axis=1)}
+
+    def nothing(self, scale: int, dtype: tf.DType) -> _Arrived:
+        """What arrives where nobody sends anything."""
+        no, channels = tf.constant(False), self.grid.config.channels[scale]
+        return _Arrived(tf.zeros([1, *self.sizes[scale], channels], dtype), no, None, no)
+
+    def gates_of(
+        self, node: FoldedNode, own: _Arrived, factors: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The gates [1, paths] of a node, 0 where closed, and which are open."""
+        g = node.gates(own.seen)
+        if factors is not None:
+            g *= factors[:, node.spec.gates]
+        is_open = own.is_here & (g >= self.threshold)
+        return tf.where(is_open, tf.ones_like(g) if node.config.hard_gates else g, 0.0), is_open
+
+    def run_block(
+        self, node: FoldedNode, own: _Arrived, opened: dict[str, _Opened]
+    ) -> tuple[tf.Tensor, _Arrived]:
+        """The block of a node, from which other paths start, and what it sends to its own scale."""
+        bypass, keep = node.config.bypass, opened["keep"]
+        is_needed = tf.reduce_any([path.is_open for path in opened.values()])
+        passed = own.x if bypass else tf.zeros_like(own.x)
+
+        def run() -> tuple[tf.Tensor, tf.Tensor]:
+            y = node.block(own.x)
+            return y, node.carry("keep", y, keep.gate)
+
+        y, kept = tf.cond(is_needed, run, lambda: (own.x, passed))
+        is_passed = own.is_here & ~is_needed if bypass else tf.constant(False)
+        return y, _Arrived(kept, keep.is_open | is_passed, own.seen, is_passed)
 
 
-def _run_block(
-    net: Supernet, number: int, h: tf.Tensor, is_here: tf.Tensor, threshold: Any
-) -> tuple[_Done, tf.Tensor, tf.Tensor]:
-    """The block of a node and its path of equal scale: also what it sends there, and for whom."""
-    spec, node = net.config.nodes[number], net.nodes[number]
-    gates = net.gates_of(number, h, is_here, False, threshold)
-    is_open = gates >= CLOSED
-    is_needed = tf.reduce_any(is_open, axis=1)
-    rows = conditional.Rows(is_needed)
-    passed = h if net.config.bypass else tf.zeros_like(h)
-    i = spec.paths.index("keep")
-
-    def run() -> tuple[tf.Tensor, tf.Tensor]:
-        with conditional.numbers_of(node):
-            x = node.block(rows.take(h), training=False)
-            gate = tf.gather(gates[:, i], rows.index)
-            kept = node.paths["keep"]({"x": x, "gate": gate}, training=False)
-        # Once for all paths: a branch cannot share what another branch computes.
-        return tf.nn.relu(x), rows.put(passed, kept)
-
-    x, kept = tf.cond(rows.is_any, run, lambda: (h[:0], passed))
-    is_sent = is_open[:, i]
-    if net.config.bypass:
-        is_sent |= is_here & ~is_needed
-    return _Done(number, rows, x, gates, is_open), kept, is_sent
-
-
-def _add_path(
-    net: Supernet, node: _Done, i: int, to: tf.Tensor, size: tuple[int, int]
-) -> tf.Tensor:
-    """`to` and what path `i` of a node sends there."""
-    spec = net.config.nodes[node.number]
-    path = net.nodes[node.number].paths[spec.paths[i]]
-    among = node.rows.among(node.is_open[:, i])
-    there = conditional.Rows(node.is_open[:, i])
+def _add_path(node: FoldedNode, path: str, y: tf.Tensor, opened: _Opened, to: _Arrived) -> _Arrived:
+    """`to` and what a path of a node sends there."""
 
     def run() -> tf.Tensor:
-        with conditional.numbers_of(path):
-            gate = tf.gather(node.gates[:, i], there.index)
-            sent = path.carry(among.take(node.x), gate, size, training=False)
-        return there.add(to, sent)
+        return to.x + node.carry(path, y, opened.gate, to.x.shape[1:3])
 
-    return tf.cond(there.is_any, run, lambda: to)
-
-
-def _nothing(node: _Done, shape: tuple[int, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-    batch = tf.shape(node.gates)[0]
-    return tf.zeros([batch, *shape], node.x.dtype), tf.zeros([batch], tf.bool)
+    return to.plus(tf.cond(opened.is_open, run, lambda: to.x), opened.is_open)

@@ -127,25 +127,15 @@ class GridPath(Composite):
         x = inputs["x"]
         if self.kind != "keep" or self.config.keep != "identity":
             x = keras.activations.relu(x)
-        return self.carry(x, inputs["gate"], up_size, training)
-
-    def carry(
-        self,
-        x: Any,
-        gate: Any,
-        up_size: tuple[int, int] | None = None,
-        training: bool | None = None,
-    ) -> Any:
-        """As the call, from its input after the ReLU, which all paths of a node have in common."""
         if self.kind == "up" and up_size is None:
             up_size = (2 * x.shape[1], 2 * x.shape[2])
         if self.kind == "up" and self.config.up == "resize_conv":
-            x = _enlarge(x, up_size)
+            x = enlarge(x, up_size)
         if self.conv is not None:
             x = keras.activations.relu(self.bn(self.conv(x), training=training))
-        x = x * ops.cast(ops.reshape(gate, (-1, 1, 1, 1)), x.dtype)
+        x = x * ops.cast(ops.reshape(inputs["gate"], (-1, 1, 1, 1)), x.dtype)
         if self.kind == "up" and self.config.up == "conv_resize":
-            x = _enlarge(x, up_size)
+            x = enlarge(x, up_size)
         return x
 
     def get_config(self) -> dict[str, Any]:
@@ -162,6 +152,7 @@ class GridPath(Composite):
         return cls(**{**config, "config": records.from_dict(SupernetConfig, config["config"])})
 
 
-def _enlarge(x: Any, size: tuple[int, int]) -> Any:
+def enlarge(x: Any, size: tuple[int, int]) -> Any:
+    """A map [B, H, W, C] in the size of the next finer one, by bilinear interpolation."""
     # To the finer map's own size: a side of 25 has 13 cells at the next scale, not 12.5.
     return ops.image.resize(x, size, interpolation="bilinear")

@@ -70,9 +70,12 @@ class GateRouter(Composite):
         super().build(input_shape)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        quarters = self.hidden(_quarters(x))  # [B, 2, 2, hidden]
-        hidden = ops.mean(ops.relu(self.bn(quarters, training=training)), axis=(1, 2))
-        z = ops.cast(self.score(hidden), "float32")
+        hidden = self.bn(self.hidden(quarters(x)), training=training)  # [B, 2, 2, hidden]
+        return self.gates_of(self.score(ops.mean(ops.relu(hidden), axis=(1, 2))))
+
+    def gates_of(self, scores: Any) -> Any:
+        """Gates, float32, of the linear layer's scores."""
+        z = ops.cast(scores, "float32")
         gates = ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
         return ops.minimum(gates, _LARGEST_GATE)
 
@@ -81,8 +84,8 @@ class GateRouter(Composite):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _quarters(x: Any) -> Any:
-    """Average pooling to 2x2; halves of an odd side share its middle, as in PyTorch.
+def quarters(x: Any) -> Any:
+    """Average pooling of [B, H, W, C] to [B, 2, 2, C]; halves of an odd side share its middle.
 
     One operation, which reads the map once. Means of slices read it three times, and took a third
     of the time of a large grid.

@@ -68,58 +68,13 @@ def at_least_one(function: Callable[[tf.Tensor], Any], tensor: tf.Tensor) -> Any
     return tf.nest.map_structure(lambda x: x[:batch], function(padded))
 
 
-class Rows:
-    """Some rows of a batch: taken out of tensors, and put or added back to their places.
-
-    Where all rows are chosen nothing is copied. The methods are for branches that run only if
-    `is_any` holds; nothing of them is a branch of its own where the batch is known to be one row.
-
-    Args:
-        is_chosen: bool [B].
-    """
-
-    def __init__(self, is_chosen: tf.Tensor):
-        self.index = tf.where(is_chosen)[:, 0]
-        self.count = tf.size(self.index)
-        self._is_all = self.count == tf.size(is_chosen)
-        self._is_single = is_chosen.shape[0] == 1
-
-    def among(self, is_chosen: tf.Tensor) -> "Rows":
-        """Of the rows that are chosen here those that `is_chosen` [B] has too, as a batch."""
-        rows = Rows(tf.gather(is_chosen, self.index))
-        rows._is_single = self._is_single
-        return rows
-
-    @property
-    def is_any(self) -> tf.Tensor:
-        """bool [], whether any row is chosen."""
-        return self.count > 0
-
-    def take(self, tensor: tf.Tensor) -> tf.Tensor:
-        """The chosen rows of `tensor` [B, ...]."""
-        return self._or(lambda: tensor, lambda: tf.gather(tensor, self.index))
-
-    def put(self, into: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """`into` [B, ...] with `values` [N, ...] in the places of the chosen rows."""
-        index = self.index[:, None]
-        return self._or(lambda: values, lambda: tf.tensor_scatter_nd_update(into, index, values))
-
-    def add(self, to: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """`to` [B, ...] plus `values` [N, ...] in the places of the chosen rows."""
-        index = self.index[:, None]
-        return self._or(lambda: to + values, lambda: tf.tensor_scatter_nd_add(to, index, values))
-
-    def _or(self, whole: Callable[[], Any], part: Callable[[], Any]) -> tf.Tensor:
-        return whole() if self._is_single else tf.cond(self._is_all, whole, part)
-
-
 @contextlib.contextmanager
 def constant_branches() -> Iterator[None]:
-    """Graphs that are made within it have numbers instead of variables where `numbers_of` is.
+    """Graphs that are made within it have numbers instead of variables where `value_of` is.
 
-    A variable that a branch of a graph reads is an argument of the branch, even in a graph whose
-    variables have been made constants. Nothing folds with an argument: a batch norm does not become
-    part of the convolution before it, and oneDNN sorts the weights anew with every run.
+    A variable that a branch or a loop of a graph reads is an argument of it, even in a graph whose
+    variables have been made constants. Nothing folds with an argument, and oneDNN sorts weights
+    that are one anew with every run.
     """
     outer = getattr(_state, "is_constant", False)
     _state.is_constant = True
@@ -129,13 +84,12 @@ def constant_branches() -> Iterator[None]:
         _state.is_constant = outer
 
 
-def numbers_of(*layers: keras.layers.Layer) -> contextlib.AbstractContextManager:
-    """A scope for a branch, in which layers compute with numbers if `constant_branches` says so."""
+def value_of(variable: keras.Variable) -> Any:
+    """The variable's value: a NumPy array within `constant_branches`, a tensor otherwise."""
     if not getattr(_state, "is_constant", False):
-        return contextlib.nullcontext()
+        return variable.value
     with tf.init_scope():
-        values = [(v, v.numpy()) for layer in layers for v in layer.variables]
-    return keras.StatelessScope(state_mapping=values)
+        return variable.numpy()
 
 
 def _repeated(row: Any, batch: tf.Tensor) -> tf.Tensor:

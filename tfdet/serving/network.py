@@ -12,7 +12,7 @@ from tfdet.ops import conditional
 # Canvas float32 [B, h, w, 3] to detections in its pixels; a detector with a knob takes that too.
 Network = Callable[..., dict[str, tf.Tensor]]
 
-_CONDITIONS = ("If", "StatelessIf", "Case", "StatelessCase")
+_BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile")
 
 
 def frozen_network(model: Any) -> Network:
@@ -63,9 +63,9 @@ def frozen(function: Callable[..., Any], *specs: Any, inline_branches: bool = Fa
     Args:
         function: gives a structure of tensors.
         specs: of its arguments.
-        inline_branches: have conditions run as parts of the graph instead of as calls of functions:
-            what a branch computes is then optimized like all else, and works in place where it can.
-            Layers in a branch need `conditional.numbers_of`.
+        inline_branches: have conditions and loops run as parts of the graph instead of as calls of
+            functions: what a branch computes is then optimized like all else, and works in place
+            where it can. Variables that are read in there need `conditional.value_of`.
     """
     from tensorflow.python.framework import convert_to_constants
 
@@ -93,7 +93,7 @@ def _rewritten(function: Any, inline_branches: bool) -> Any:
     for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
         for node in nodes:
             node.attr.pop("_gradient_op_type", None)
-            if inline_branches and node.op in _CONDITIONS:
+            if inline_branches and node.op in _BRANCHES:
                 node.attr["_lower_using_switch_merge"].b = True
     everything = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
     names = ([x.name for x in tensors] for tensors in (function.inputs, function.outputs))
