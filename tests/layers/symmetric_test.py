@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdet.layers.symmetric import (
     SymmetricConv2D,
@@ -43,3 +44,28 @@ def test_symbolic_shapes_are_the_real_ones(layer):
         assert tuple(symbolic.shape) == tuple(layer(np.zeros((2, *size, 3), np.float32)).shape)
     config = layer.get_config()
     assert type(layer).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("shape", [(40, 50), (41, 51)])
+def test_gradients_of_a_depthwise_kernel_are_those_with_a_padded_map(shape, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *shape, 8)).astype(np.float32)
+    layer = SymmetricDepthwiseConv2D(3, strides=2, dtype=dtype)
+    plain = keras.layers.DepthwiseConv2D(3, strides=2, padding="valid")
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    weights = rng.normal(size=plain(padded).shape).astype(np.float32)
+    layer(x)
+    layer.set_weights(plain.get_weights())
+    found, expected = (
+        kernel_gradient(model, inputs, weights) for model, inputs in ((layer, x), (plain, padded))
+    )
+    scale = np.max(np.abs(expected))
+    tolerance = 1e-5 if dtype == "float32" else 2e-2
+    np.testing.assert_allclose(found, expected, atol=tolerance * scale)
+
+
+def kernel_gradient(layer, inputs, weights):
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.cast(layer(inputs), tf.float32) * weights)
+    return tape.gradient(total, layer.kernel.value)

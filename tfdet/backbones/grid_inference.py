@@ -150,8 +150,9 @@ class _Walk(NamedTuple):
             return y, node.carry("keep", y, keep.gate)
 
         y, kept = tf.cond(is_needed, run, lambda: (own.x, passed))
-        is_passed = own.is_here & ~is_needed if bypass else tf.constant(False)
-        return y, _Arrived(kept, keep.is_open | is_passed, own.seen, is_passed)
+        is_passed = ~is_needed if bypass else tf.constant(False)
+        is_sent = keep.is_open | (own.is_here & is_passed)
+        return y, _Arrived(kept, is_sent, own.seen, is_passed)
 
 
 def _add_path(node: FoldedNode, path: str, y: tf.Tensor, opened: _Opened, to: _Arrived) -> _Arrived:

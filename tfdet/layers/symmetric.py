@@ -47,6 +47,26 @@ class SymmetricConv2D(_Symmetric, keras.layers.Conv2D):
 class SymmetricDepthwiseConv2D(_Symmetric, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with symmetric padding; for odd kernels."""
 
+    def call(self, inputs: Any) -> Any:
+        # In bfloat16 the kernel's gradient would be wrong by half (TensorFlow 2.21).
+        is_float32 = keras.backend.standardize_dtype(inputs.dtype) == "float32"
+        if keras.backend.backend() != "tensorflow" or not is_float32:
+            return super().call(inputs)
+        import tensorflow as tf
+
+        # A padded copy of a large map takes three times as long as the convolution itself.
+        sides = [[size // 2, size // 2] for size in self.kernel_size]
+        outputs = tf.nn.depthwise_conv2d(
+            inputs,
+            self.kernel,
+            (1, *self.strides, 1),
+            [[0, 0], *sides, [0, 0]],
+            dilations=self.dilation_rate,
+        )
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, self.bias)
+        return self.activation(outputs)
+
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class SymmetricMaxPooling2D(_Symmetric, keras.layers.MaxPooling2D):
