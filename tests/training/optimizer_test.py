@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdet import config
 from tfdet.errors import UserError
@@ -114,3 +115,40 @@ def test_routers_may_have_a_learning_rate_of_their_own(name):
 def test_a_rate_of_routers_that_are_not_there_is_refused():
     with pytest.raises(UserError, match="router_factor=2 does nothing"):
         step([np.ones(1, np.float32)], router_factor=2.0)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_steps_are_those_of_keras(name, momentum):
+    settings = config.TrainConfig(
+        optimizer=name,
+        momentum=momentum,
+        schedule="constant",
+        learning_rate=0.03,
+        warmup_epochs=0,
+        clip_gradients_norm=0.0,
+        weight_decay=0.01 if name == "adamw" else 0.0,
+    )
+    ours = optimizers.make_optimizer(settings, steps_per_epoch=10)
+    theirs = {
+        "sgd": lambda: keras.optimizers.SGD(0.03, momentum),
+        "adam": lambda: keras.optimizers.Adam(0.03, momentum),
+        "adamw": lambda: keras.optimizers.AdamW(0.03, 0.01, momentum, epsilon=1e-8),
+    }[name]()
+    rng = np.random.default_rng(0)
+    start = rng.normal(size=(3, 5)).astype(np.float32)
+    gradients = rng.normal(size=(6, 3, 5)).astype(np.float32)
+    found, expected = (run_steps(optimizer, start, gradients) for optimizer in (ours, theirs))
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+def run_steps(optimizer, start, gradients):
+    """The variable after each step, in a graph."""
+    variable = keras.Variable(start, name="kernel")
+    optimizer.build([variable])
+    apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
+    values = []
+    for gradient in gradients:
+        apply(tf.constant(gradient))
+        values.append(variable.numpy())
+    return np.stack(values)
