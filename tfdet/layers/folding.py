@@ -1,8 +1,8 @@
 """A convolution and what follows it as one kernel and one bias, for inference with TensorFlow.
 
 Grappler folds a batch norm by itself, but then adds the bias and a residual in passes over the map
-of their own. Written as convolution, `bias_add`, addition and ReLU, all of it is one oneDNN kernel:
-a fifth of the time of a block on large maps, a tenth on middling ones.
+of their own. Written as convolution, `bias_add`, addition and ReLU, all of it is one oneDNN kernel,
+which saves a sixth of the time of a grid's block on large maps, an eighth on middling ones.
 """
 
 from typing import Any, NamedTuple

