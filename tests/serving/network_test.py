@@ -122,3 +122,19 @@ def test_names_of_custom_gradients_are_gone_from_branches_too():
     graph = network.frozen(function, tf.TensorSpec([2]))
     assert "_gradient_op_type" not in str(graph._graph.graph.as_graph_def())
     np.testing.assert_array_equal(graph(tf.constant([1.0, 2.0]))["y"], [2, 4])
+
+
+def test_graphs_with_loops_are_frozen_one_after_another():
+    def repeated(times):
+        def one(row):
+            product = row
+            for _ in range(times):
+                product = product * 2  # which Grappler moves into the branch: both are made anew
+            return tf.cond(tf.reduce_sum(row) > 0, lambda: product, lambda: row)
+
+        return lambda x: {"y": tf.map_fn(one, x)}
+
+    spec = tf.TensorSpec([None, 2])
+    graphs = [network.frozen(repeated(n), spec, inline_branches=True) for n in (1, 2, 3)]
+    for factor, graph in zip((2, 4, 8), graphs, strict=True):
+        np.testing.assert_array_equal(graph(tf.ones([3, 2]))["y"], np.full((3, 2), factor))

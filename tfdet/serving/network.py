@@ -1,6 +1,7 @@
 """The part of a detector that costs time, as graphs with constants in the place of variables."""
 
 import contextlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from tfdet.ops import conditional
 Network = Callable[..., dict[str, tf.Tensor]]
 
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile")
+_NUMBERS = itertools.count()
 
 
 def frozen_network(model: Any) -> Network:
@@ -67,39 +69,54 @@ def frozen(function: Callable[..., Any], *specs: Any, inline_branches: bool = Fa
             functions: what a branch computes is then optimized like all else, and works in place
             where it can. Variables that are read in there need `conditional.value_of`.
     """
-    from tensorflow.python.framework import convert_to_constants
-
     with conditional.constant_branches() if inline_branches else contextlib.nullcontext():
         concrete = tf.function(function).get_concrete_function(*specs)
-    graph = convert_to_constants.convert_variables_to_constants_v2(
-        concrete,
-        lower_control_flow=False,  # loops stay functions: only those can be called by others
+    graph = _without_variables(concrete)
+    # TensorFlow may know functions of these names, of this graph or of one that was frozen before.
+    _rename_functions(graph, f"_served_{next(_NUMBERS)}")
+    _rewrite(graph, inline_branches)
+    everything = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
+    arguments = [x for x in concrete.inputs if x.dtype != tf.resource]
+    pruned = everything.prune(
+        *(
+            [everything.graph.as_graph_element(x.name) for x in tensors]
+            for tensors in (arguments, concrete.outputs)
+        )
     )
     outputs = tf.nest.map_structure(
         lambda x: tf.TensorSpec(x.shape, x.dtype), concrete.structured_outputs
     )
-    return Frozen(_rewritten(graph, inline_branches), outputs)
+    return Frozen(pruned, outputs)
 
 
-def _rewritten(function: Any, inline_branches: bool) -> Any:
-    """The same function without the names of custom gradients, and maybe with inline branches.
+def _without_variables(concrete: Any) -> Any:
+    """The GraphDef of a concrete function, with constants instead of its variables.
+
+    `convert_variables_to_constants_v2` does this, but then makes a function of the graph before the
+    functions within have names of their own; a second graph with loops fails at that.
+    """
+    from tensorflow.python.framework import convert_to_constants as conversion
+
+    data = conversion._FunctionConverterDataInEager(
+        func=concrete,
+        lower_control_flow=False,  # loops stay functions: only those can be called by others
+        aggressive_inlining=False,
+    )
+    graph, _ = conversion._replace_variables_by_constants(converter_data=data)
+    return graph
+
+
+def _rewrite(graph: Any, inline_branches: bool) -> None:
+    """Takes the names of custom gradients out of a GraphDef, and may have its branches inlined.
 
     Nobody trains what is served, and whoever loads a graph with such names (swish has one) is
     warned that they cannot be found.
     """
-    graph = function.graph.as_graph_def()
-    # TensorFlow knows the functions of this graph already, and would not look at changed ones.
-    _rename_functions(graph, "_served")
     for nodes in (graph.node, *(inner.node_def for inner in graph.library.function)):
         for node in nodes:
             node.attr.pop("_gradient_op_type", None)
             if inline_branches and node.op in _BRANCHES:
                 node.attr["_lower_using_switch_merge"].b = True
-    everything = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
-    names = ([x.name for x in tensors] for tensors in (function.inputs, function.outputs))
-    return everything.prune(
-        *(tf.nest.map_structure(everything.graph.as_graph_element, x) for x in names)
-    )
 
 
 def _rename_functions(graph: Any, suffix: str) -> None:
