@@ -15,8 +15,8 @@ COMMAND = app.Command(
     purpose="Searches a smaller and better student of a trained detector, and goes on where it "
     "was killed.",
     example="""
-        tfdet-search --hparams=configs/joint_detnas/search_nano_shapes.yaml \\
-            --base=runs/base --teacher=runs/super_net --search_dir=runs/search
+        tfdet-search --hparams=configs/joint_detnas/search_shapes.yaml \\
+            --base=runs/base --teacher=runs/pool_2 --search_dir=runs/search
         tfdet-search --mode=finetune --search_dir=runs/search
         tfdet-eval --model_dir=runs/search/finetuned_0017 --data=shapes:val
     """,
