@@ -107,3 +107,14 @@ def test_masks_tint_their_pixels_alone():
     assert changed[12:20, 12:17].all()
     changed[8:24, 10:18] = False
     assert not changed.any()
+
+
+def test_a_light_line_runs_inside_the_edge_of_a_mask():
+    image = np.full((40, 50, 3), 100, np.uint8)
+    boxes = np.float32([[10, 8, 26, 24], [40, 30, 60, 50]])  # the second leaves the picture
+    drawn = draw.draw_masks(image, boxes, np.array([0, 0]), np.ones((2, 4, 4)))
+    is_light, is_object = (drawn == 255).all(-1), (drawn != image).any(-1)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(is_object, 1), (3, 3))
+    np.testing.assert_array_equal(is_light, is_object & ~around.all((2, 3)))
+    assert is_object[9:23, 11:25].all()
+    assert is_object[32:40, 42:50].all()
