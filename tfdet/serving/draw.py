@@ -82,7 +82,7 @@ def draw_masks(
 
 
 def _edge(pixels: np.ndarray, width: int) -> np.ndarray:
-    """The pixels of a mask [H, W] that are less than `width` away from others, or from its frame."""
+    """The pixels of a mask [H, W] less than `width` away from others, or from the frame."""
     framed = Image.fromarray(np.pad(pixels, width).astype(np.uint8))
     inner = np.asarray(framed.filter(ImageFilter.MinFilter(2 * width + 1)), bool)
     return pixels & ~inner[width:-width, width:-width]
