@@ -157,7 +157,10 @@ def test_predict_routes_images_of_any_size_and_tells_their_cost(model):
 
 
 def _executed(run, *arguments, folder):
-    """How often each kind of operation ran, by TensorFlow's profiler."""
+    """How often each kind of operation ran, by TensorFlow's profiler.
+
+    Loops are left out: those that thin out proposals take as many turns as the last image needs.
+    """
     run(*arguments)
     tf.profiler.experimental.start(str(folder))
     run(*arguments)
@@ -171,7 +174,9 @@ def _executed(run, *arguments, folder):
         for line in plane.lines:
             for event in line.events:
                 name = plane.event_metadata[event.metadata_id].name
-                operation = name.rpartition(":")[2]  # behind the name of the node
+                node, _, operation = name.rpartition(":")
+                if "/while" in node:
+                    continue
                 for kind in ("Depthwise", "Conv2", "MatMul"):
                     if kind in operation:
                         counted[kind] += 1
@@ -200,10 +205,7 @@ def test_what_no_image_needs_is_not_executed(model, detect, images, singles, tmp
     assert done["none"] == done["taps"] + router  # of the one image that fills the batch up
     head = done["first"] - done["taps"]
     assert done["hard"] == done["all"] - head
-    # Proposals are thinned out by matrix products until the last image has settled: a batch in two
-    # parts may take fewer.
-    assert done["mixed"] <= done["all"]
-    assert done["mixed"]["Conv2"] == done["all"]["Conv2"]
+    assert done["mixed"] == done["all"]
     assert done["easy"].total() < 0.6 * done["all"].total()
 
 
