@@ -48,7 +48,7 @@ class SymmetricDepthwiseConv2D(_Symmetric, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with symmetric padding; for odd kernels."""
 
     def call(self, inputs: Any) -> Any:
-        # In bfloat16 the kernel's gradient would be wrong by half (TensorFlow 2.21).
+        # In bfloat16 some processors get a kernel's gradient wrong by half (TensorFlow 2.21).
         is_float32 = keras.backend.standardize_dtype(inputs.dtype) == "float32"
         if keras.backend.backend() != "tensorflow" or not is_float32:
             return super().call(inputs)
