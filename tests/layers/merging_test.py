@@ -32,6 +32,7 @@ def test_layers_are_found_by_name_merged_or_copied():
     for variable in trained.weights:
         variable.assign(np.random.default_rng(1).uniform(0.5, 1.5, variable.shape))
     copy_merged(trained, merged)
-    np.testing.assert_allclose(merged(x), trained(x), rtol=1e-5)
+    # Sums of numbers of about 1, some of which cancel out.
+    np.testing.assert_allclose(merged(x), trained(x), rtol=1e-5, atol=2e-6)
     copy_merged(merged, again)
     np.testing.assert_array_equal(again(x), merged(x))
