@@ -1,5 +1,5 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
-# make test   the tests that fit in about twenty to thirty minutes;  make slow   the rest
+# make test   the tests that fit in twenty to thirty minutes;  make slow   the rest
 # make lint   ruff check and format
 # make bench  the timings of docs/results.md
 
