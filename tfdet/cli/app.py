@@ -38,6 +38,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags as absl_flags
 
+from tfdet import memory
 from tfdet.errors import UserError
 from tfdet.version import __version__
 
@@ -100,6 +101,7 @@ class Command:
                 print(f"{self.name} {__version__}")
                 return 0
             options = self.parse(argv)
+            memory.keep_freed_memory()
             hush_tensorflow()
             with _warnings_of(self.name):
                 code = main(options) or 0

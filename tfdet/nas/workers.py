@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tfdet import records
+from tfdet import memory, records
 from tfdet.errors import UserError
 from tfdet.nas.evaluator import Evaluator, Job, Outcome, prepare_process
 from tfdet.nas.search_recipe import SearchRecipe
@@ -99,6 +99,7 @@ class _Worker:
     """A process of Ray that looks at candidates."""
 
     def __init__(self, recipe: dict[str, Any]):
+        memory.keep_freed_memory()
         parsed = records.from_dict(SearchRecipe, recipe)
         prepare_process(parsed)
         self._evaluator = Evaluator(parsed)
