@@ -4,8 +4,8 @@
     python -m benchmarks.dynamicdet --model_dir=runs/dynamic --targets
 
 What routing itself costs: with nothing hard against the first detector alone, with all hard against
-the cascade without a router (one image each), and a batch of eight of which half is hard against
-the two halves run apart. All ways are timed in turn, and the ratio is the median over the rounds.
+the cascade without a router (one image each), and a batch of which half is hard against the two
+halves run apart. All ways are timed in turn, and the ratio is the median over the rounds.
 
 With --targets: the knob is set for ten costs and ten latencies by a calibration on one half of the
 validation data; the other half is run image by image, and the means compared with the wishes.
@@ -27,7 +27,6 @@ from tfdet.detectors.calibration import Calibration
 from tfdet.evaluation import calibration
 from tfdet.serving import network
 
-BATCH = 8
 TARGETS = 10
 
 Run = Callable[[], Any]
@@ -57,27 +56,29 @@ def ways(model: Any, form: str) -> dict[str, Callable[..., Any]]:
     }
 
 
-def half_hard(model: Any, dynamic: Callable[..., Any]) -> tuple[tf.Tensor, tf.Tensor, np.ndarray]:
-    """Eight images, the threshold that makes half of them hard, and which those are."""
-    images = tf.random.stateless_uniform((BATCH, *model.image_size, 3), (1, 2), maxval=255.0)
+def half_hard(
+    model: Any, dynamic: Callable[..., Any], batch: int
+) -> tuple[tf.Tensor, tf.Tensor, np.ndarray]:
+    """A batch of images, the threshold that makes half of them hard, and which those are."""
+    images = tf.random.stateless_uniform((batch, *model.image_size, 3), (1, 2), maxval=255.0)
     # From plain to noisy: scores of noise alone lie too close together.
-    shares = tf.linspace(0.0, 1.0, BATCH)[:, None, None, None]
+    shares = tf.linspace(0.0, 1.0, batch)[:, None, None, None]
     images = shares * images + (1 - shares) * tf.reduce_mean(images, (1, 2), keepdims=True)
     easiness = dynamic(images, tf.constant(0.0))["easiness"].numpy()
     order = np.sort(easiness)
-    threshold = tf.constant(order[BATCH // 2 - 1 : BATCH // 2 + 1].mean(), tf.float32)
+    threshold = tf.constant(order[batch // 2 - 1 : batch // 2 + 1].mean(), tf.float32)
     hard = dynamic(images, threshold)["is_hard"].numpy()
-    if hard.sum() != BATCH // 2:
+    if hard.sum() != batch // 2:
         raise SystemExit("the router gives these images equal scores; train it first")
     return images, threshold, hard
 
 
-def overhead(model: Any, form: str, repeats: int) -> None:
+def overhead(model: Any, form: str, repeats: int, batch: int) -> None:
     """Prints what routing costs."""
     way = ways(model, form)
     image = tf.random.stateless_uniform((1, *model.image_size, 3), (0, 0), maxval=255.0)
     none, every = tf.constant(0.0), tf.constant(1.0)
-    images, threshold, hard = half_hard(model, way["dynamic"])
+    images, threshold, hard = half_hard(model, way["dynamic"], batch)
     easy_half, hard_half = (tf.constant(images.numpy()[rows]) for rows in (~hard, hard))
     pairs = {
         "nothing hard | the first detector": (
@@ -91,7 +92,7 @@ def overhead(model: Any, form: str, repeats: int) -> None:
             },
             repeats,
         ),
-        f"{BATCH} images, half of them hard | {BATCH // 2} early, then {BATCH // 2} late": (
+        f"{batch} images, half of them hard | {batch // 2} early, then {batch // 2} late": (
             {
                 "routed": lambda: way["dynamic"](images, threshold),
                 "apart": lambda: (way["first"](easy_half), way["cascade"](hard_half)),
@@ -155,6 +156,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="shapes:val", help="for --targets")
     parser.add_argument("--form", choices=("frozen", "python"), default="frozen")
     parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=8, help="images of which half is hard; even")
     parser.add_argument("--targets", action="store_true", help="wishes asked for and met")
     return parser.parse_args()
 
@@ -172,7 +174,7 @@ def main() -> None:
     if options.targets:
         targets(model, options.data, options.form)
     else:
-        overhead(model, options.form, options.repeats)
+        overhead(model, options.form, options.repeats, options.batch)
 
 
 if __name__ == "__main__":
