@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+import types
 
 import numpy as np
 import pytest
@@ -162,6 +163,17 @@ def _last_job(table):
     from tfdet.nas.evaluator import Job
 
     return Job(2, 1, table[0], table[0], table.weights(0))
+
+
+def test_the_time_left_is_told_by_the_candidates_that_were_trained(tmp_path, capsys, monkeypatch):
+    minutes = iter([0, 50, *range(51, 62)])  # the base is measured in 50, a candidate done in 1
+    clock = types.SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
+    monkeypatch.setattr(search_lib, "time", clock)
+    run(tmp_path, ToyWorkers())
+    told = capsys.readouterr().out.splitlines()
+    ends = [line.rpartition("; ")[2] for line in told if "min left" in line]
+    assert ends == [f"{left} min left" for left in range(10, 0, -1)]
+    assert "min left" not in next(line for line in told if line.startswith("base"))
 
 
 def test_failed_candidates_are_rows_and_no_parents(tmp_path):

@@ -1,5 +1,7 @@
 """Workers of Ray do what one process does."""
 
+import concurrent.futures
+import multiprocessing
 import os
 import signal
 import sys
@@ -9,7 +11,7 @@ import pytest
 from tests.nas import small_search
 from tfdet.errors import UserError
 from tfdet.nas import search, workers
-from tfdet.nas.evaluator import Evaluator
+from tfdet.nas.evaluator import Evaluator, prepare_process
 
 
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
@@ -23,7 +25,7 @@ def recipe(tmp_path_factory):
     root = tmp_path_factory.mktemp("detectors")
     small_search.write_detector(root / "base", small_search.BASE)
     small_search.write_detector(root / "teacher", small_search.LARGER)
-    short = "search.candidates=3,search.frozen=0"
+    short = "search.candidates=3,search.frozen=0,train.deterministic=true"
     return small_search.recipe(root / "base", root / "teacher", short)
 
 
@@ -44,10 +46,18 @@ class Killing:
             os.kill(self.left.pop(), signal.SIGKILL)
 
 
+def search_alone(recipe, folder):
+    prepare_process(recipe)
+    return search.search(recipe, folder, lambda: workers.ThisProcess(Evaluator(recipe)))
+
+
 @pytest.mark.slow
 def test_two_workers_give_the_rows_of_one_process_although_one_is_killed(recipe, tmp_path):
     pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
-    alone = search.search(recipe, tmp_path / "one", lambda: workers.ThisProcess(Evaluator(recipe)))
+    # A process of its own: threads and determinism are set before the first sum.
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        alone = pool.submit(search_alone, recipe, tmp_path / "one").result()
     killing = Killing(recipe)
     try:
         together = search.search(recipe, tmp_path / "two", lambda: killing)

@@ -56,7 +56,7 @@ def search(
     workers = make_workers()
     with _claimed(recipe, folder, command):
         _say_start(recipe, table)
-        pace = _Pace(recipe.search.candidates + 1 - len(table))
+        pace = _Pace(recipe.search.candidates - max(len(table) - 1, 0))
         for generation, numbers in enumerate(generations(recipe.search)):
             missing = [number for number in numbers if number not in table]
             if missing:
@@ -127,12 +127,14 @@ class _Pace:
 
     def __init__(self, left: int):
         self._left, self._done, self._started = left, 0, time.monotonic()
+        self.is_new = True
 
-    @property
-    def is_new(self) -> bool:
-        return not self._done
-
-    def step(self) -> str:
+    def step(self, number: int) -> str:
+        """What to say once a candidate is done; the base says nothing, since it is not trained."""
+        self.is_new = False
+        if not number:
+            self._started = time.monotonic()
+            return ""
         self._left, self._done = self._left - 1, self._done + 1
         each = (time.monotonic() - self._started) / self._done
         return f"; {each * self._left / 60:.0f} min left" if self._left > 0 else ""
@@ -150,7 +152,8 @@ def _look_at_all(
     jobs = (_job(recipe, table, rows, generation, number) for number in numbers)
     for candidate, weights in workers.look_at(jobs):
         table.add(candidate, weights)
-        print(search_report.sentence(candidate, recipe, table) + pace.step(), flush=True)
+        told = search_report.sentence(candidate, recipe, table)
+        print(told + pace.step(candidate.number), flush=True)
 
 
 def _tidy(recipe: SearchRecipe, table: Table) -> None:
