@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from tfdet.data import classification
 from tfdet.data.augment import AugmentConfig
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.pipeline import batch_indices, eval_batches, train_batches
@@ -103,6 +104,12 @@ def test_shards_are_the_rows_of_the_whole_batch(shapes):
 def test_batch_that_does_not_divide_among_workers_is_refused(shapes):
     with pytest.raises(UserError, match="multiple of 3"):
         train_batches(shapes, SIZE, 4, shard=(0, 3))
+
+
+@pytest.mark.parametrize("make", [train_batches, eval_batches, classification.train_batches])
+def test_who_drops_an_iterator_waits_for_no_thread_of_tf_data(shapes, make):
+    options = make(shapes, (64, 64), 4).options()
+    assert options.autotune.enabled is False
 
 
 def test_data_set_smaller_than_a_batch_fills_it(shapes):

@@ -37,7 +37,7 @@ def train_batches(
 
     plan, rows = pipeline.planned_examples(len(dataset), batch_size, seed, start_step, shard)
     examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return pipeline.batched(examples, rows, drop_remainder=True)
 
 
 def eval_batches(
@@ -54,7 +54,7 @@ def eval_batches(
     examples = tf.data.Dataset.range(len(dataset))
     examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     examples = examples.filter(lambda _, label: label >= 0)
-    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return pipeline.batched(examples, batch_size)
 
 
 def _random_crop(image: tf.Tensor, size: tuple[int, int], seed: tf.Tensor) -> tf.Tensor:

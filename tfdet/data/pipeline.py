@@ -73,7 +73,20 @@ def train_batches(
 
     plan, rows = planned_examples(len(dataset), batch_size, seed, start_step, shard)
     examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return examples.batch(rows, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return batched(examples, rows, drop_remainder=True)
+
+
+def batched(examples: tf.data.Dataset, rows: int, drop_remainder: bool = False) -> tf.data.Dataset:
+    """Batches of `rows` examples, the next ones made while one is used.
+
+    tf.data does not tune itself here. Its maps use all cores from the start, so that there is
+    little to tune, and the thread that does it sleeps for up to a minute: whoever drops an
+    iterator, as each end of a training does, may have to wait until it wakes.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    batches = examples.batch(rows, drop_remainder=drop_remainder)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def planned_examples(
@@ -126,7 +139,7 @@ def eval_batches(
     examples = tf.data.Dataset.range(len(dataset))
     examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     examples = examples.filter(lambda _, targets: targets["index"] >= 0)
-    return examples.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    return batched(examples, batch_size)
 
 
 def _cropped(
