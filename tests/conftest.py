@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+# Graphs are made of so many objects that looking for garbage would take a tenth of the time.
+gc.set_threshold(100_000, 50, 50)
 
 _SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -78,6 +78,7 @@ def test_the_router_step_leaves_the_detectors_and_keeps_its_record(joint, router
     assert {"router_loss", "easiness", "offset", "first_loss", "second_loss"} <= rows[-1].keys()
 
 
+@pytest.mark.slow
 def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, router, tmp_path):
     hparams = ",".join(f"{key}={value}" for key, value in _router_changes(joint).items())
     command = [

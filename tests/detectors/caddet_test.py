@@ -97,7 +97,9 @@ STATISTICS = {"hard_cost", "hard_cost_min", "hard_cost_max", "hard_cost_std"}
 STATISTICS |= {"soft_cost", "budget", "dead_gates"}
 
 
-@pytest.mark.parametrize("strategy", ["fixed", "loss_aware", "scale_aware"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("fixed", marks=pytest.mark.slow), "loss_aware", "scale_aware"]
+)
 def test_every_strategy_trains_and_the_first_epoch_is_free(strategy):
     loss = {"strategy": strategy, "scale_edges": [16.0, 40.0, 48.0], "budget": 0.1}
     model = registry.create("caddet-test", routing_loss=loss)

@@ -28,7 +28,7 @@ KINDS = [
     "dy-efficientdet-test",
     pytest.param("dy-yolov7-test", marks=pytest.mark.slow),
     pytest.param("dy-faster-rcnn-test", marks=pytest.mark.slow),
-    "dy-mask-rcnn-test",
+    pytest.param("dy-mask-rcnn-test", marks=pytest.mark.slow),
 ]
 
 

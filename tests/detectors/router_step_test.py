@@ -55,7 +55,7 @@ def test_losses_per_image_are_those_of_the_image_alone(name):
         assert found[i] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", [*KINDS[:3], "dy-mask-rcnn-test"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_joint_step_sums_the_losses_of_both_detectors(name):
     # A Swin drops branches at random, but not if it computes them twice.
     calm = {"first.gradient_checkpointing": True} if "mask" in name else {}
@@ -150,7 +150,7 @@ def test_the_router_learns_who_gains(sign, goes_to, monkeypatch):
     gains = sign * np.repeat(np.float32([1.0, -1.0]), 4)
     zeros = np.zeros(8, np.float32)
     monkeypatch.setattr(model, "losses_of_paths", lambda targets, raw: (gains, zeros))
-    model.compile(optimizer=keras.optimizers.Adam(0.02), run_eagerly=True)
+    model.compile(optimizer=keras.optimizers.Adam(0.02))
     for _ in range(30):
         model.train_on_batch(images, targets)
     easiness = np.asarray(model(images)["easiness"]).reshape(2, 4)

@@ -163,6 +163,7 @@ ROUTER_HPARAMS = (
 )
 
 
+@pytest.mark.slow
 def test_two_devices_teach_a_router_what_one_does(tmp_path):
     rows = {}
     for devices, strategy in ((1, ""), (2, "mirrored")):
