@@ -1,17 +1,21 @@
 """Workers of Ray do what one process does."""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
+import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.nas import small_search
 from tfdet.errors import UserError
 from tfdet.nas import search, workers
-from tfdet.nas.evaluator import Evaluator, prepare_process
+from tfdet.nas.evaluator import Evaluator, Job, prepare_process
 
 
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
@@ -67,8 +71,52 @@ def test_two_workers_give_the_rows_of_one_process_although_one_is_killed(recipe,
     assert small_search.facts(together) == small_search.facts(alone)
 
 
-@pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_told(recipe):
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", r"there is no Ray cluster at 127.0.0.1:1 \(.*refused\); start one"),
+        ("nowhere.invalid:6379", "there is no Ray cluster at nowhere.invalid:6379 "),
+        ("127.0.0.1:66666", "there is no Ray cluster at 127.0.0.1:66666 "),
+        ("head", "--ray_address must be host:port, such as head:6379, got head"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_at_once(recipe, address, message):
     pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
-    with pytest.raises(UserError, match=r"there is no Ray cluster at 127.0.0.1:1 "):
-        workers.RayWorkers(recipe, 2, "127.0.0.1:1")
+    with pytest.raises(UserError, match=message):
+        workers.RayWorkers(recipe, 2, address)
+
+
+@contextlib.contextmanager
+def _cluster():
+    """The address of a Ray cluster of this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+    command += [f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    head = subprocess.Popen(command, **quiet)
+    try:
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert head.poll() is None
+            time.sleep(0.1)
+        yield f"127.0.0.1:{port}"
+    finally:
+        head.terminate()
+        head.wait()
+
+
+def base_from_cluster(recipe, address):
+    found = workers.RayWorkers(recipe, 1, address)
+    (outcome,) = found.look_at([Job(0, 0)])
+    found.close()
+    return outcome.candidate.ap
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_look_at_candidates(recipe, monkeypatch):
+    pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    spawn = multiprocessing.get_context("spawn")  # Ray reads such variables once a process
+    with _cluster() as address, concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
+        assert pool.submit(base_from_cluster, recipe, address).result() > 0

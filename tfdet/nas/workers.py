@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from tfdet.nas.search_recipe import SearchRecipe
 
 # A worker that died is started again; a job that kills each of so many workers ends the search.
 _RETRIES = 3
+_CONNECT_SECONDS = 10
 
 
 class Workers(Protocol):
@@ -135,13 +137,15 @@ def _connect(ray: Any, count: int, address: str) -> None:
     if not address:
         ray.init(num_cpus=count, **quiet)
         return
+    _check_reachable(address)
     del quiet["include_dashboard"]
     try:
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        why = str(error).splitlines()[0]
         raise UserError(
-            f"there is no Ray cluster at {address} ({str(error).splitlines()[0]}); start one with "
-            "`ray start --head`, or leave --ray_address out"
+            f"the Ray cluster at {address} does not let us in ({why}); if it wants a token, set "
+            "RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
         ) from None
     cores = int(ray.cluster_resources().get("CPU", 0))
     if cores < count:
@@ -149,6 +153,21 @@ def _connect(ray: Any, count: int, address: str) -> None:
         raise UserError(
             f"the Ray cluster at {address} has {cores} CPUs for --workers={count}; ask for fewer"
         )
+
+
+def _check_reachable(address: str) -> None:
+    """Tells at once where nobody listens; Ray would try for minutes, and say nothing."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"--ray_address must be host:port, such as head:6379, got {address}")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"there is no Ray cluster at {address} ({why}); start one with `ray start --head`, or "
+            "leave --ray_address out"
+        ) from None
 
 
 def _gpus_each(ray: Any, count: int) -> float:
