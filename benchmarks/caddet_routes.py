@@ -15,8 +15,9 @@ from typing import Any
 
 import tfdet
 from benchmarks import timing
+from tfdet import files
 from tfdet.evaluation import coco, routes
-from tfdet.training import atomic, trained
+from tfdet.training import trained
 
 HEAD = (
     "| budget | seed | AP | AP50 | cost (M) | std | least to most | routes | pairs differ | open | "
@@ -82,7 +83,7 @@ def main() -> None:
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         figures = {"data": options.data, "machine": timing.machine(), "runs": found}
-        atomic.write_text(options.output, json.dumps(figures, indent=1) + "\n")
+        files.write_text(options.output, json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

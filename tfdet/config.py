@@ -7,7 +7,7 @@
 
 Every key has a default, and an unknown key is an error that names the nearest known one. `model` is
 the name of a registered model and changes to its own configuration. A ResNet of any shape is a file
-in it: `{name: faster-rcnn-r18, backbone: student.json}`, see `nas.encoding`.
+in it: `{name: faster-rcnn-r18, backbone: student.json}`, see `backbones.encoding`.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from typing import Any, Literal
 import yaml
 
 from tfdet import records
+from tfdet.backbones.encoding import Encoding
 from tfdet.data import augment as augment_lib
 from tfdet.errors import UserError
 from tfdet.losses.distillation import DistillConfig
-from tfdet.nas.encoding import Encoding
 from tfdet.nas.subnets import ElasticConfig
 
 DEFAULT_MODEL = "efficientdet-d0"
@@ -245,10 +245,10 @@ def load_recipe(path: str | pathlib.Path, kind: type = Recipe) -> Any:
 
 def save_recipe(recipe: Any, path: str | pathlib.Path) -> None:
     """Writes `recipe` as YAML that `load_recipe` reads back, without ever leaving half a file."""
-    from tfdet.training import atomic
+    from tfdet import files
 
     text = yaml.safe_dump(records.to_dict(recipe), sort_keys=False, allow_unicode=True, width=100)
-    atomic.write_text(path, text)
+    files.write_text(path, text)
 
 
 def make_recipe(

@@ -1,28 +1,15 @@
 """Parameters and operations of a detector, counted from its layers and the shapes they see."""
 
 import concurrent.futures
-import contextlib
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 
 from tfdet import registry
-
-Shape = tuple[int | None, ...]
-
-
-class Operations(NamedTuple):
-    """Work of one call of a layer, in the two conventions of `Profile`."""
-
-    macs: int = 0
-    mmdet_flops: int = 0
-
-    def __add__(self, other: "Operations") -> "Operations":
-        return Operations(self.macs + other.macs, self.mmdet_flops + other.mmdet_flops)
+from tfdet.ops.counting import Operations, count_layers
 
 
 class Part(NamedTuple):
@@ -105,7 +92,7 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
         return profile_config(model_or_name, registry.config(model_or_name), image_size)
     model = model_or_name
     size = tuple(image_size or model.image_size)
-    work = _count_layers(model, size, model.compute_output_spec)
+    work = count_layers(model, size, model.compute_output_spec)
     total = _part([model], work)
     parts = {name: _part(layers, work) for name, layers in model.parts.items()}
     rest = Part(*(t - sum(p) for t, *p in zip(total, *parts.values(), strict=True)))
@@ -126,7 +113,7 @@ def path_operations(
     model: Any, path: Callable[[Any], Any], image_size: tuple[int, int] | None = None
 ) -> Operations:
     """As `path_macs`, in both conventions."""
-    work = _count_layers(model, tuple(image_size or model.image_size), path)
+    work = count_layers(model, tuple(image_size or model.image_size), path)
     return sum(work.values(), Operations())
 
 
@@ -150,121 +137,6 @@ def profile_unbuilt(make: Callable[[], Any], image_size: tuple[int, int] | None 
     # the thread: that of a thread of our own is forgotten with it.
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
         return executor.submit(run).result()
-
-
-@functools.singledispatch
-def operations(layer: keras.layers.Layer, inputs: Shape, outputs: Shape) -> Operations:
-    """Work of one call of `layer`, given the shapes of its first input and its output.
-
-    Layers without an entry count nothing. A layer that does arithmetic of its own registers a
-    function with `operations.register`.
-    """
-    return Operations()
-
-
-@operations.register
-def _(layer: keras.layers.Conv2D, inputs: Shape, outputs: Shape) -> Operations:
-    return _convolution(outputs, inputs[-1] // layer.groups, layer.kernel_size, layer.use_bias)
-
-
-@operations.register
-def _(layer: keras.layers.DepthwiseConv2D, inputs: Shape, outputs: Shape) -> Operations:
-    return _convolution(outputs, 1, layer.kernel_size, layer.use_bias)
-
-
-@operations.register
-def _(layer: keras.layers.SeparableConv2D, inputs: Shape, outputs: Shape) -> Operations:
-    width = inputs[-1] * layer.depth_multiplier
-    depthwise = _convolution((*outputs[:-1], width), 1, layer.kernel_size, use_bias=False)
-    return depthwise + _convolution(outputs, width, (1, 1), layer.use_bias)
-
-
-@operations.register
-def _(layer: keras.layers.Conv2DTranspose, inputs: Shape, outputs: Shape) -> Operations:
-    macs = math.prod(inputs[1:]) * layer.filters * math.prod(layer.kernel_size)
-    return Operations(macs, macs + (math.prod(outputs[1:]) if layer.use_bias else 0))
-
-
-@operations.register
-def _(layer: keras.layers.Dense, inputs: Shape, outputs: Shape) -> Operations:
-    macs = math.prod(outputs[1:]) * inputs[-1]
-    return Operations(macs, macs)
-
-
-@operations.register
-def _(layer: keras.layers.BatchNormalization, inputs: Shape, outputs: Shape) -> Operations:
-    return Operations(0, 2 * math.prod(outputs[1:]))
-
-
-@operations.register
-def _(layer: keras.layers.ReLU, inputs: Shape, outputs: Shape) -> Operations:
-    return Operations(0, math.prod(outputs[1:]))
-
-
-@operations.register
-def _(layer: keras.layers.MaxPooling2D, inputs: Shape, outputs: Shape) -> Operations:
-    return Operations(0, math.prod(inputs[1:]))
-
-
-def _convolution(
-    outputs: Shape, input_channels: int, kernel_size: tuple[int, int], use_bias: bool
-) -> Operations:
-    pixels = math.prod(outputs[1:])
-    macs = pixels * input_channels * math.prod(kernel_size)
-    return Operations(macs, macs + (pixels if use_bias else 0))
-
-
-def _count_layers(
-    model: Any, image_size: tuple[int, int], forward: Callable[[Any], Any]
-) -> dict[int, Operations]:
-    """Operations of every layer that has any, by its id, of `forward` of one image on shapes."""
-    work: dict[int, Operations] = {}
-    silent = operations.dispatch(keras.layers.Layer)
-    with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers():
-            if operations.dispatch(type(layer)) is not silent:
-                stack.enter_context(_watched(layer, work))
-        forward(keras.KerasTensor((1, *image_size, 3)))
-    return work
-
-
-@contextlib.contextmanager
-def _watched(layer: keras.layers.Layer, work: dict[int, Operations]) -> Iterator[None]:
-    """Adds each call of `layer` to `work`.
-
-    A symbolic call asks a layer for `compute_output_spec`, a traced one for `call`; the first may
-    do the second.
-    """
-    depth = 0
-
-    def watch(method: Any) -> Any:
-        @functools.wraps(method)
-        def run(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            nonlocal depth
-            depth += 1
-            try:
-                outputs = method(inputs, *args, **kwargs)
-            finally:
-                depth -= 1
-            if depth == 0:
-                done = operations(layer, _first_shape(inputs), _first_shape(outputs))
-                work[id(layer)] = work.get(id(layer), Operations()) + done
-            return outputs
-
-        return run
-
-    methods = ("compute_output_spec", "call")
-    for name in methods:
-        vars(layer)[name] = watch(getattr(layer, name))
-    try:
-        yield
-    finally:
-        for name in methods:
-            del vars(layer)[name]
-
-
-def _first_shape(tensors: Any) -> Shape:
-    return tuple(keras.tree.flatten(tensors)[0].shape)
 
 
 def _part(layers: list[keras.layers.Layer], work: dict[int, Operations]) -> Part:

@@ -2,25 +2,14 @@
 
 import dataclasses
 import importlib
+import pkgutil
 from typing import Any
 
 from tfdet import records
 from tfdet.errors import UserError
 
-# Modules that register models when they are imported.
-_FAMILIES = (
-    "tfdet.detectors.efficientdet",
-    "tfdet.detectors.fcos",
-    "tfdet.detectors.packdet",
-    "tfdet.detectors.retinanet",
-    "tfdet.detectors.faster_rcnn",
-    "tfdet.detectors.mask_rcnn",
-    "tfdet.nas.found",
-    "tfdet.nas.elastic",
-    "tfdet.detectors.yolov7",
-    "tfdet.detectors.dynamicdet",
-    "tfdet.detectors.caddet",
-)
+# Each module of it registers its models when it is imported.
+_FAMILIES = "tfdet.detectors"
 
 _MODELS: dict[str, "Entry"] = {}
 
@@ -34,7 +23,14 @@ class Entry:
 
 
 def register(name: str, detector: type, config: Any) -> None:
-    """Makes a model known under `name`."""
+    """Makes a model known under `name`.
+
+    Args:
+        name: of the model. A model outside of tfdet is found by recipes and commands if its name
+            begins with its module: "my_detectors.bright:dy-bright" in my_detectors/bright.py.
+        detector: a `Detector`.
+        config: the configuration that the name stands for, of the type `detector.config_class`.
+    """
     if name in _MODELS:
         raise ValueError(f"a model named {name!r} is registered already")
     _MODELS[name] = Entry(detector, config)
@@ -69,15 +65,30 @@ def detector_class(name: str) -> type:
 
 
 def _models() -> dict[str, Entry]:
-    for module in _FAMILIES:
-        importlib.import_module(module)
+    package = importlib.import_module(_FAMILIES)
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{_FAMILIES}.{module.name}")
     return _MODELS
 
 
 def _entry(name: str) -> Entry:
-    models = _models()
     if not isinstance(name, str):
         raise UserError(f"the name of a model must be text, got {name!r}")
+    models = _models()
+    if name not in models and ":" in name:
+        _import_module_of(name)
     if name not in models:
         raise UserError(f"unknown model {name!r}; {records.nearest(name, models)}")
     return models[name]
+
+
+def _import_module_of(name: str) -> None:
+    """Imports the module that registers "module:name", a model from outside of tfdet."""
+    module = name.partition(":")[0]
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"model {name!r}: the module {error.name!r} cannot be imported; it must be installed "
+            "or lie in a folder of PYTHONPATH"
+        ) from None

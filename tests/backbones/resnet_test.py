@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from tfdet.backbones.encoding import resnet_encoding
 from tfdet.backbones.resnet import STYLES, ResNet
 from tfdet.errors import UserError
-from tfdet.nas.encoding import resnet_encoding
 from tfdet.necks.fpn import FPN
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tfdet import config, registry
-from tfdet.nas.subnets import super_encoding
+from tfdet.backbones.encoding import super_encoding
 from tfdet.training import trained
 
 FULL = super_encoding((2, 2, 2, 2), stem=8)

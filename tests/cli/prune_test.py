@@ -3,7 +3,7 @@
 import pytest
 
 from tfdet import config, profiling, registry
-from tfdet.nas.encoding import encoding_of_widths, load_encoding
+from tfdet.backbones.encoding import encoding_of_widths, load_encoding
 from tfdet.training import pretrained, trained
 
 ENCODING = encoding_of_widths([[(8, 8)], [(10, 10)] * 2, [(12, 12)], [(12, 12)]], stem=8)

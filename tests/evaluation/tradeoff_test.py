@@ -11,6 +11,7 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.data.outlines import Outlines
 from tfdet.detectors.calibration import Calibration, share_at
 from tfdet.evaluation import calibration, coco, tradeoff
+from tfdet.visualization import tradeoff as tradeoff_figure
 
 IMAGES = 40
 RESULT = {"above_line": {}, "targets": {}}
@@ -150,7 +151,7 @@ def test_wishes_on_other_data_are_met_as_far_as_the_scores_agree(model, paths):
 
 def test_the_figure_and_the_table_show_every_share(model, paths, tmp_path):
     result = tradeoff.trade_off(model, paths, random_draws=1)
-    tradeoff.draw(result, str(tmp_path / "figure.png"))
+    tradeoff_figure.draw(result, tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").size == (1210, 484)
     table = tradeoff.format_table(result)
     assert table.count("/") == 11 and "router" in table

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet import profiling
 from tfdet.layers.deformable_conv import DeformableConv2D, bilinear_sample
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.ops import counting
 
 
 def image(height=6, width=7, channels=4):
@@ -89,6 +89,6 @@ def test_every_weight_and_the_input_have_a_gradient():
 
 def test_work_is_that_of_the_two_convolutions():
     layer = DeformableConv2D(6, 3, 2, 2, use_bias=True)
-    counted = profiling.operations(layer, (1, 6, 8, 4), (1, 3, 4, 6))
+    counted = counting.operations(layer, (1, 6, 8, 4), (1, 3, 4, 6))
     assert counted == (12 * 6 * 2 * 9, 12 * 6 * 2 * 9 + 12 * 6)
     assert DeformableConv2D.from_config(layer.get_config()).get_config() == layer.get_config()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tfdet.backbones.encoding import Block, Encoding, Place, encoding_of_widths
 from tfdet.errors import UserError
 from tfdet.nas.channel_pruning import (
     Removal,
@@ -14,7 +15,6 @@ from tfdet.nas.channel_pruning import (
     remove_channels,
     spaces,
 )
-from tfdet.nas.encoding import Block, Encoding, Place, encoding_of_widths
 from tfdet.nas.weights import (
     LATERALS,
     block_prefix,

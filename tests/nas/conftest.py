@@ -8,7 +8,7 @@ import tensorflow as tf
 from tensorflow.python.ops import math_ops
 
 from tfdet import registry
-from tfdet.nas.encoding import Encoding
+from tfdet.backbones.encoding import Encoding
 from tfdet.nas.weights import put_weights, take_weights
 
 

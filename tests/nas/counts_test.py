@@ -7,7 +7,7 @@ import keras
 import pytest
 
 from tfdet import profiling, registry
-from tfdet.nas.encoding import encoding_of_widths
+from tfdet.backbones.encoding import encoding_of_widths
 
 # Name, (height, width); multiply-adds of backbone, FPN, RPN, box head and of all in G; operations
 # as mmdetection counts them; and what the paper prints.

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tfdet.backbones.encoding import Place, encoding_of_widths
+from tfdet.detectors.joint_detnas import FOUND
 from tfdet.errors import UserError
 from tfdet.nas.depth import (
     add_layer,
@@ -14,8 +16,6 @@ from tfdet.nas.depth import (
     removable,
     remove_block,
 )
-from tfdet.nas.encoding import Place, encoding_of_widths
-from tfdet.nas.found import FOUND
 from tfdet.nas.weights import rebuild, take_weights
 
 BOTTLENECKS = encoding_of_widths(

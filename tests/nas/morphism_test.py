@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdet import records
+from tfdet.backbones.encoding import encoding_of_widths
 from tfdet.errors import UserError
-from tfdet.nas.encoding import encoding_of_widths
 from tfdet.nas.morphism import (
     KINDS,
     Action,

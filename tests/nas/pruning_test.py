@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tfdet import profiling
+from tfdet.backbones.encoding import encoding_of_widths
 from tfdet.errors import UserError
 from tfdet.nas.channel_pruning import removal_order, remove_channels
-from tfdet.nas.encoding import encoding_of_widths
 from tfdet.nas.pruning import prune_to
 from tfdet.nas.weights import model_readers, rebuild, take_weights
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from tfdet.backbones.encoding import encoding_of_widths
+from tfdet.detectors.joint_detnas import FOUND
 from tfdet.errors import UserError
 from tfdet.nas.depth import dirac
-from tfdet.nas.encoding import encoding_of_widths
-from tfdet.nas.found import FOUND
 from tfdet.nas.rearrange import rearrange, rearrangeable
 from tfdet.nas.weights import rebuild, take_weights
 

@@ -6,9 +6,9 @@ import pathlib
 import keras
 
 from tfdet import config, registry
-from tfdet.nas.encoding import resnet_encoding
+from tfdet.backbones.encoding import resnet_encoding, super_encoding
 from tfdet.nas.search_recipe import SearchRecipe, make_search_recipe
-from tfdet.nas.subnets import ElasticConfig, super_encoding
+from tfdet.nas.subnets import ElasticConfig
 from tfdet.training import trained
 
 CLASSES = ["circle", "square", "triangle", "star", "cross"]

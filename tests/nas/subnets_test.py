@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from tfdet import records
+from tfdet.backbones.encoding import resnet_encoding, super_encoding
 from tfdet.errors import UserError
-from tfdet.nas.encoding import resnet_encoding
-from tfdet.nas.subnets import ElasticConfig, Subnet, SubnetSpace, super_encoding
+from tfdet.nas.subnets import ElasticConfig, Subnet, SubnetSpace
 
 SIZES = ((800, 1344), (720, 1088), (600, 800), (512, 512))
 PHASE_2 = ElasticConfig(

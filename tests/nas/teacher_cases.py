@@ -5,7 +5,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet import registry
-from tfdet.nas.subnets import ElasticConfig, Subnet, super_encoding
+from tfdet.backbones.encoding import super_encoding
+from tfdet.nas.subnets import ElasticConfig, Subnet
 from tfdet.nas.weights import put_weights, take_weights
 
 SIZE = (64, 64)

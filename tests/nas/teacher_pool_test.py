@@ -5,8 +5,8 @@ import pytest
 
 from tests.nas import teacher_cases
 from tfdet import registry
+from tfdet.backbones.encoding import super_encoding
 from tfdet.errors import UserError
-from tfdet.nas.subnets import super_encoding
 from tfdet.nas.teacher_pool import TeacherPool
 from tfdet.nas.weights import take_weights
 

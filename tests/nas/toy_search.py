@@ -5,8 +5,8 @@ import time
 
 import numpy as np
 
+from tfdet.backbones.encoding import resnet_encoding
 from tfdet.nas.candidates import Candidate
-from tfdet.nas.encoding import resnet_encoding
 from tfdet.nas.evaluator import Outcome
 from tfdet.nas.score import Measured, score
 from tfdet.nas.search_recipe import SearchConfig, SearchRecipe

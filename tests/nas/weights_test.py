@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfdet import registry
+from tfdet.backbones.encoding import encoding_of_widths
 from tfdet.errors import UserError
-from tfdet.nas.encoding import encoding_of_widths
 from tfdet.nas.weights import (
     block_weights,
     model_encoding,

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from tfdet import records
 from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet, swin
+from tfdet.backbones.encoding import Encoding, load_encoding, parse_encoding
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
-from tfdet.nas.encoding import Encoding, load_encoding, parse_encoding
 
 
 def names() -> list[str]:

@@ -8,13 +8,13 @@ from typing import Any
 import keras
 
 from tfdet import records
+from tfdet.backbones.encoding import Block, Encoding, resnet_encoding
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.deformable_conv import DeformableConv2D
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricMaxPooling2D
-from tfdet.nas.encoding import Block, Encoding, resnet_encoding
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 _MSRA: dict[str, Any] = {"strides_first": True, "epsilon": 0.0}
@@ -181,7 +181,7 @@ class _Block(Composite):
 
     Args:
         block: widths, stride, projection, groups.
-        strides_first, epsilon: see `nas.encoding.Encoding`.
+        strides_first, epsilon: see `backbones.encoding.Encoding`.
         batch_norm: kind of batch norm.
     """
 

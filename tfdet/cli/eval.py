@@ -122,12 +122,13 @@ def _trade_off(options: types.SimpleNamespace, model: Any, dataset: Any, source:
 
 def _report_trade_off(options: types.SimpleNamespace, result: dict[str, Any], source: str) -> None:
     from tfdet.evaluation import tradeoff
+    from tfdet.visualization import tradeoff as tradeoff_figure
 
     print(tradeoff.format_table(result))
     if options.json_out:
         _write(options.json_out, json.dumps({**result, "data": source}, indent=1))
     if options.figure_out:
-        tradeoff.draw({**result, "data": source}, options.figure_out)
+        tradeoff_figure.draw({**result, "data": source}, options.figure_out)
         print(f"wrote {options.figure_out}")
 
 
@@ -167,12 +168,12 @@ def _report_routes(
 ) -> dict[str, dict[str, Any]]:
     """Prints how different the routes of a CADDet were; gives the numbers for the JSON file."""
     from tfdet.evaluation import routes
-    from tfdet.serving import draw
+    from tfdet.visualization import draw, route_figures
 
     facts = routes.facts_of(model, evaluation)
     print(routes.format_facts(facts))
     if options.figure_out:
-        draw.save_picture(options.figure_out, routes.diversity_of(model, evaluation))
+        draw.save_picture(options.figure_out, route_figures.diversity_of(model, evaluation))
         print(f"wrote {options.figure_out}")
     return {"routes": facts}
 
@@ -232,9 +233,9 @@ def _validation_data(model_dir: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    from tfdet.training import atomic
+    from tfdet import files
 
-    atomic.write_text(path, f"{text}\n")
+    files.write_text(path, f"{text}\n")
     print(f"wrote {path}")
 
 

@@ -90,8 +90,9 @@ def _numbers(options: types.SimpleNamespace, name: str, kind: type) -> tuple[Any
 
 
 def _write(options: types.SimpleNamespace, detector: Any) -> None:
+    from tfdet import files
     from tfdet.losses.distillation import DistillConfig
-    from tfdet.training import atomic, trained
+    from tfdet.training import trained
 
     recipe = trained.trained_recipe(options.model_dir)
     recipe = dataclasses.replace(
@@ -101,7 +102,7 @@ def _write(options: types.SimpleNamespace, detector: Any) -> None:
     )
     output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
-    atomic.write_text(output / "command.txt", shlex.join(["tfdet-extract", *sys.argv[1:]]) + "\n")
+    files.write_text(output / "command.txt", shlex.join(["tfdet-extract", *sys.argv[1:]]) + "\n")
     trained.save_student(detector, recipe, output)
 
 

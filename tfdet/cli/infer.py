@@ -61,9 +61,9 @@ def main(options: types.SimpleNamespace) -> int:
     files = _find(options.input)
     pictures = _picture_names(files)
     _check_output(options.output_dir, files, pictures)
+    from tfdet import files as file_lib
     from tfdet.data import decode
     from tfdet.serving import driver as drivers
-    from tfdet.training import atomic
 
     if given == "saved_model":
         driver = drivers.SavedModelDriver(options.saved_model)
@@ -89,7 +89,7 @@ def main(options: types.SimpleNamespace) -> int:
         counter(number, len(files))
     path = os.path.join(options.output_dir, "detections.json")
     lines = ",\n".join(json.dumps(result) for result in results)
-    atomic.write_text(path, f"[\n{lines}\n]\n")
+    file_lib.write_text(path, f"[\n{lines}\n]\n")
     return _report(results, damaged, options)
 
 
@@ -140,7 +140,7 @@ def _result(
     options: types.SimpleNamespace,
 ) -> dict[str, Any]:
     """One image's entry of detections.json; its picture is written."""
-    from tfdet.serving import draw, draw_routes
+    from tfdet.visualization import draw, route_figures
 
     found = {name: values[0] for name, values in detected.items()}
     keep = found["scores"][: found["count"]] >= options.min_score
@@ -155,7 +155,7 @@ def _result(
         runs = [_run_lengths(mask, box, image) for mask, box in zip(masks, boxes, strict=True)]
     drawn = draw.draw_boxes(shown, boxes, labels, driver.class_names, scores)
     if options.draw_routes:
-        drawn = draw_routes.route_beside(drawn, driver.grid, found["gates"], found["macs"])
+        drawn = route_figures.route_beside(drawn, driver.grid, found["gates"], found["macs"])
     draw.save_picture(picture, drawn)
     return {
         "file": file,

@@ -91,13 +91,14 @@ def _check(options: types.SimpleNamespace) -> None:
 
 
 def _write(options: types.SimpleNamespace, pruned: Any) -> None:
-    from tfdet.training import atomic, trained
+    from tfdet import files
+    from tfdet.training import trained
 
     output = pathlib.Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     recipe = trained.trained_recipe(options.model_dir)
-    atomic.write_text(output / "encoding.json", pruned.encodings[1].to_json())
-    atomic.write_text(output / "command.txt", shlex.join(["tfdet-prune", *sys.argv[1:]]) + "\n")
+    files.write_text(output / "encoding.json", pruned.encodings[1].to_json())
+    files.write_text(output / "command.txt", shlex.join(["tfdet-prune", *sys.argv[1:]]) + "\n")
     trained.save_student(pruned.model, recipe, output)
 
 

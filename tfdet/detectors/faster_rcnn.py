@@ -7,6 +7,7 @@ import keras
 
 from tfdet import registry
 from tfdet.backbones.catalog import make_backbone, resolve
+from tfdet.backbones.encoding import Encoding
 from tfdet.detectors.postprocess import region_detections
 from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
@@ -24,7 +25,6 @@ from tfdet.losses.roi import (
     sample_proposals,
 )
 from tfdet.losses.rpn import RPNLossConfig, rpn_loss_terms
-from tfdet.nas.encoding import Encoding
 from tfdet.necks.fpn import FPN
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchors
@@ -45,7 +45,7 @@ class FasterRCNNConfig:
         num_classes: classes without background.
         class_names, class_ids: a name and the data set's own id per class; may be empty.
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
-            the name of a .json file, see `nas.encoding`.
+            the name of a .json file, see `backbones.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.

@@ -6,13 +6,13 @@ from typing import Any, Literal
 import keras
 
 from tfdet.backbones.catalog import make_backbone, resolve
+from tfdet.backbones.encoding import Encoding
 from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
-from tfdet.nas.encoding import Encoding
 from tfdet.necks.fpn import FPN, Source
 from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.ops.nms import NMSConfig
@@ -29,7 +29,7 @@ class PyramidConfig:
         num_classes: classes without background.
         class_names, class_ids: a name and the data set's own id per class; may be empty.
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
-            the name of a .json file, see `nas.encoding`.
+            the name of a .json file, see `backbones.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.

@@ -7,27 +7,17 @@ import numpy as np
 
 from tfdet.backbones.grid import SupernetConfig
 from tfdet.losses.routing_budget import RoutingLossConfig
-from tfdet.serving import draw_routes
 
 
 def facts_of(model: Any, evaluation: Any) -> dict[str, Any]:
     """`route_facts` of a CADDet on the data set that `coco.Evaluation` has run it on."""
     told = evaluation.routes
-    compared = _compared(model, evaluation)
+    compared = traits_of(model, evaluation)
     return route_facts(model.config.supernet, told["gates"], told["macs"], compared)
 
 
-def diversity_of(model: Any, evaluation: Any) -> np.ndarray:
-    """The figure of the same routes, see `draw_routes.diversity`."""
-    told, images = evaluation.routes, len(evaluation.routes["index"])
-    title = f"{model.name} on {evaluation.dataset.name}, {images} images"
-    compared = _compared(model, evaluation)
-    return draw_routes.diversity(
-        model.config.supernet, told["gates"], told["macs"], compared, title
-    )
-
-
-def _compared(model: Any, evaluation: Any) -> dict[str, np.ndarray]:
+def traits_of(model: Any, evaluation: Any) -> dict[str, np.ndarray]:
+    """`traits` of the images that `coco.Evaluation` has run a CADDet on."""
     config, index = model.config, evaluation.routes["index"]
     return traits(evaluation.dataset, index, model.image_size, config.routing_loss)
 

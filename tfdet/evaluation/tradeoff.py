@@ -281,46 +281,6 @@ def _rows(is_hard: np.ndarray, values: np.ndarray) -> np.ndarray:
     return is_hard.reshape(-1, *[1] * (values.ndim - 1))
 
 
-def draw(result: Mapping[str, Any], path: str) -> None:
-    """Writes the figure: AP against mean cost and against mean latency."""
-    import matplotlib.pyplot as plt
-
-    curve = result["curve"]
-    panels = [("macs", 1e-9, "multiply-adds per image (G)"), ("latency_ms", 1.0, "ms per image")]
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 4.4))
-    for axis, (key, unit, label) in zip(axes, panels, strict=True):
-        x = unit * np.array([row[key] for row in curve])
-        of_masks = (coco.MASK + "AP", "-", "router, AP of the masks")
-        if "AP_random" in curve[0]:  # of a cascade
-            ends = [100 * curve[0]["AP"], 100 * curve[-1]["AP"]]
-            axis.plot(x[[0, -1]], ends, ":", color="gray", label="straight line")
-        for name, style, words in (
-            ("AP_oracle", "--", "oracle: who gains most in loss"),
-            ("AP_random", "-.", "random routing"),
-            ("AP", "-", "router"),
-            *([of_masks] if of_masks[0] in curve[0] else []),
-        ):
-            y = [100 * row[name] for row in curve if name in row]
-            if y:
-                mark = "o" if name == "AP" else None
-                axis.plot(x, y, style, marker=mark, markersize=4, label=words)
-        for row, at in list(zip(curve, x, strict=True))[::2]:
-            place = (at, 100 * row["AP"])
-            axis.annotate(
-                f"/{100 * row['share']:.0f}", place, (3, -11), textcoords="offset points", size=8
-            )
-        axis.set(xlabel=label, ylabel="AP")
-        axis.grid(alpha=0.3)
-        if key == "macs" and "static" in result:
-            static = [(unit * s["macs"], 100 * s["AP"]) for s in result["static"].values()]
-            axis.plot(*zip(*static, strict=True), "s", color="black", label="static detectors")
-    axes[0].legend(fontsize=8)
-    figure.suptitle(f"{result['data']}, {result['images']} images")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
 def format_table(result: Mapping[str, Any]) -> str:
     """The curve as a table for people; AP in percent."""
     columns = {"AP": "AP", "AP50": "AP50", "random": "AP_random", "oracle": "AP_oracle"}

@@ -9,8 +9,8 @@ from keras import ops
 
 from tfdet.layers.composite import Composite
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.ops.counting import Operations, operations
 from tfdet.ops.gather import gather_rows
-from tfdet.profiling import Operations, operations
 
 # PyTorch's default for convolutions, kaiming-uniform with a = 1 in the published code.
 _OFFSET_INITIALIZER = {

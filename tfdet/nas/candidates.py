@@ -18,13 +18,12 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from tfdet import records
+from tfdet import files, records
+from tfdet.backbones.encoding import Encoding, parse_encoding
 from tfdet.errors import UserError
-from tfdet.nas.encoding import Encoding, parse_encoding
 from tfdet.nas.morphism import Action
 from tfdet.nas.subnets import Subnet
 from tfdet.nas.weights import Weights
-from tfdet.training import atomic
 
 TABLE_FILE = "candidates.jsonl"
 WEIGHTS_FOLDER = "weights"
@@ -113,7 +112,7 @@ class Table(Mapping[int, Candidate]):
             if weights is not None:
                 self._write_weights(candidate.number, weights)
             text = "".join(rows[number].to_line() + "\n" for number in sorted(rows))
-            atomic.write_text(self.folder / TABLE_FILE, text)
+            files.write_text(self.folder / TABLE_FILE, text)
         self._rows = rows
 
     def weights(self, number: int) -> Weights:
@@ -144,7 +143,7 @@ class Table(Mapping[int, Candidate]):
     def _write_weights(self, number: int, weights: Weights) -> None:
         path = self._weights_file(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacing(path) as temporary, open(temporary, "wb") as file:
+        with files.replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **weights)
 
     def _weights_file(self, number: int) -> pathlib.Path:

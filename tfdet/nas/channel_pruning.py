@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfdet.backbones.encoding import Block, Encoding, Place
 from tfdet.errors import UserError
-from tfdet.nas.encoding import Block, Encoding, Place
 from tfdet.nas.weights import LATERALS, Readers, Weights, block_prefix
 
 # Of a ResNeXt's block: with a single one it would no longer be known as grouped.

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from tfdet.backbones.encoding import Block, Encoding, Place
 from tfdet.errors import UserError
-from tfdet.nas.encoding import Block, Encoding, Place
 from tfdet.nas.weights import Weights, block_weights, stage_weights, with_stages
 
 Importance = Literal["sum", "mean"]

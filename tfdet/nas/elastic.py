@@ -14,15 +14,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfdet import registry
+from tfdet.backbones.encoding import Place
 from tfdet.detectors.base import Detector
-from tfdet.detectors.faster_rcnn import NANO, FasterRCNN, FasterRCNNConfig
 from tfdet.errors import UserError
 from tfdet.layers import batch_norm
 from tfdet.nas import extraction
 from tfdet.nas.channel_pruning import spaces
-from tfdet.nas.encoding import Place
-from tfdet.nas.subnets import ElasticConfig, Subnet, SubnetSpace, super_encoding
+from tfdet.nas.subnets import ElasticConfig, Subnet, SubnetSpace
 from tfdet.nas.weights import model_encoding, model_readers, put_weights, take_weights
 from tfdet.ops import sampling
 from tfdet.training import averaging
@@ -195,13 +193,3 @@ def _fitted_size(canvas: tuple[int, int], size: tuple[int, int]) -> tuple[int, i
     scale = min(inner / outer for inner, outer in zip(size, canvas, strict=True))
     height, width = (max(round(side * scale), 1) for side in canvas)
     return height, width
-
-
-# Joint-DetNAS's teacher pool. Ours, for small images without a GPU: a super-network for NANO.
-for _name, _config in {
-    "r101": FasterRCNNConfig(
-        backbone=super_encoding((3, 4, 23, 3)), batch_norm="synchronized", frozen_stages=0
-    ),
-    "nano": dataclasses.replace(NANO, backbone=super_encoding((2, 2, 3, 2), stem=8)),
-}.items():
-    registry.register(f"elastic-faster-rcnn-{_name}", FasterRCNN, _config)

@@ -14,12 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfdet import profiling, registry
+from tfdet.backbones.encoding import Encoding
 from tfdet.data import loader, pipeline, sources
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
 from tfdet.nas import weights as nas_weights
 from tfdet.nas.candidates import Candidate
-from tfdet.nas.encoding import Encoding
 from tfdet.nas.fine_tune import fine_tune
 from tfdet.nas.morphism import Action, apply_action, draw_action
 from tfdet.nas.score import Measured, score

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfdet.backbones.encoding import Encoding, Place
 from tfdet.nas.channel_pruning import READ, Space, arrays_of, choose_channels, importance, spaces
 from tfdet.nas.depth import remove_block
-from tfdet.nas.encoding import Encoding, Place
 from tfdet.nas.subnets import Sort, Subnet
 from tfdet.nas.weights import LATERALS, Readers, Weights
 

@@ -12,10 +12,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from tfdet.backbones.encoding import NUM_STAGES, Encoding
 from tfdet.errors import UserError
 from tfdet.nas.channel_pruning import prune_channels, spaces
 from tfdet.nas.depth import Importance, add_layer, prune_layers, removable
-from tfdet.nas.encoding import NUM_STAGES, Encoding
 from tfdet.nas.rearrange import rearrange, rearrangeable
 from tfdet.nas.weights import LATERALS, Readers, Weights
 

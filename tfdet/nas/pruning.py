@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from tfdet import profiling
+from tfdet.backbones.encoding import Encoding
 from tfdet.errors import UserError
 from tfdet.nas.channel_pruning import removal_order, remove_channels
-from tfdet.nas.encoding import Encoding
 from tfdet.nas.weights import model_encoding, model_readers, rebuild, take_weights
 
 

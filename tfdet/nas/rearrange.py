@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfdet.backbones.encoding import Block, Encoding
 from tfdet.errors import UserError
 from tfdet.nas.depth import dirac, norm_weights, with_blocks
-from tfdet.nas.encoding import Block, Encoding
 from tfdet.nas.weights import LATERALS, Readers, Weights, stage_weights, with_stages
 
 

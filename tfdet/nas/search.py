@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfdet import config
+from tfdet import config, files
 from tfdet.errors import UserError
 from tfdet.nas import search_report
 from tfdet.nas.candidates import Candidate, Table
@@ -28,7 +28,6 @@ from tfdet.nas.evaluator import PARENT_STREAM, Job, candidate_random
 from tfdet.nas.search_recipe import SearchRecipe
 from tfdet.nas.selection import best_candidates, draw_parent, pareto_front
 from tfdet.nas.workers import Workers
-from tfdet.training import atomic, lock
 
 RECIPE_FILE = "search.yaml"
 
@@ -115,10 +114,10 @@ def _claimed(recipe: SearchRecipe, folder: pathlib.Path, command: str) -> Iterat
         folder.mkdir(parents=True, exist_ok=True)
         config.save_recipe(recipe, folder / RECIPE_FILE)
         if command:
-            atomic.write_text(folder / "command.txt", command + "\n")
+            files.write_text(folder / "command.txt", command + "\n")
     except OSError as error:
         raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
-    with lock.holding(folder):
+    with files.holding(folder):
         yield
 
 

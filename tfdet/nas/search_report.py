@@ -2,21 +2,15 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from tfdet import files
 from tfdet.nas.candidates import Candidate
 from tfdet.nas.search_recipe import SearchRecipe
 from tfdet.nas.selection import best_candidates, pareto_front
-from tfdet.training import atomic
+from tfdet.visualization import search_figures
 
 _ROWS = 10
-_COLOURS = {
-    "teacher and size only": "tab:grey",
-    "prune_channels": "tab:orange",
-    "prune_layers": "tab:red",
-    "add_layer": "tab:green",
-    "rearrange": "tab:purple",
-}
+_KINDS = ("teacher and size only", "prune_channels", "prune_layers", "add_layer", "rearrange")
 
 
 def sentence(candidate: Candidate, recipe: SearchRecipe, table: Mapping[int, Candidate]) -> str:
@@ -41,7 +35,7 @@ def write(
 ) -> None:
     """Writes `report.md`, `score.png` and `pareto.png`."""
     folder = pathlib.Path(folder)
-    atomic.write_text(folder / "report.md", page(candidates, recipe))
+    files.write_text(folder / "report.md", page(candidates, recipe))
     draw_scores(folder / "score.png", candidates)
     draw_front(folder / "pareto.png", candidates, recipe)
 
@@ -75,73 +69,35 @@ def page(candidates: Sequence[Candidate], recipe: SearchRecipe) -> str:
 
 def draw_scores(path: pathlib.Path, candidates: Sequence[Candidate]) -> None:
     """Scores over the generations, by action, with the best so far."""
-    axis, save = _figure("generation", "score")
     rows = [candidate for candidate in candidates if not candidate.failure]
-    for kind, colour in _COLOURS.items():
-        chosen = [c for c in rows if c.number and _kind(c) == kind]
-        points = [c.generation for c in chosen], [c.score for c in chosen]
-        if chosen:
-            axis.scatter(*points, s=28, color=colour, label=kind, alpha=0.8, zorder=3)
+    points = {
+        kind: [(c.generation, c.score) for c in rows if c.number and _kind(c) == kind]
+        for kind in _KINDS
+    }
     ends = sorted({candidate.generation for candidate in rows})
-    best = [max(c.score for c in rows if c.generation <= end) for end in ends]
-    axis.step(ends, best, where="post", color="tab:blue", label="best so far")
-    axis.axhline(1.0, color="black", linewidth=0.8, linestyle="--", label="base")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    save(path)
+    best = [(end, max(c.score for c in rows if c.generation <= end)) for end in ends]
+    search_figures.draw_scores(path, points, best)
 
 
 def draw_front(path: pathlib.Path, candidates: Sequence[Candidate], recipe: SearchRecipe) -> None:
     """AP over multiply-adds, with the Pareto front, the base and the best by score."""
-    axis, save = _figure("multiply-adds of an image (G)", "AP")
     rows = [candidate for candidate in candidates if not candidate.failure]
     sizes = sorted({c.image_size for c in rows}, key=lambda size: size[0] * size[1])
-    for size, marker in zip(sizes, "ov^sPXD<>", strict=False):
-        chosen = [c for c in rows if c.image_size == size]
-        points = [c.macs / 1e9 for c in chosen], [c.ap for c in chosen]
-        axis.scatter(*points, s=26, marker=marker, alpha=0.6, label="x".join(map(str, size)))
-    front = pareto_front(rows, "macs")
-    axis.step(
-        [c.macs / 1e9 for c in front],
-        [c.ap for c in front],
-        where="post",
-        color="tab:blue",
-        linewidth=1,
-        label="front",
-    )
-    for candidate, name, colour in (
-        (candidates[0], "base", "black"),
-        (best_candidates(rows, 1)[0], "best score", "tab:red"),
-    ):
-        axis.scatter(
-            candidate.macs / 1e9,
-            candidate.ap,
-            s=170,
-            marker="*",
-            color=colour,
-            label=f"{name} ({candidate.number})",
-            zorder=4,
-        )
-    save(path)
+    points = {
+        "x".join(map(str, size)): [_point(c) for c in rows if c.image_size == size]
+        for size in sizes
+    }
+    front = [_point(c) for c in pareto_front(rows, "macs")]
+    base, best = candidates[0], best_candidates(rows, 1)[0]
+    stars = {
+        f"base ({base.number})": _point(base),
+        f"best score ({best.number})": _point(best),
+    }
+    search_figures.draw_front(path, points, front, stars)
 
 
-def _figure(x: str, y: str) -> tuple[Any, Any]:
-    """Axes of an empty picture, and a function that writes it."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.subplots()
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-    axis.grid(alpha=0.3)
-
-    def save(path: pathlib.Path) -> None:
-        figure.legend(loc="outside right upper", fontsize=8)
-        with atomic.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=110)
-
-    return axis, save
+def _point(candidate: Candidate) -> tuple[float, float]:
+    return candidate.macs / 1e9, candidate.ap
 
 
 def _rows(candidates: Sequence[Candidate], base: Candidate, recipe: SearchRecipe) -> list[str]:

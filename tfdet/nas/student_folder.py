@@ -4,14 +4,14 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tfdet import config, records
+from tfdet import config, files, records
 from tfdet.errors import UserError
 from tfdet.nas import evaluator
 from tfdet.nas import weights as nas_weights
 from tfdet.nas.candidates import Candidate, Table
 from tfdet.nas.search_recipe import SearchRecipe
 from tfdet.nas.teacher_pool import TeacherPool
-from tfdet.training import atomic, trained, trainer
+from tfdet.training import trained, trainer
 
 
 def write_folder(
@@ -31,7 +31,7 @@ def write_folder(
     try:
         trained.save_student(model, dataclasses.replace(recipe, model=section), folder)
         if command:
-            atomic.write_text(folder / "command.txt", command + "\n")
+            files.write_text(folder / "command.txt", command + "\n")
     except OSError as error:
         raise UserError(
             f"{folder} could not be written ({error.strerror}); the search is kept: make room and "

@@ -6,13 +6,13 @@ coefficients: Joint-DetNAS's super-network is 1.5 times as wide as a ResNet-101.
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
 
+from tfdet.backbones.encoding import NUM_STAGES, Encoding
 from tfdet.errors import UserError
-from tfdet.nas.encoding import NUM_STAGES, Encoding, encoding_of_widths
 
 Sort = Literal["", "gamma", "weights"]
 
@@ -191,12 +191,3 @@ class ElasticConfig:
                     f"super-network has {full}"
                 )
         return space
-
-
-def super_encoding(depths: Sequence[int], width: float = 1.5, stem: int = 64) -> Encoding:
-    """A ResNet of bottlenecks whose stages, but not the stem, are `width` times as wide."""
-    stages = []
-    for number, depth in enumerate(depths):
-        inner = round(stem * 2**number * width)
-        stages.append([[inner, inner, 4 * inner]] * depth)
-    return encoding_of_widths(stages, stem=stem)

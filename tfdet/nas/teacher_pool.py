@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tfdet.backbones.encoding import Encoding
 from tfdet.data import pipeline, sources
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
 from tfdet.nas import distill, extraction
-from tfdet.nas.encoding import Encoding
 from tfdet.nas.recalibration import recalibrate
 from tfdet.nas.subnets import Subnet, SubnetSpace
 from tfdet.nas.weights import model_encoding, model_readers, put_weights, take_weights

@@ -15,8 +15,8 @@ import keras
 import numpy as np
 
 from tfdet.backbones.catalog import encoding_of
+from tfdet.backbones.encoding import Encoding
 from tfdet.errors import UserError
-from tfdet.nas.encoding import Encoding
 
 Weights = dict[str, np.ndarray]
 # Kernels outside of the backbone that read each stage's output, by stage.

@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import keras
 
+from tfdet import files
 from tfdet.errors import UserError
-from tfdet.training import atomic, averaging, checkpoint, trained
+from tfdet.training import averaging, checkpoint, trained
 from tfdet.training.board import Board
 
 SCORE = "AP"
@@ -92,12 +93,12 @@ class NonFiniteStop(keras.callbacks.Callback):
             return
         parts = [name for name in broken if name != "loss"] or broken
         step = self._progress.step - 1
-        files = self._files_of_step(step)
+        images = self._files_of_step(step)
         if self._report:
-            facts = {"step": step, "parts": parts, "logs": logs, "files": files}
-            atomic.write_text(self._report, json.dumps(facts, indent=2, default=str) + "\n")
-        named = ", ".join(files[:_FILES_NAMED])
-        more = f" and {len(files) - _FILES_NAMED} more" if files[_FILES_NAMED:] else ""
+            facts = {"step": step, "parts": parts, "logs": logs, "files": images}
+            files.write_text(self._report, json.dumps(facts, indent=2, default=str) + "\n")
+        named = ", ".join(images[:_FILES_NAMED])
+        more = f" and {len(images) - _FILES_NAMED} more" if images[_FILES_NAMED:] else ""
         raise NonFiniteLoss(
             f"{' and '.join(parts)} stopped being a finite number in step {step} "
             f"(epoch {step // self._steps_per_epoch + 1}) with {named}{more}; "
@@ -281,6 +282,6 @@ def write_history(folder: pathlib.Path, history: list[dict[str, float]]) -> None
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    atomic.write_text(folder / "history.csv", text.getvalue())
+    files.write_text(folder / "history.csv", text.getvalue())
     lines = "".join(json.dumps(row) + "\n" for row in history)
-    atomic.write_text(folder / "history.jsonl", lines)
+    files.write_text(folder / "history.jsonl", lines)

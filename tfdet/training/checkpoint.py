@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdet import files
 from tfdet.errors import UserError
-from tfdet.training import atomic, averaging
+from tfdet.training import averaging
 
 _KEPT = 2  # the newest state and the one before it, should the newest turn out damaged
 
@@ -48,7 +49,7 @@ class StateFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
         with (
-            atomic.replacing(self.folder / f"{step:010d}.npz") as temporary,
+            files.replacing(self.folder / f"{step:010d}.npz") as temporary,
             open(temporary, "wb") as file,
         ):
             np.savez(file, facts=text, **arrays)
@@ -60,8 +61,8 @@ class StateFolder:
 
         A damaged file (the checksums of the archive tell) is passed over aloud.
         """
-        files = self._files()
-        for path in reversed(files):
+        saved = self._files()
+        for path in reversed(saved):
             try:
                 with np.load(path, allow_pickle=False) as archive:
                     arrays = {key: archive[key] for key in archive.files}
@@ -70,7 +71,7 @@ class StateFolder:
                 print(f"state {path} is damaged ({error}); trying the one before it", flush=True)
                 continue
             return arrays, facts
-        if files:
+        if saved:
             raise UserError(
                 f"no state in {self.folder} can be read; remove the folder to start again"
             )

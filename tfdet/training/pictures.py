@@ -1,4 +1,4 @@
-"""Pictures of a training run: validation detections, and the curve of its measurements."""
+"""Pictures of a training run: validation detections, and the routes of a CADDet."""
 
 import pathlib
 from collections.abc import Mapping
@@ -8,8 +8,7 @@ import numpy as np
 
 from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
-from tfdet.evaluation import routes
-from tfdet.serving import draw, draw_routes
+from tfdet.visualization import draw, route_figures
 
 
 def of_measurement(
@@ -31,7 +30,7 @@ def of_measurement(
     if detections is not None:
         drawn["detections"] = detections
     if evaluation is not None and _has_routes(model, evaluation.routes):
-        drawn["routes"] = routes.diversity_of(model, evaluation)
+        drawn["routes"] = route_figures.diversity_of(model, evaluation)
     return drawn
 
 
@@ -60,30 +59,9 @@ def validation(model: Any, dataset: DetectionDataset, count: int) -> np.ndarray 
     names = model.class_names
     if not _has_routes(model, found):
         return draw.comparison(images.numpy(), targets, found, names)
-    panels = draw_routes.route_panels(model.config.supernet, found["gates"], found["macs"])
+    panels = route_figures.route_panels(model.config.supernet, found["gates"], found["macs"])
     return draw.comparison(images.numpy(), targets, found, names, columns=1, panels=panels)
 
 
 def _has_routes(model: Any, told: Mapping[str, Any]) -> bool:
     return model.has_knob and "gates" in told
-
-
-def draw_curve(path: pathlib.Path, history: list[dict[str, float]]) -> None:
-    """Draws losses, scores and learning rate over the epochs."""
-    losses = [key for key in history[-1] if key == "loss" or key.endswith("_loss")]
-    panels = {
-        "loss": losses,
-        "average precision": ["AP", "AP50", "AP75"],
-        "learning rate": ["learning_rate"],
-    }
-    curves = {title: _curves(names, history) for title, names in panels.items()}
-    draw.save_curves(str(path), {title: lines for title, lines in curves.items() if lines})
-
-
-def _curves(names: list[str], history: list[dict[str, float]]) -> dict[str, Any]:
-    rows = {name: [row for row in history if name in row] for name in names}
-    return {
-        name: ([row["epoch"] for row in found], [row[name] for row in found])
-        for name, found in rows.items()
-        if found
-    }

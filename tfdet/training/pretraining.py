@@ -20,19 +20,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfdet import config, registry
+from tfdet import config, files, registry
 from tfdet.backbones.grid import SupernetConfig
 from tfdet.data import classification, folders, loader, order
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
 from tfdet.training import (
-    atomic,
     averaging,
     board,
     callbacks,
     checkpoint,
     distribution,
-    lock,
     trained,
     trainer,
 )
@@ -143,10 +141,10 @@ def pretrain(
         averages = averaging.MovingAverages(model, decay, ramp) if decay else None
     model_dir.mkdir(parents=True, exist_ok=True)
     config.save_recipe(recipe, model_dir / trained.PRETRAINING_FILE)
-    atomic.write_text(model_dir / "command.txt", command + "\n")
+    files.write_text(model_dir / "command.txt", command + "\n")
     progress = checkpoint.Progress()
     state = checkpoint.TrainingState(model, averages, progress)
-    with lock.holding(model_dir):
+    with files.holding(model_dir):
         saved = checkpoint.StateFolder(model_dir / "state").read()
         if saved:
             state.restore(*saved)
@@ -244,13 +242,13 @@ def _callbacks(
     steps = len(train_data) // train.batch_size
     logs = model_dir / "logs"
 
-    def files(step: int) -> list[str]:
+    def file_names(step: int) -> list[str]:
         batch = order.batch_indices(len(train_data), train.batch_size, train.seed, step)
         return [str(train_data.files[i]) for i in batch]
 
     chosen = [
         callbacks.StepCounter(progress, train.batch_size),
-        callbacks.NonFiniteStop(progress, steps, files, model_dir / "non_finite.json"),
+        callbacks.NonFiniteStop(progress, steps, file_names, model_dir / "non_finite.json"),
     ]
     if state.averages:
         chosen.append(callbacks.Averaging(state.averages))

@@ -7,10 +7,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfdet import config, records
+from tfdet import config, files, records
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
-from tfdet.training import atomic
 
 RECIPE_FILE = "recipe.yaml"
 PRETRAINING_FILE = "pretrain.yaml"  # in the place of the recipe, in folders of tfdet-pretrain
@@ -65,7 +64,7 @@ def write_calibration(
     """Keeps a calibration beside the weights that it was made of; returns the file."""
     path = pathlib.Path(model_dir) / CALIBRATION_FILE
     facts = {"weights": weights, "calibration": records.to_dict(calibration)}
-    atomic.write_text(path, json.dumps(facts, indent=1) + "\n")
+    files.write_text(path, json.dumps(facts, indent=1) + "\n")
     return path
 
 
@@ -92,7 +91,7 @@ def save_student(model: Any, recipe: config.Recipe, model_dir: str | pathlib.Pat
 
 def save_weights(model: Any, path: str | pathlib.Path) -> None:
     """Writes the model's weights (Keras's .weights.h5), all or nothing."""
-    with atomic.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         model.save_weights(temporary)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfdet import config, registry
+from tfdet import config, files, registry
 from tfdet.data import loader, pipeline, sources
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
@@ -30,13 +30,11 @@ from tfdet.evaluation import coco
 from tfdet.nas import recalibration
 from tfdet.training import (
     additions,
-    atomic,
     averaging,
     board,
     callbacks,
     checkpoint,
     distribution,
-    lock,
     pictures,
     pretrained,
     router_step,
@@ -44,6 +42,7 @@ from tfdet.training import (
 )
 from tfdet.training import optimizer as optimizers
 from tfdet.training import progress as progress_lib
+from tfdet.visualization import curves
 
 STATE_FOLDER = "state"
 LOGS_FOLDER = "logs"
@@ -98,7 +97,7 @@ def train(
     with precision(recipe.train.mixed_precision), distribution.scope(strategy):
         _build(run)
     _claim_folder(run, command)  # not before: a recipe that cannot be built leaves no folder
-    with lock.holding(run.model_dir) if run.is_chief else contextlib.nullcontext():
+    with files.holding(run.model_dir) if run.is_chief else contextlib.nullcontext():
         _go_on(run)
     return run.progress.history
 
@@ -207,7 +206,7 @@ def _claim_folder(run: Run, command: str) -> None:
     run.model_dir.mkdir(parents=True, exist_ok=True)
     config.save_recipe(run.recipe, run.model_dir / trained.RECIPE_FILE)
     if command:
-        atomic.write_text(run.model_dir / "command.txt", command + "\n")
+        files.write_text(run.model_dir / "command.txt", command + "\n")
 
 
 # Building
@@ -426,7 +425,7 @@ def _recalibrate(run: Run) -> None:
 
 
 def _draw_curve(model_dir: pathlib.Path, history: list[dict[str, float]]) -> None:
-    pictures.draw_curve(model_dir / "curve.png", history)
+    curves.draw_history(model_dir / "curve.png", history)
 
 
 def _plan(run: Run) -> str:

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfdet import config, registry
-from tfdet.backbones.resnet import STYLES, ResNet
-from tfdet.errors import UserError
-from tfdet.nas.encoding import (
+from tfdet.backbones.encoding import (
     Block,
     Encoding,
     encoding_of_widths,
@@ -20,7 +18,9 @@ from tfdet.nas.encoding import (
     parse_encoding,
     resnet_encoding,
 )
-from tfdet.nas.found import FOUND
+from tfdet.backbones.resnet import STYLES, ResNet
+from tfdet.detectors.joint_detnas import FOUND
+from tfdet.errors import UserError
 
 TINY = [[[8, 8, 16]], [[8, 6, 20], [4, 8, 20]], [[8, 8, 20], [7, 9, 24]], [[5, 6, 8]]]
 

@@ -1,4 +1,4 @@
-"""Detections and training curves as pictures that people read."""
+"""Detections as pictures that people read."""
 
 import colorsys
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from tfdet import files
 from tfdet.ops import masks as mask_ops
-from tfdet.training import atomic
 
 _GOLDEN_RATIO = 0.618034
 _LEGIBLE_SIDE = 360  # pixels
@@ -177,34 +177,8 @@ def comparison(
 
 def save_picture(path: str, picture: np.ndarray) -> None:
     """Writes a picture, PNG or JPEG by the ending of its name, all or nothing."""
-    with atomic.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         Image.fromarray(picture).save(temporary, quality=92)
-
-
-def save_curves(path: str, panels: Mapping[str, Mapping[str, tuple[Any, Any]]]) -> None:
-    """Writes a PNG with one plot per panel below each other.
-
-    Args:
-        panels: title -> curve name -> (x values, y values); x is the epoch.
-    """
-    # Not pyplot: it keeps every figure in a global list and chooses a backend for the process.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3.2 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True))
-    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        for name, (x, y) in curves.items():
-            axis.plot(x, y, marker="o" if len(x) <= 30 else None, markersize=3, label=name)
-        axis.set_title(title, loc="left", fontsize=11)
-        axis.grid(alpha=0.3)
-        if curves:
-            axis.legend(fontsize=8)
-    axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    with atomic.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
 
 
 def _draw_frame(draw: Any, box: list[float], color: tuple[int, ...], unit: int) -> None:

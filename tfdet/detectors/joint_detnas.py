@@ -1,13 +1,14 @@
-"""The four students that Joint-DetNAS found, from the paper's supplementary, as models to train.
+"""Joint-DetNAS (https://arxiv.org/abs/2105.12971): the students that it found, as models to train,
+and the super-networks of its teacher pool.
 
-Their batch norms are trained in all stages: channels are pruned, and blocks inserted, by them.
+Batch norms are trained in all stages: channels are pruned, and blocks inserted, by them.
 """
 
 import dataclasses
 
 from tfdet import registry
-from tfdet.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
-from tfdet.nas.encoding import Encoding, encoding_of_widths
+from tfdet.backbones.encoding import Encoding, encoding_of_widths, super_encoding
+from tfdet.detectors.faster_rcnn import NANO, FasterRCNN, FasterRCNNConfig
 
 
 def _same_output(width: int, *inner: tuple[int, int]) -> list[tuple[int, int, int]]:
@@ -66,3 +67,10 @@ for _name, _encoding in FOUND.items():
     _size = _SIZES.get(_name, (720, 1080))
     _config = dataclasses.replace(_BASE, backbone=_encoding, image_size=_size)
     registry.register(f"joint-detnas-{_name}", FasterRCNN, _config)
+
+# "nano" is ours, for small images without a GPU: a super-network for faster-rcnn-nano.
+for _name, _config in {
+    "r101": dataclasses.replace(_BASE, backbone=super_encoding((3, 4, 23, 3))),
+    "nano": dataclasses.replace(NANO, backbone=super_encoding((2, 2, 3, 2), stem=8)),
+}.items():
+    registry.register(f"elastic-faster-rcnn-{_name}", FasterRCNN, _config)

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, SupernetConfig
-from tfdet.serving import draw
+from tfdet.evaluation import routes
+from tfdet.visualization import draw
 
 _HIGHEST = 640  # of a route beside a photograph, in pixels
 _SMOOTH = 3  # drawn so much larger and then shrunk
@@ -64,6 +65,14 @@ def route_panels(
         (draw_route(config, one, height), _title(config, one, cost))
         for one, cost in zip(np.asarray(gates), np.asarray(macs), strict=True)
     ]
+
+
+def diversity_of(model: Any, evaluation: Any) -> np.ndarray:
+    """The figure `diversity` of the routes that a CADDet took in `coco.Evaluation`."""
+    told, images = evaluation.routes, len(evaluation.routes["index"])
+    title = f"{model.name} on {evaluation.dataset.name}, {images} images"
+    compared = routes.traits_of(model, evaluation)
+    return diversity(model.config.supernet, told["gates"], told["macs"], compared, title)
 
 
 def diversity(

@@ -235,6 +235,15 @@ def encoding_of_widths(
         return Encoding(tuple(made), stem)
 
 
+def super_encoding(depths: Sequence[int], width: float = 1.5, stem: int = 64) -> Encoding:
+    """A ResNet of bottlenecks whose stages, but not the stem, are `width` times as wide."""
+    stages = []
+    for number, depth in enumerate(depths):
+        inner = round(stem * 2**number * width)
+        stages.append([[inner, inner, 4 * inner]] * depth)
+    return encoding_of_widths(stages, stem=stem)
+
+
 def parse_encoding(text: str, where: str = "encoding") -> Encoding:
     """An encoding from JSON: what `to_text` or `to_json` gives, or the paper's lists of widths."""
     try:

@@ -1,9 +1,11 @@
-"""Files that are either whole or not there: written beside their place, flushed, then renamed."""
+"""Files that are whole or not there, and folders that one process at a time writes to."""
 
 import contextlib
 import os
 import pathlib
 from collections.abc import Iterator
+
+from tfdet.errors import UserError
 
 
 @contextlib.contextmanager
@@ -28,6 +30,28 @@ def write_text(path: str | pathlib.Path, text: str) -> None:
     """Writes `text` to `path`, all or nothing."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def holding(folder: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes from training in `folder` within the block.
+
+    The system lets go of the lock when the process ends, however it ends, so that a killed run
+    leaves nothing behind that would stop the next.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training in {folder}; wait for it, or choose another folder"
+            ) from None
+        yield
 
 
 def _flush(path: pathlib.Path) -> None:

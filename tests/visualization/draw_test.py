@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfdet.serving import draw
+from tfdet.visualization import draw
 
 NAMES = ["disc", "square", "star"]
 
@@ -87,14 +87,6 @@ def test_saved_picture_reads_back_and_leaves_no_other_file(tmp_path):
     draw.save_picture(str(tmp_path / "a.png"), picture)
     assert (np.asarray(Image.open(tmp_path / "a.png")) == picture).all()
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
-
-
-def test_curves_are_written_also_before_the_first_score(tmp_path):
-    panels = {"loss": {"class_loss": ([1, 2], [3.0, 1.0])}, "AP": {}}
-    draw.save_curves(str(tmp_path / "curve.png"), panels)
-    picture = np.asarray(Image.open(tmp_path / "curve.png").convert("RGB"))
-    assert picture.shape[0] > 300
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 10
 
 
 def test_masks_tint_their_pixels_alone():
