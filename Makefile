@@ -1,6 +1,6 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
 # make test   the tests that fit in twenty to thirty minutes;  make slow   the rest
-# make lint   ruff check and format
+# make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make bench  the timings of docs/results.md
 
 PYTHON ?= python3
@@ -42,6 +42,8 @@ slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.efficientdet
