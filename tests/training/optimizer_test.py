@@ -10,8 +10,8 @@ import tensorflow as tf
 import tfdet
 from tfdet import config
 from tfdet.errors import UserError
+from tfdet.training import additions, schedules
 from tfdet.training import optimizer as optimizers
-from tfdet.training import schedules
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -100,17 +100,22 @@ def move(names, **changes):
         **{"schedule": "constant", "learning_rate": 0.1, "warmup_epochs": 0, **changes}
     )
     optimizer = optimizers.make_optimizer(settings, steps_per_epoch=10, root="model")
-    variables = []
-    for path in names:
-        *scopes, name = path.split("/")
-        with contextlib.ExitStack() as stack:
-            for scope in scopes:
-                stack.enter_context(keras.name_scope(scope))
-            variables.append(keras.Variable(np.ones(2, np.float32), name=name))
+    variables = make_variables(names, np.ones(2, np.float32))
     optimizer.build(variables)
     for _ in range(2):
         optimizer.apply([keras.ops.convert_to_tensor([0.3, -0.4])] * len(names), variables)
     return [1 - v.numpy() for v in variables], optimizer
+
+
+def make_variables(paths, value):
+    variables = []
+    for path in paths:
+        *scopes, name = path.split("/")
+        with contextlib.ExitStack() as stack:
+            for scope in scopes:
+                stack.enter_context(keras.name_scope(scope))
+            variables.append(keras.Variable(value, name=name))
+    return variables
 
 
 OPTIMIZERS = ["sgd", "adam", "adamw", "nesterov"]
@@ -144,6 +149,18 @@ def test_a_rule_is_the_same_as_another_learning_rate(name):
     by_rule, _ = move(["kernel"], rates=(("kernel", 0.25),), **settings)
     by_rate, _ = move(["kernel"], learning_rate=0.025, **settings)
     np.testing.assert_allclose(by_rule, by_rate, rtol=1e-6)
+
+
+def test_in_a_wrapper_the_path_is_still_that_in_the_detector():
+    model = tfdet.create("fcos-test")
+    settings = config.TrainConfig(gamma_l1=1e-5, rates=(("^backbone/", 0.5),))
+    wrapped = additions.with_additions(model, settings)
+    assert wrapped is not model
+    optimizer = optimizers.make_optimizer(settings, 10, model.name)
+    optimizer.build(wrapped.trainable_variables)
+    for variable in wrapped.trainable_variables:
+        rate = 0.5 if variable.path.startswith("fcos-test/backbone/") else 1.0
+        assert optimizer.rate_of(variable, 1.0) == rate, variable.path
 
 
 @pytest.mark.parametrize("expression", ["rooter", "^model/backbone"])
@@ -212,13 +229,25 @@ class BiasFactor(optimizers.SGD):
         return [(g * f, v) for g, f, v in zip(gradients, factors, variables, strict=True)]
 
 
+PUBLISHED = config.load_recipe(CONFIGS / "fcos/r50_1x_coco.yaml").train
+
+
+def with_and_before_rates(root, **changes):
+    settings = dataclasses.replace(PUBLISHED, **changes)
+    schedule = schedules.make_schedule(settings, 100)
+    return (
+        optimizers.make_optimizer(settings, 100, root),
+        BiasFactor(schedule, momentum=0.9, clip_norm=settings.clip_gradients_norm),
+    )
+
+
 def trained_fcos(optimizer):
-    """The weights of fcos-test after five steps."""
+    """The weights of fcos-test after four steps."""
     keras.utils.set_random_seed(0)
     model = tfdet.create("fcos-test")
     model.compile(optimizer=optimizer, jit_compile=False)
     rng = np.random.default_rng(0)
-    for _ in range(5):
+    for _ in range(4):
         images = rng.uniform(0, 255, (2, *model.image_size, 3)).astype(np.float32)
         corners = rng.uniform(0, 40, (2, 3, 2))
         boxes = np.concatenate([corners, corners + rng.uniform(8, 80, (2, 3, 2))], axis=-1)
@@ -227,20 +256,25 @@ def trained_fcos(optimizer):
     return {v.path: v.numpy() for v in model.trainable_variables}
 
 
-@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
-def test_rates_reproduce_the_published_bias_rule_of_fcos_to_the_bit(clip_norm):
-    published = config.load_recipe(CONFIGS / "fcos/r50_1x_coco.yaml").train
-    settings = dataclasses.replace(published, clip_gradients_norm=clip_norm)
-    assert settings.rates == (("(bias|beta)$", 2.0),) and settings.momentum == 0.9
-    ours = trained_fcos(optimizers.make_optimizer(settings, 100, root="fcos-test"))
-    schedule = schedules.make_schedule(settings, 100)
-    before = trained_fcos(BiasFactor(schedule, momentum=0.9, clip_norm=clip_norm))
-    without = dataclasses.replace(settings, rates=())
-    equal_rates = trained_fcos(optimizers.make_optimizer(without, 100, root="fcos-test"))
+def test_rates_reproduce_the_published_bias_rule_of_fcos_to_the_bit():
+    assert PUBLISHED.rates == (("(bias|beta)$", 2.0),) and PUBLISHED.momentum == 0.9
+    ours, before = map(trained_fcos, with_and_before_rates("fcos-test"))
     for path, value in before.items():
         np.testing.assert_array_equal(ours[path], value, err_msg=path)
-    biases = [path for path in ours if path.endswith(("bias", "beta"))]
-    assert biases and all((ours[path] != equal_rates[path]).any() for path in biases)
+
+
+def test_rates_are_the_former_bias_rule_to_the_bit_with_clipping_too():
+    rng = np.random.default_rng(0)
+    gradients = rng.normal(size=(20, len(PATHS), 7)).astype(np.float32)
+    ends = []
+    for optimizer in with_and_before_rates("model", clip_gradients_norm=2.0):
+        variables = make_variables(PATHS, np.ones(7, np.float32))
+        optimizer.build(variables)
+        apply = tf.function(lambda g, o=optimizer, v=variables: o.apply(tf.unstack(g), v))
+        for batch in gradients:
+            apply(tf.constant(batch))
+        ends.append(np.stack([v.numpy() for v in variables]))
+    np.testing.assert_array_equal(ends[0], ends[1])
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
