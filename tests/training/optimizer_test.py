@@ -270,9 +270,9 @@ def test_rates_are_the_former_bias_rule_to_the_bit_with_clipping_too():
     for optimizer in with_and_before_rates("model", clip_gradients_norm=2.0):
         variables = make_variables(PATHS, np.ones(7, np.float32))
         optimizer.build(variables)
-        apply = tf.function(lambda g, o=optimizer, v=variables: o.apply(tf.unstack(g), v))
+        apply = tf.function(optimizer.apply)
         for batch in gradients:
-            apply(tf.constant(batch))
+            apply(list(map(tf.constant, batch)))
         ends.append(np.stack([v.numpy() for v in variables]))
     np.testing.assert_array_equal(ends[0], ends[1])
 
