@@ -18,7 +18,10 @@ def test_flags_win_over_hparams_and_later_hparams_over_earlier(tmp_path):
 def test_a_recipe_survives_yaml(tmp_path):
     recipe = config.make_recipe(
         ["model.name=efficientdet-test,model.nms.method=hard,train.decay_epochs=[3, 5]"],
-        {"data.train": "shapes:train", "data.augment.flip": 0.0, "train.frozen": "backbone|neck"},
+        {
+            **{"data.train": "shapes:train", "data.augment.flip": 0.0},
+            **{"train.frozen": "backbone|neck", "train.rates": [["head", 2], ["bias$", 0.5]]},
+        },
     )
     config.save_recipe(recipe, tmp_path / "recipe.yaml")
     assert config.load_recipe(tmp_path / "recipe.yaml") == recipe
@@ -62,6 +65,27 @@ def test_assignments_keep_commas_within_brackets_and_quotes():
         ("train.num_epochs=2,train.warmup_epochs=2", "train.warmup_epochs must be below"),
         ("train.decay_epochs=[5, 3]", "train.decay_epochs must rise"),
         ("train.frozen='(a'", "train.frozen is not a regular expression"),
+        (
+            "train.optimizer=adamw,train.decayed='*'",
+            "train.decayed is not a regular expression: nothing to repeat",
+        ),
+        ("train.decayed=bias", "decayed=bias does nothing with train.optimizer='sgd'"),
+        (
+            "train.rates=[[neck, 1], ['(a', 1]]",
+            "train.rates[1][0] is not a regular expression: missing )",
+        ),
+        (
+            "train.rates=[[neck, -1]]",
+            "the factor of 'neck' in train.rates must be at least 0, got -1.0",
+        ),
+        ("train.rates=[[neck, .inf]]", "the factor of 'neck' in train.rates must be at least 0"),
+        ("train.rates=[[neck, .nan]]", "the factor of 'neck' in train.rates must be at least 0"),
+        ("train.rates=[neck, 2]", "train.rates[0] must be a list, got 'neck'"),
+        ("train.rates=[[neck]]", "train.rates[0] must have 2 values, got 1"),
+        (
+            "train.clip=norm",
+            "train.clip must be one of 'each_and_global', 'global'; got 'norm'",
+        ),
         ("data.augment.flip=2", "augment.flip must be a probability"),
         ("train.seed", "hparams must be a .yaml file or key=value"),
         ("nowhere.yaml", "recipe nowhere.yaml cannot be read: No such file"),

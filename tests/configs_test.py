@@ -78,7 +78,8 @@ def test_detectron_recipes_keep_the_published_schedule():
         drops = [epoch * steps for epoch in train.decay_epochs]
         assert drops == pytest.approx([longer * 60_000, longer * 80_000], rel=0.03), stem
         assert train.warmup_epochs * steps == pytest.approx(500, rel=0.01), stem
-        assert (train.warmup, train.bias_factor, train.ema_decay) == ("constant", 2.0, 0.0)
+        assert (train.warmup, train.ema_decay) == ("constant", 0.0)
+        assert train.rates == (("(bias|beta)$", 2.0),)
         assert train.learning_rate == pytest.approx(3 * train.warmup_init, rel=0.01)
         assert recipe.model_config().weight_decay == 1e-4
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import yaml
 
-from tfdet import records
+from tfdet import records, renames
 from tfdet.backbones.encoding import Encoding
 from tfdet.data import augment as augment_lib
 from tfdet.errors import UserError
@@ -61,8 +61,10 @@ class TrainConfig:
         num_epochs: passes over the training data.
         optimizer: "sgd", "nesterov" (SGD with PyTorch's Nesterov momentum), "adam" or "adamw".
         momentum: SGD's momentum or Adam's beta_1.
-        weight_decay: of kernels, within the optimizers "nesterov" and "adamw"; that of a model is a
-            part of its loss.
+        weight_decay: within the optimizers "nesterov" and "adamw"; that of a model is a part of its
+            loss.
+        decayed: the variables that `weight_decay` is for, as an expression of `rates`; kernels, and
+            with ".*" everything that is trained.
         accumulate_batch: images per update, about: the gradients of
             round(accumulate_batch / batch_size) batches are added up, at least of one. The number
             grows from 1 during the warm-up. `weight_decay` holds for just `accumulate_batch` images
@@ -75,16 +77,19 @@ class TrainConfig:
         warmup: "linear", or "constant": it stays at `warmup_init` before it jumps to the peak.
         bias_warmup_init, momentum_warmup_init: where the rate of biases (as it is) and the momentum
             of "nesterov" begin; None for `warmup_init` and `momentum`.
-        bias_factor: SGD's learning rate of biases, as a multiple of the others' (Detectron: 2).
-        router_factor: the learning rate of the routers of dynamic detectors, as a multiple of the
-            others' (Dynamic Routing: 2.5).
+        rates: rules [[regular expression, factor], ...] that multiply the learning rate of the
+            variables whose path within the model has a match anywhere; where several rules match,
+            all factors count. `[["^backbone", 0.1], ["(bias|beta)$", 2]]` trains the biases of the
+            backbone, those of norms too, at 0.2 of the rate. Published: biases at 2 (Detectron),
+            "router" at 2.5 (Dynamic Routing).
         schedule: what follows: "cosine", "epoch_cosine" (YOLO's), "stepwise", "polynomial" or
             "constant".
         last_share: "epoch_cosine" ends at this share of the peak.
         decay_epochs: "stepwise" divides the rate by 10 at the start of each of these epochs.
         polynomial_power: exponent of "polynomial".
-        clip_gradients_norm: each gradient of a batch is clipped to this norm, then all of them
-            together; 0 clips nothing.
+        clip_gradients_norm: the norm that gradients of a batch are clipped to; 0 clips nothing.
+        clip: "each_and_global": each gradient, then all of them together; "global": all of them
+            together (PyTorch's `clip_grad_norm_`).
         ema_decay: decay of the weights' moving average, which is what is measured and exported;
             0 keeps none.
         ema_ramp: how that decay rises with the updates n: "fraction": up to n / (9 + n);
@@ -111,6 +116,7 @@ class TrainConfig:
     optimizer: Literal["sgd", "nesterov", "adam", "adamw"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 0.0
+    decayed: str = "kernel$"
     accumulate_batch: int = 0
     learning_rate: float = 0.08
     learning_rate_batch: int = 64
@@ -120,13 +126,13 @@ class TrainConfig:
     warmup: Literal["linear", "constant"] = "linear"
     bias_warmup_init: float | None = None
     momentum_warmup_init: float | None = None
-    bias_factor: float = 1.0
-    router_factor: float = 1.0
+    rates: tuple[tuple[str, float], ...] = ()
     schedule: Literal["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"] = "cosine"
     last_share: float = 0.1
     decay_epochs: tuple[float, ...] = (200.0, 250.0)
     polynomial_power: float = 0.9
     clip_gradients_norm: float = 10.0
+    clip: Literal["each_and_global", "global"] = "each_and_global"
     ema_decay: float = 0.9998
     ema_ramp: Literal["fraction", "exponential"] = "fraction"
     mixed_precision: Literal["", "float16", "bfloat16"] = ""
@@ -143,8 +149,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=0)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
-        _check_at_least(self, "train", warmup_steps=0, bias_factor=0, last_share=0)
-        _check_at_least(self, "train", router_factor=0)
+        _check_at_least(self, "train", warmup_steps=0, last_share=0)
         _check_at_least(self, "train", weight_decay=0, accumulate_batch=0, gamma_l1=0)
         self._check_optimizer()
         _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)
@@ -160,15 +165,20 @@ class TrainConfig:
             )
         if list(self.decay_epochs) != sorted(self.decay_epochs):
             raise UserError(f"train.decay_epochs must rise, got {list(self.decay_epochs)}")
-        try:
-            re.compile(self.frozen)
-        except re.error as error:
-            raise UserError(f"train.frozen is not a regular expression: {error}") from None
+        _check_expression("train.frozen", self.frozen)
+        _check_expression("train.decayed", self.decayed)
+        for i, (expression, factor) in enumerate(self.rates):
+            _check_expression(f"train.rates[{i}][0]", expression)
+            if not 0 <= factor < math.inf:
+                raise UserError(
+                    f"the factor of {expression!r} in train.rates must be at least 0, got {factor}"
+                )
 
     def _check_optimizer(self) -> None:
         """Refuses keys that the chosen optimizer does not have."""
         homes = {
             "weight_decay": ("nesterov", "adamw"),
+            "decayed": ("nesterov", "adamw"),
             "bias_warmup_init": ("nesterov",),
             "momentum_warmup_init": ("nesterov",),
         }
@@ -176,7 +186,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value != getattr(TrainConfig, name) and self.optimizer not in optimizers:
                 raise UserError(
-                    f"train.{name}={value:g} does nothing with train.optimizer={self.optimizer!r}; "
+                    f"train.{name}={value} does nothing with train.optimizer={self.optimizer!r}; "
                     f"leave it out, or choose optimizer {' or '.join(map(repr, optimizers))}"
                 )
         if self.bias_warmup_init is not None:
@@ -240,7 +250,7 @@ class Recipe:
 
 def load_recipe(path: str | pathlib.Path, kind: type = Recipe) -> Any:
     """Reads a recipe from a YAML file; `kind` is the dataclass that it is for."""
-    return records.from_dict(kind, _read_yaml(path))
+    return records.from_dict(kind, renames.current(_read_yaml(path)))
 
 
 def save_recipe(recipe: Any, path: str | pathlib.Path) -> None:
@@ -269,8 +279,10 @@ def make_recipe(
             part = _read_yaml(item)
         else:
             part = records.nest(parse_assignments(item))
-        data = records.merge(data, part)
-    return records.from_dict(kind, records.merge(data, records.nest(changes or {})))
+        # One by one: an old key in a later part changes what the new key has from an earlier one.
+        data = renames.current(records.merge(data, part))
+    data = records.merge(data, records.nest(changes or {}))
+    return records.from_dict(kind, renames.current(data))
 
 
 def parse_assignments(text: str) -> dict[str, Any]:
@@ -378,3 +390,10 @@ def _check_at_least(record: Any, where: str, **minima: float) -> None:
             raise UserError(
                 f"{where}.{name} must be at least {minimum}, got {getattr(record, name)}"
             )
+
+
+def _check_expression(where: str, expression: str) -> None:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise UserError(f"{where} is not a regular expression: {error}") from None

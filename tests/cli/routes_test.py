@@ -22,7 +22,7 @@ CHANGES = {
     "train.learning_rate": 0.01,
     "train.learning_rate_batch": 0,
     "train.optimizer": "adam",
-    "train.router_factor": 2.5,
+    "train.rates": [["router", 2.5]],
     "eval.interval": 2,
     "eval.batch_size": 3,
     "eval.pictures": 2,

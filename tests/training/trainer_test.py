@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import yaml
 
 from tfdet import config, registry
 from tfdet.data import order, sources
@@ -210,6 +212,24 @@ def test_a_finished_run_is_not_trained_again(finished):
         np.testing.assert_array_equal(value, after[key])
 
 
+def test_a_run_that_was_begun_with_old_keys_is_resumed(tmp_path, finished, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    file = folder / trained.RECIPE_FILE
+    data = yaml.safe_load(file.read_text())
+    for key in ("rates", "decayed", "clip"):
+        del data["train"][key]
+    data["train"] |= {"bias_factor": 1.0, "router_factor": 1.0}
+    file.write_text(yaml.safe_dump(data))
+    assert len(trainer.train(FINISHED, folder, measure=False)) == 1
+    assert "old key" not in capsys.readouterr().err
+    assert file.read_text() == (finished / trained.RECIPE_FILE).read_text()
+    data["train"]["bias_factor"] = 2.0
+    file.write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError, match=r"train.rates: \[\] here, .*2.0\]\] there"):
+        trainer.train(FINISHED, folder, measure=False)
+
+
 def test_training_alone_measures_nothing(finished):
     assert (finished / "last.weights.h5").is_file()
     assert not (finished / "best.weights.h5").exists()
@@ -271,6 +291,10 @@ def test_freezing_nothing_or_everything_is_refused(expression, message):
         ("data.train=''", "no training data"),
         ("train.batch_size=9", "has 8 images, fewer than one batch of 9"),
         ("model.num_classes=4", "model.num_classes is 4, but .* has 5 classes"),
+        (
+            "train.rates=[[neck, 2], ['^effi', 2]]",
+            r"train.rates: '\^effi' matches no .* begin with backbone, box_net, class_net, neck",
+        ),
     ],
 )
 def test_mistakes_end_before_anything_is_written(tmp_path, hparams, message):

@@ -38,7 +38,7 @@ def fine_tune(
         tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(settings.seed)
     model = additions.with_additions(student, settings, teacher)
-    optimizer = make_optimizer(settings, steps)
+    optimizer = make_optimizer(settings, steps, student.name)
     model.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(model.trainable_variables)
     chosen: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]

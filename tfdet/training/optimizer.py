@@ -1,49 +1,53 @@
 """Optimizers whose gradients are summed over replicas, measured and clipped, in this order."""
 
-from typing import Any
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tfdet import renames
+from tfdet.config import TrainConfig
 from tfdet.errors import UserError
 from tfdet.training import schedules
 from tfdet.training.accumulation import AccumulatedGradients
 
-# How the names of biases end; "beta" is that of a norm.
+# How the names of biases end, those of norms too; `NesterovSGD` has a schedule of its own for them.
 _BIASES = ("bias", "beta")
-# Only kernels decay: neither biases, nor norms, nor other learnt scales.
-_KERNELS = ("kernel",)
 
 
 class ClippedGradients:
-    """Clips each gradient to a norm, then all of them together; keeps the norm before clipping.
+    """Clips gradients to a norm, keeps the norm before clipping; each variable has its own rate.
 
-    Keras's own clipping looks at one replica's gradients and knows one of the two rules only. Here
-    the sum over replicas is clipped, so that two replicas step exactly as one with both batches.
+    Keras's own clipping looks at one replica's gradients. Here the sum over replicas is clipped, so
+    that two replicas step exactly as one with both batches.
 
     Args:
         clip_norm: the norm; 0 clips nothing.
-        bias_factor: gradients of biases, those of norms too, are multiplied by it after clipping.
-            With SGD this is a learning rate of their own.
-        router_factor: the learning rate of routers is multiplied by it.
+        clip: "each_and_global": each gradient, then all of them together; "global": all of them
+            together, as PyTorch's `clip_grad_norm_` does.
+        rates: rules (regular expression, factor) of a recipe's `train.rates`.
+        root: name of the model. Rules see the path of a variable within it: without this name.
     """
 
     def __init__(
         self,
         *args: Any,
         clip_norm: float = 0.0,
-        bias_factor: float = 1.0,
-        router_factor: float = 1.0,
+        clip: Literal["each_and_global", "global"] = "each_and_global",
+        rates: Sequence[tuple[str, float]] = (),
+        root: str = "",
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
-        self.bias_factor = bias_factor
-        self.router_factor = router_factor
+        self.clip = clip
+        self.rates = [list(rule) for rule in rates]  # as it comes back from JSON
+        self.root = root
 
-    def build(self, variables: list[Any]) -> None:
+    def build(self, variables: list[keras.Variable]) -> None:
         if not self.built:
             self.gradient_norm = self.add_variable(
                 shape=(),
@@ -52,153 +56,136 @@ class ClippedGradients:
                 name="gradient_norm",
             )
             # By position: the copies of other replicas have other names.
-            self._routers = tuple("router" in v.path for v in variables)
-            if self.router_factor != 1.0 and not any(self._routers):
-                raise UserError(
-                    f"train.router_factor={self.router_factor:g} does nothing: the model has no "
-                    "router that is trained; leave it out"
-                )
+            self._factors = self._factors_of(self.paths_of(variables))
         super().build(variables)
 
-    def rate_of(self, variable: Any, learning_rate: Any) -> Any:
+    def paths_of(self, variables: list[keras.Variable]) -> list[str]:
+        """Paths within the model; whole ones of variables that are not the model's."""
+        return [v.path.removeprefix(f"{self.root}/") for v in variables]
+
+    def _factors_of(self, paths: list[str]) -> list[float]:
+        factors = [1.0] * len(paths)
+        for expression, factor in self.rates:
+            for i in matching(expression, paths, "train.rates"):
+                factors[i] *= factor
+        return factors
+
+    def rate_of(self, variable: tf.Variable, learning_rate: Any) -> Any:
         """The learning rate of one variable."""
-        if self.router_factor == 1.0 or not self._routers[self._get_variable_index(variable)]:
-            return learning_rate
-        return self.router_factor * learning_rate
+        factor = self._factors[self._get_variable_index(variable)]
+        return learning_rate if factor == 1.0 else factor * learning_rate
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         super().update_step(gradient, variable, self.rate_of(variable, learning_rate))
 
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
+        """Keras's sum over replicas, measured and clipped.
+
+        Private in Keras, but there is no other place: before it a replica sees its own gradients
+        only, and after it `update_step` has one of them at a time.
+        """
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)
         # Those of gathered rows are of another kind.
         gradients = [tf.convert_to_tensor(gradient) for gradient, _ in reduced]
-        variables = [variable for _, variable in reduced]
-        # One multiplication for each gradient, not one for each rule.
-        factors = self._factors(gradients)
-        if self.bias_factor != 1.0:
-            ratios = np.array([self.bias_factor if _is_bias(v) else 1.0 for v in variables])
-            factors = ratios if factors is None else factors * ratios.astype(np.float32)
-        if factors is not None:
-            factors = tf.unstack(tf.cast(factors, tf.float32))
-            gradients = [g * tf.cast(f, g.dtype) for g, f in zip(gradients, factors, strict=True)]
-        return list(zip(gradients, variables, strict=True))
-
-    def _factors(self, gradients: list[tf.Tensor]) -> tf.Tensor | None:
-        """What clipping multiplies each gradient by; measures their norm."""
         squares = tf.stack([2 * tf.cast(tf.nn.l2_loss(g), tf.float32) for g in gradients])
         self.gradient_norm.assign(tf.sqrt(tf.reduce_sum(squares)))
-        if self.clip_norm <= 0:
-            return None
-        each = self.clip_norm / tf.maximum(tf.sqrt(squares), self.clip_norm)
-        together = tf.sqrt(tf.reduce_sum(squares * each**2))
-        return each * self.clip_norm / tf.maximum(together, self.clip_norm)
+        if self.clip_norm > 0:
+            gradients = self._clipped(gradients, squares)
+        return [(g, variable) for g, (_, variable) in zip(gradients, reduced, strict=True)]
+
+    def _clipped(self, gradients: list[tf.Tensor], squares: tf.Tensor) -> list[tf.Tensor]:
+        """The gradients, each multiplied once; `squares` [N] has the square of each norm."""
+        if self.clip == "global":
+            norm = tf.sqrt(tf.reduce_sum(squares))
+            factor = tf.minimum(1.0, self.clip_norm / (norm + 1e-6))  # PyTorch's epsilon
+            factors = [factor] * len(gradients)
+        else:
+            each = self.clip_norm / tf.maximum(tf.sqrt(squares), self.clip_norm)
+            together = tf.sqrt(tf.reduce_sum(squares * each**2))
+            factors = tf.unstack(each * self.clip_norm / tf.maximum(together, self.clip_norm))
+        return [g * tf.cast(f, g.dtype) for g, f in zip(gradients, factors, strict=True)]
 
     def get_config(self) -> dict[str, Any]:
-        names = ("clip_norm", "bias_factor", "router_factor")
+        names = ("clip_norm", "clip", "rates", "root")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        # That of a model which was saved with its optimizer may have old keys; they had the same
+        # names as in recipes.
+        config = renames.current({"train": config})["train"]
+        return super().from_config(config, custom_objects)
 
-def _is_bias(variable: Any) -> bool:
-    # Keras hands over TensorFlow's variables, whose names end in ":0".
-    return variable.name.partition(":")[0].endswith(_BIASES)
 
-
-class FusedMomentum:
-    """Keras's step of SGD as one operation of TensorFlow for each variable."""
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if not self.momentum:
-            super().update_step(gradient, variable, learning_rate)
-            return
-        tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle,
-            accum=_handle(self.momentums, self._get_variable_index(variable)),
-            lr=learning_rate,
-            grad=tf.cast(gradient, variable.dtype),
-            momentum=self.momentum,
-            use_nesterov=self.nesterov,
+def matching(expression: str, paths: list[str], key: str) -> list[int]:
+    """Positions of the paths in which a regular expression is found; `key` is where it stands."""
+    found = [i for i, path in enumerate(paths) if re.search(expression, path)]
+    if not found:
+        heads = ", ".join(sorted({path.partition("/")[0] for path in paths}))
+        raise UserError(
+            f"{key}: {expression!r} matches no variable that is trained; their paths begin with "
+            f"{heads}"
         )
-
-
-class FusedAdam:
-    """Keras's step of Adam as one operation of TensorFlow for each variable.
-
-    Keras's own is 30. With them and plainer clipping the graph of faster-rcnn-nano's training step
-    has 10,359 nodes instead of 18,031, and a step of caddet-nano takes 9 % less CPU time.
-    """
-
-    def _distributed_tf_update_step(self, *args: Any) -> None:
-        updates = tf.cast(self.iterations + 1, tf.float32)
-        self._powers = self.beta_1**updates, self.beta_2**updates
-        super()._distributed_tf_update_step(*args)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        index = self._get_variable_index(variable)
-        tf.raw_ops.ResourceApplyAdam(
-            var=variable.handle,
-            m=_handle(self._momentums, index),
-            v=_handle(self._velocities, index),
-            beta1_power=self._powers[0],
-            beta2_power=self._powers[1],
-            lr=learning_rate,
-            beta1=self.beta_1,
-            beta2=self.beta_2,
-            epsilon=self.epsilon,
-            grad=tf.cast(gradient, variable.dtype),
-        )
-
-
-def _handle(variables: list[keras.Variable], index: int) -> tf.Tensor:
-    return variables[index].value.handle
+    return found
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class SGD(AccumulatedGradients, ClippedGradients, FusedMomentum, keras.optimizers.SGD):
+class SGD(AccumulatedGradients, ClippedGradients, keras.optimizers.SGD):
     """Keras's SGD with `AccumulatedGradients` and `ClippedGradients`."""
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class Adam(AccumulatedGradients, ClippedGradients, FusedAdam, keras.optimizers.Adam):
+class Adam(AccumulatedGradients, ClippedGradients, keras.optimizers.Adam):
     """Keras's Adam with `AccumulatedGradients` and `ClippedGradients`."""
 
 
-class DecayedKernels:
-    """Decay of kernels, which the subclass takes care of in its `update_step`.
+class ChosenDecay:
+    """Decay of chosen variables, which the subclass takes care of in its update.
 
-    Keras's own decay comes after every batch, also after one whose gradients are only added up.
+    Keras's own decay comes after every batch, also after one whose gradients are only added up, and
+    with one learning rate for all variables.
+
+    Args:
+        decayed: expression for the paths of the variables, as in `rates`.
     """
 
-    def build(self, variables: list[Any]) -> None:
+    def __init__(self, *args: Any, decayed: str = "kernel$", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.decayed = decayed
+
+    def build(self, variables: list[keras.Variable]) -> None:
         # By position: the copies of other replicas have other names.
-        self._decays = tuple(v.name.endswith(_KERNELS) for v in variables)
+        self._is_decayed = [False] * len(variables)
+        if self.weight_decay:
+            for i in matching(self.decayed, self.paths_of(variables), "train.decayed"):
+                self._is_decayed[i] = True
         super().build(variables)
 
-    def _decay_of(self, variable: Any) -> float:
-        return self.weight_decay if self._decays[self._get_variable_index(variable)] else 0.0
+    def decay_of(self, variable: tf.Variable) -> float:
+        return self.weight_decay if self._is_decayed[self._get_variable_index(variable)] else 0.0
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:
         """Nothing: the decay is part of each variable's own update."""
 
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decayed": self.decayed}
+
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class AdamW(
-    DecayedKernels, AccumulatedGradients, ClippedGradients, FusedAdam, keras.optimizers.AdamW
-):
-    """Keras's AdamW with decay of kernels only."""
+class AdamW(ChosenDecay, AccumulatedGradients, ClippedGradients, keras.optimizers.AdamW):
+    """Keras's AdamW with decay of chosen variables, each at its own learning rate."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        decay = self._decay_of(variable)
+        decay = self.decay_of(variable)
         if decay:
-            self.assign_sub(variable, ops.multiply(variable, decay * learning_rate))
+            rate = self.rate_of(variable, learning_rate)
+            self.assign_sub(variable, ops.multiply(variable, decay * rate))
         super().update_step(gradient, variable, learning_rate)
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class NesterovSGD(
-    DecayedKernels, AccumulatedGradients, ClippedGradients, keras.optimizers.Optimizer
-):
-    """SGD with Nesterov momentum as PyTorch has it, and a learning rate of its own for biases.
+class NesterovSGD(ChosenDecay, AccumulatedGradients, ClippedGradients, keras.optimizers.Optimizer):
+    """SGD with Nesterov momentum as PyTorch has it, and a schedule of its own for biases.
 
     The velocity is a sum of gradients, without the learning rate that Keras's form keeps in it; the
     two differ while learning rate or momentum change. Decay is added to the gradient.
@@ -207,7 +194,7 @@ class NesterovSGD(
         learning_rate: a schedule.
         bias_rate: a schedule for biases, those of norms too.
         momentum: a schedule.
-        weight_decay: of kernels.
+        weight_decay: of the variables that `decayed` chooses.
     """
 
     def __init__(
@@ -227,7 +214,7 @@ class NesterovSGD(
         if self.built:
             return
         super().build(variables)
-        self._biases = tuple(_is_bias(v) for v in variables)
+        self._biases = tuple(v.name.endswith(_BIASES) for v in variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
 
     def _update(self, distribution: Any, grads_and_vars: list[Any], learning_rate: Any) -> None:
@@ -243,18 +230,13 @@ class NesterovSGD(
             )
 
     def _step(self, variable: Any, gradient: Any, rate: Any, momentum: Any) -> None:
-        decay = self._decay_of(variable)
+        decay = self.decay_of(variable)
         gradient = tf.cast(gradient, variable.dtype)
         if decay:
             gradient = gradient + decay * variable
-        tf.raw_ops.ResourceApplyMomentum(
-            var=variable.handle,
-            accum=_handle(self._velocities, self._get_variable_index(variable)),
-            lr=rate,
-            grad=gradient,
-            momentum=momentum,
-            use_nesterov=True,
-        )
+        velocity = self._velocities[self._get_variable_index(variable)]
+        self.assign(velocity, momentum * velocity + gradient)
+        self.assign_sub(variable, rate * (gradient + momentum * velocity))
 
     def get_config(self) -> dict[str, Any]:
         own = {
@@ -284,30 +266,39 @@ class LossScaling(keras.optimizers.LossScaleOptimizer):
         return self.inner_optimizer.gradient_norm
 
 
-def make_optimizer(config: Any, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """The optimizer that a recipe's `train` section asks for."""
+def make_optimizer(
+    config: TrainConfig, steps_per_epoch: int, root: str = ""
+) -> keras.optimizers.Optimizer:
+    """The optimizer that a recipe's `train` section asks for.
+
+    Args:
+        config: the section.
+        steps_per_epoch: length of an epoch.
+        root: name of the model; the expressions of `rates` and `decayed` are for paths within it.
+    """
     schedule = schedules.make_schedule(config, steps_per_epoch)
     ours = {
         "clip_norm": config.clip_gradients_norm,
-        "bias_factor": config.bias_factor,
-        "router_factor": config.router_factor,
+        "clip": config.clip,
+        "rates": config.rates,
+        "root": root,
         "batches": schedules.make_accumulation(config, steps_per_epoch),
     }
-    decay = _weight_decay(config)
+    decaying = {"weight_decay": _weight_decay(config), "decayed": config.decayed}
     if config.optimizer == "adam":
         optimizer = Adam(schedule, beta_1=config.momentum, **ours)
     elif config.optimizer == "adamw":
-        optimizer = AdamW(schedule, decay, beta_1=config.momentum, epsilon=1e-8, **ours)
+        optimizer = AdamW(schedule, beta_1=config.momentum, epsilon=1e-8, **decaying, **ours)
     elif config.optimizer == "nesterov":
         bias_rate = schedules.make_schedule(config, steps_per_epoch, config.bias_warmup_init)
         momentum = schedules.make_momentum(config, steps_per_epoch)
-        optimizer = NesterovSGD(schedule, bias_rate, momentum, decay, **ours)
+        optimizer = NesterovSGD(schedule, bias_rate, momentum, **decaying, **ours)
     else:
         optimizer = SGD(schedule, momentum=config.momentum, **ours)
     return LossScaling(optimizer) if config.mixed_precision == "float16" else optimizer
 
 
-def _weight_decay(config: Any) -> float:
+def _weight_decay(config: TrainConfig) -> float:
     """The recipe's decay, in proportion to the images of an update after the warm-up."""
     if not config.accumulate_batch:
         return config.weight_decay

@@ -134,7 +134,7 @@ def pretrain(
     _check_folder(recipe, model_dir)
     with trainer.precision(recipe.train.mixed_precision), distribution.scope(strategy):
         model = _build(recipe)
-        optimizer = optimizers.make_optimizer(recipe.train, steps)
+        optimizer = optimizers.make_optimizer(recipe.train, steps, model.name)
         model.compile(optimizer=optimizer, jit_compile=False)
         optimizer.build(model.trainable_variables)
         decay, ramp = recipe.train.ema_decay, recipe.train.ema_ramp

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfdet.config import TrainConfig
+
 
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """A line from `warmup_init` to `aim`, or a step, then what the subclass's `decayed` gives.
@@ -139,7 +141,9 @@ class Polynomial(WarmUp):
         return {**super().get_config(), "power": self.power}
 
 
-def make_schedule(config: Any, steps_per_epoch: int, warmup_init: float | None = None) -> WarmUp:
+def make_schedule(
+    config: TrainConfig, steps_per_epoch: int, warmup_init: float | None = None
+) -> WarmUp:
     """The learning rate that a recipe's `train` section asks for, scaled to its batch size.
 
     Args:
@@ -168,7 +172,7 @@ def make_schedule(config: Any, steps_per_epoch: int, warmup_init: float | None =
     return Constant(**common)
 
 
-def make_momentum(config: Any, steps_per_epoch: int) -> WarmUp:
+def make_momentum(config: TrainConfig, steps_per_epoch: int) -> WarmUp:
     """The momentum that a recipe's `train` section asks for."""
     init = config.momentum_warmup_init
     return _constant_after_warmup(
@@ -176,7 +180,7 @@ def make_momentum(config: Any, steps_per_epoch: int) -> WarmUp:
     )
 
 
-def make_accumulation(config: Any, steps_per_epoch: int) -> WarmUp | None:
+def make_accumulation(config: TrainConfig, steps_per_epoch: int) -> WarmUp | None:
     """How many batches an update takes, not rounded; None where it is always one."""
     if batches_per_update(config) == 1:
         return None
@@ -184,13 +188,13 @@ def make_accumulation(config: Any, steps_per_epoch: int) -> WarmUp | None:
     return _constant_after_warmup(config, steps_per_epoch, 1.0, peak)
 
 
-def batches_per_update(config: Any) -> int:
+def batches_per_update(config: TrainConfig) -> int:
     """How many batches an update takes after the warm-up."""
     return max(round(config.accumulate_batch / config.batch_size), 1)
 
 
 def _constant_after_warmup(
-    config: Any, steps_per_epoch: int, warmup_init: float, peak: float
+    config: TrainConfig, steps_per_epoch: int, warmup_init: float, peak: float
 ) -> Constant:
     return Constant(
         peak=peak,
@@ -201,5 +205,5 @@ def _constant_after_warmup(
     )
 
 
-def _warmup_steps(config: Any, steps_per_epoch: int) -> int:
+def _warmup_steps(config: TrainConfig, steps_per_epoch: int) -> int:
     return max(int(config.warmup_epochs * steps_per_epoch), config.warmup_steps)

@@ -233,7 +233,7 @@ def _build(run: Run) -> None:
     if settings.frozen:
         _say(run, freeze(run.model, settings.frozen))
     run.fitted = additions.with_additions(run.model, settings)
-    optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch)
+    optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch, run.model.name)
     # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
     run.fitted.compile(optimizer=optimizer, jit_compile=False)
     optimizer.build(run.fitted.trainable_variables)  # of what `compile` has left to train
