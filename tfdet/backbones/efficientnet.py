@@ -132,10 +132,10 @@ class EfficientNet(Composite):
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of every level, returned or not."""
+        """Channels of the levels that are returned."""
         last = [i for i, stage in enumerate(self.stages[1:]) if stage.strides > 1]
         last.append(len(self.stages) - 1)
-        return {f"P{i}": self.stages[stage].filters for i, stage in enumerate(last, 1)}
+        return {f"P{level}": self.stages[last[level - 1]].filters for level in self.levels}
 
     @property
     def joint_channels(self) -> dict[str, int]:

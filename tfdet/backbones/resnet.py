@@ -108,13 +108,13 @@ class ResNet(Composite):
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of every level, returned or not."""
-        return dict(zip(("P2", "P3", "P4", "P5"), self.style.out_widths, strict=True))
+        """Channels of the levels that are returned."""
+        return {f"P{level}": self.style.out_widths[level - 2] for level in self.levels}
 
     @property
     def joint_channels(self) -> dict[str, int]:
         """Channels of `added`, by the level that they are summed onto."""
-        return {level: width for level, width in self.channels.items() if level != "P5"}
+        return dict(zip(("P2", "P3", "P4"), self.style.out_widths, strict=False))
 
     def _stage(self, number: int) -> list["Bottleneck | BasicBlock"]:
         kind = BasicBlock if self.style.is_basic else Bottleneck

@@ -94,6 +94,16 @@ class YoloV7Backbone(Composite):
                     for i, block in enumerate(getattr(stage, part))
                 ]
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the levels that are returned."""
+        return tap_channels(self.variant, self.style)
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels of `added`."""
+        return joint_channels(self.variant, self.style)
+
     def call(
         self,
         images: Any,
