@@ -104,8 +104,16 @@ class Detector(keras.Model):
     # norms, nor fusion weights are pulled towards zero.
     decayed: ClassVar[tuple[str, ...]] = ("kernel",)
 
-    def __init__(self, config: DetectorConfig, loss_names: tuple[str, ...], **kwargs: Any):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        config: DetectorConfig,
+        loss_names: tuple[str, ...],
+        *,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        # The module of "module:name" goes: TensorFlow's scopes have no colons.
+        super().__init__(name=name and name.rpartition(":")[2], **kwargs)
         self.config: Any = config  # of `config_class`
         self.loss_names = (*loss_names, "l2_loss") if config.weight_decay else loss_names
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
