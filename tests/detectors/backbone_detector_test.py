@@ -15,6 +15,7 @@ from tfdet.detectors.mask_rcnn import MaskRCNN
 from tfdet.detectors.retinanet import RetinaNet
 from tfdet.detectors.yolov7 import YoloV7
 from tfdet.errors import UserError
+from tfdet.necks.fpn import FPN
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -236,3 +237,22 @@ def test_a_neck_without_a_level_is_refused():
     neck = keras.layers.Identity()
     with pytest.raises(UserError, match="neck must return P3, P4, P5, P6, P7, it returned P3, P4"):
         make("fcos-test", neck=neck)
+
+
+def test_the_order_of_a_necks_maps_does_not_matter():
+    class Backwards(FPN):
+        def call(self, features, training=None):
+            return dict(reversed(super().call(features, training).items()))
+
+    images, _ = batch()
+    necks = [kind(12, name="neck") for kind in (FPN, Backwards)]
+    models = [make("retinanet-test", neck=neck) for neck in necks]
+    models[1].set_weights(models[0].get_weights())
+    assert_equal(models[1](images), models[0](images))
+
+
+def test_keys_of_published_parts_are_refused_with_others():
+    with pytest.raises(UserError, match="borrows_p2 needs the published backbone"):
+        make("yolov7-test", borrows_p2=True)
+    with pytest.raises(UserError, match="auxiliary_heads need the published neck"):
+        make("yolov7-test", neck=FPN(8), variant="w6", auxiliary_heads=True)

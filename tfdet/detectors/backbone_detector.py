@@ -92,8 +92,8 @@ class BackboneDetector(Detector):
         size = tuple(images.shape[1:3])
         taps = self.taps(images)
         check_maps(taps, self._channels(), size, "backbone")
-        if self.neck_levels:
-            maps = self.levels_of(taps)
+        if "neck" in self._passed_in:
+            maps = self.neck({name: taps[name] for name in self.backbone_levels})
             check_maps(maps, dict.fromkeys(self.neck_levels), size, "neck")
 
     @property
@@ -126,7 +126,10 @@ class BackboneDetector(Detector):
     def levels_of(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """The maps of the neck, {"P3": [B, H/8, W/8, C], ...}, of those of the backbone."""
         maps = {name: taps[name] for name in self.backbone_levels}
-        return self.neck(maps, training=training)
+        maps = self.neck(maps, training=training)
+        if "neck" in self._passed_in:  # heads read maps in this order
+            return {name: maps[name] for name in self.neck_levels}
+        return maps
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         size = tuple(images.shape[1:3])

@@ -126,6 +126,10 @@ class YoloV7(BackboneDetector):
         neck: keras.layers.Layer | None = None,
         **kwargs: Any,
     ):
+        if backbone is not None and config.borrows_p2:
+            raise UserError("borrows_p2 needs the published backbone; leave it false with another")
+        if neck is not None and config.auxiliary_heads:
+            raise UserError("auxiliary_heads need the published neck; leave them out with another")
         names = ("box_loss", "object_loss", "class_loss")
         super().__init__(config, names, backbone, neck, **kwargs)
         self.head = self._head(config.implicit, "head")
