@@ -28,3 +28,14 @@ def test_created_models_have_their_variables():
     assert model.built
     raw = model(np.zeros((1, 64, 64, 3), np.uint8))
     assert raw["class_logits"].shape == (1, 774, 3)
+
+
+def test_the_module_in_front_of_a_name_is_no_part_of_the_variables():
+    config = registry.config("efficientdet-test")
+    registry.register("elsewhere:mine", registry.detector_class("efficientdet-test"), config)
+    try:
+        model = registry.create("elsewhere:mine", num_classes=3)
+    finally:
+        del registry._MODELS["elsewhere:mine"]
+    assert model.name == "mine"
+    assert all(variable.path.startswith("mine/") for variable in model.weights)

@@ -138,7 +138,7 @@ APART, EFFICIENT = {"shared_heads": False}, {"first.backbone": "test"}
         ),
         ({"first_weight": -1.0}, "first_weight must be at least 0, got -1"),
         ({"router_levels": (7,)}, "the router has no P7 to look at, only P2"),
-        ({"first.backbone": "mnv2-test"}, "does not give its backbone's features"),
+        ({"first.backbone": "mnv2-test"}, "'mnv2-test' cannot be the second of a cascade"),
     ],
 )
 def test_mistakes_in_a_configuration_are_named(changes, message):

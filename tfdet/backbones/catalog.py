@@ -5,6 +5,7 @@ from typing import Any, Literal
 from tfdet import records
 from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet, swin
 from tfdet.backbones.encoding import Encoding, load_encoding, parse_encoding
+from tfdet.backbones.protocol import Backbone
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 
@@ -45,7 +46,7 @@ def make_backbone(
     gradient_checkpointing: bool = False,
     role: Literal["alone", "first", "second"] = "alone",
     **kwargs: Any,
-) -> Any:
+) -> Backbone:
     """A backbone: images [B, H, W, 3], normalised, to {"P3": map, ...}.
 
     Args:

@@ -13,7 +13,7 @@ from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.mbconv import MBConv
 
 
-class Stage(NamedTuple):
+class MBConvStage(NamedTuple):
     """Blocks of one shape; the first of them has the stride."""
 
     repeats: int
@@ -25,13 +25,13 @@ class Stage(NamedTuple):
 
 # The paper's table 1.
 _STAGES = (
-    Stage(1, 3, 1, 1, 16),
-    Stage(2, 3, 2, 6, 24),
-    Stage(2, 5, 2, 6, 40),
-    Stage(3, 3, 2, 6, 80),
-    Stage(3, 5, 1, 6, 112),
-    Stage(4, 5, 2, 6, 192),
-    Stage(1, 3, 1, 6, 320),
+    MBConvStage(1, 3, 1, 1, 16),
+    MBConvStage(2, 3, 2, 6, 24),
+    MBConvStage(2, 5, 2, 6, 40),
+    MBConvStage(3, 3, 2, 6, 80),
+    MBConvStage(3, 5, 1, 6, 112),
+    MBConvStage(4, 5, 2, 6, 192),
+    MBConvStage(1, 3, 1, 6, 320),
 )
 _STEM_FILTERS = 32
 
@@ -132,10 +132,10 @@ class EfficientNet(Composite):
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of every level, returned or not."""
+        """Channels of the levels that are returned."""
         last = [i for i, stage in enumerate(self.stages[1:]) if stage.strides > 1]
         last.append(len(self.stages) - 1)
-        return {f"P{i}": self.stages[stage].filters for i, stage in enumerate(last, 1)}
+        return {f"P{level}": self.stages[last[level - 1]].filters for level in self.levels}
 
     @property
     def joint_channels(self) -> dict[str, int]:
@@ -181,7 +181,7 @@ def check_scale(scale: str) -> None:
         raise UserError(f"unknown EfficientNet {scale!r}; use one of {', '.join(SCALES)}")
 
 
-def stages(scale: str) -> tuple[Stage, ...]:
+def stages(scale: str) -> tuple[MBConvStage, ...]:
     """The stages of one scale, with its widths and repeats."""
     width, depth = SCALES[scale]
     fixed = (0, len(_STAGES) - 1) if scale.startswith("lite") else ()

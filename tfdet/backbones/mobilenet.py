@@ -85,6 +85,14 @@ class MobileNetV2(Composite):
             self.last_conv = _pointwise(_LAST_FILTERS, "last_conv")
             self.last_bn = _norm(batch_norm, "last_bn")
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the levels that are returned."""
+        before = zip(self.blocks, self.blocks[1:], strict=False)
+        widths = [block.filters for block, after in before if after.strides > 1]
+        last = self.blocks[-1].filters if self.last_conv is None else _LAST_FILTERS
+        return {f"P{level}": [*widths, last][level - 1] for level in self.levels}
+
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         x = keras.activations.relu6(self.stem_bn(self.stem_conv(images), training=training))
         reductions = []

@@ -72,6 +72,13 @@ class MobileNetV1(Composite):
             for i, (filters, stride) in enumerate(_UNITS)
         ]
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the levels that are returned."""
+        before = zip(self.units, self.units[1:], strict=False)
+        widths = [unit.filters for unit, after in before if after.strides > 1]
+        return {f"P{level}": [*widths, self.units[-1].filters][level - 1] for level in self.levels}
+
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         x = keras.activations.relu(self.stem_bn(self.stem_conv(images), training=training))
         reductions = []

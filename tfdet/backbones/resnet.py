@@ -108,13 +108,13 @@ class ResNet(Composite):
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of every level, returned or not."""
-        return dict(zip(("P2", "P3", "P4", "P5"), self.style.out_widths, strict=True))
+        """Channels of the levels that are returned."""
+        return {f"P{level}": self.style.out_widths[level - 2] for level in self.levels}
 
     @property
     def joint_channels(self) -> dict[str, int]:
         """Channels of `added`, by the level that they are summed onto."""
-        return {level: width for level, width in self.channels.items() if level != "P5"}
+        return dict(zip(("P2", "P3", "P4"), self.style.out_widths, strict=False))
 
     def _stage(self, number: int) -> list["Bottleneck | BasicBlock"]:
         kind = BasicBlock if self.style.is_basic else Bottleneck
@@ -176,7 +176,7 @@ class ResNet(Composite):
         return cls(**{**config, "style": records.from_dict(Encoding, config["style"])})
 
 
-class _Block(Composite):
+class _ResidualBlock(Composite):
     """What both kinds of blocks are told.
 
     Args:
@@ -216,12 +216,12 @@ class _Block(Composite):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "_Block":
+    def from_config(cls, config: dict[str, Any]) -> "_ResidualBlock":
         return cls(**{**config, "block": records.from_dict(Block, config["block"])})
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class Bottleneck(_Block):
+class Bottleneck(_ResidualBlock):
     """1x1, 3x3 and 1x1 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', widths[2]]."""
 
     def __init__(
@@ -249,7 +249,7 @@ class Bottleneck(_Block):
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class BasicBlock(_Block):
+class BasicBlock(_ResidualBlock):
     """Two 3x3 convolutions with a shortcut; [B, H, W, C] -> [B, H', W', widths[1]]."""
 
     def __init__(

@@ -90,6 +90,11 @@ class Supernet(Composite):
         """The names of the maps, finest first."""
         return tuple(f"P{FIRST_LEVEL + s}" for s in range(len(self.config.channels)))
 
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the levels."""
+        return dict(zip(self.levels, self.config.channels, strict=True))
+
     def stem_map(self, images: Any, training: bool | None = None) -> Any:
         """Images to the input of the grid, [B, H/8, W/8, C]."""
         for unit in self.stem:

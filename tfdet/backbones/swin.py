@@ -108,13 +108,13 @@ class Swin(Composite):
 
     @property
     def channels(self) -> dict[str, int]:
-        """Channels of every level, returned or not."""
-        return {f"P{number + 2}": self.style.filters * 2**number for number in range(4)}
+        """Channels of the levels that are returned."""
+        return {f"P{level}": self.style.filters * 2 ** (level - 2) for level in self.levels}
 
     @property
     def joint_channels(self) -> dict[str, int]:
         """Channels of `added`."""
-        return self.channels
+        return {f"P{level}": self.style.filters * 2 ** (level - 2) for level in (2, 3, 4, 5)}
 
     def _tokens(self, images: Any) -> Any:
         down, right = (-side % 4 for side in images.shape[1:3])

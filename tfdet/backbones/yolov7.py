@@ -11,7 +11,7 @@ from tfdet.layers.composite import Composite
 Variant = Literal["v7", "x", "w6"]
 
 
-class Stage(NamedTuple):
+class LevelBlocks(NamedTuple):
     """What makes one level from the level before it.
 
     Attributes:
@@ -27,28 +27,28 @@ class Stage(NamedTuple):
 
 
 # P1, P2, ... of each variant.
-STAGES: dict[str, tuple[Stage, ...]] = {
+STAGES: dict[str, tuple[LevelBlocks, ...]] = {
     "v7": (
-        Stage((conv(32), conv(64, strides=2)), (conv(64),)),
-        Stage((conv(128, strides=2),), (elan(64, 256),)),
-        Stage((down(128),), (elan(128, 512),)),
-        Stage((down(256),), (elan(256, 1024),)),
-        Stage((down(512),), (elan(256, 1024),)),
+        LevelBlocks((conv(32), conv(64, strides=2)), (conv(64),)),
+        LevelBlocks((conv(128, strides=2),), (elan(64, 256),)),
+        LevelBlocks((down(128),), (elan(128, 512),)),
+        LevelBlocks((down(256),), (elan(256, 1024),)),
+        LevelBlocks((down(512),), (elan(256, 1024),)),
     ),
     "x": (
-        Stage((conv(40), conv(80, strides=2)), (conv(80),)),
-        Stage((conv(160, strides=2),), (elan(64, 320, convs=6),)),
-        Stage((down(160),), (elan(128, 640, convs=6),)),
-        Stage((down(320),), (elan(256, 1280, convs=6),)),
-        Stage((down(640),), (elan(256, 1280, convs=6),)),
+        LevelBlocks((conv(40), conv(80, strides=2)), (conv(80),)),
+        LevelBlocks((conv(160, strides=2),), (elan(64, 320, convs=6),)),
+        LevelBlocks((down(160),), (elan(128, 640, convs=6),)),
+        LevelBlocks((down(320),), (elan(256, 1280, convs=6),)),
+        LevelBlocks((down(640),), (elan(256, 1280, convs=6),)),
     ),
     "w6": (
-        Stage((reorg(),), (conv(64),), joins=False),
-        Stage((conv(128, strides=2),), (elan(64, 128),)),
-        Stage((conv(256, strides=2),), (elan(128, 256),)),
-        Stage((conv(512, strides=2),), (elan(256, 512),)),
-        Stage((conv(768, strides=2),), (elan(384, 768),)),
-        Stage((conv(1024, strides=2),), (elan(512, 1024),)),
+        LevelBlocks((reorg(),), (conv(64),), joins=False),
+        LevelBlocks((conv(128, strides=2),), (elan(64, 128),)),
+        LevelBlocks((conv(256, strides=2),), (elan(128, 256),)),
+        LevelBlocks((conv(512, strides=2),), (elan(256, 512),)),
+        LevelBlocks((conv(768, strides=2),), (elan(384, 768),)),
+        LevelBlocks((conv(1024, strides=2),), (elan(512, 1024),)),
     ),
 }
 
@@ -93,6 +93,16 @@ class YoloV7Backbone(Composite):
                     block.make(self.style, f"p{number}_{part}_{i}")
                     for i, block in enumerate(getattr(stage, part))
                 ]
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the levels that are returned."""
+        return tap_channels(self.variant, self.style)
+
+    @property
+    def joint_channels(self) -> dict[str, int]:
+        """Channels of `added`."""
+        return joint_channels(self.variant, self.style)
 
     def call(
         self,

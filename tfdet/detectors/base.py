@@ -1,5 +1,6 @@
 """What every detector of the garden has in common."""
 
+import dataclasses
 import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -9,11 +10,70 @@ from keras import ops
 
 from tfdet import records
 from tfdet.errors import UserError
+from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composition import DenseComposition
 from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import masks as mask_ops
+from tfdet.ops.nms import NMSConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """The keys of every detector; the configuration of a family adds its own.
+
+    Attributes:
+        image_size: (height, width) of the canvas that images are fitted into.
+        num_classes: classes without background.
+        class_names, class_ids: a name and the data set's own id per class; may be empty.
+        weight_decay: factor of the L2 loss, see `Detector.decayed`.
+    """
+
+    image_size: tuple[int, int] = (512, 512)
+    num_classes: int = 80
+    class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.check_positive("num_classes")
+        for name in ("class_names", "class_ids"):
+            values = getattr(self, name)
+            if values and len(values) != self.num_classes:
+                raise UserError(
+                    f"{name} has {len(values)} entries for num_classes={self.num_classes}; "
+                    "give one per class"
+                )
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+    def check_positive(self, *names: str) -> None:
+        """Refuses values under 1 of these keys."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def check_side(self, finest_level: int) -> None:
+        """Refuses images that have no cell at the finest level."""
+        if min(self.image_size) < 2**finest_level:
+            raise UserError(
+                f"image_size must be at least {2**finest_level} on each side, got "
+                f"{self.image_size[0]}x{self.image_size[1]}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(DetectorConfig):
+    """Fields of `DetectorConfig` and what convolutional detectors with anchors or points share.
+
+    Attributes:
+        batch_norm: "plain", "synchronized" over replicas, or "frozen".
+        nms: see `ops.nms.NMSConfig`.
+    """
+
+    batch_norm: Kind = "plain"
+    nms: NMSConfig = dataclasses.field(default_factory=NMSConfig)
 
 
 class Detector(keras.Model):
@@ -31,9 +91,7 @@ class Detector(keras.Model):
     first; rows from `count` on are padding (box 0, score 0, label -1).
 
     Args:
-        config: a frozen dataclass with at least the fields `image_size` (height, width),
-            `num_classes`, `class_names`, `class_ids` and `weight_decay`. It is all that is needed
-            to build the model again, and is stored with it.
+        config: what to build; it is stored with the model, to build it again.
         loss_names: names of the terms that `loss_terms` returns, in the order of display.
     """
 
@@ -46,10 +104,17 @@ class Detector(keras.Model):
     # norms, nor fusion weights are pulled towards zero.
     decayed: ClassVar[tuple[str, ...]] = ("kernel",)
 
-    def __init__(self, config: Any, loss_names: tuple[str, ...], **kwargs: Any):
-        super().__init__(**kwargs)
-        _check_classes(config)
-        self.config = config
+    def __init__(
+        self,
+        config: DetectorConfig,
+        loss_names: tuple[str, ...],
+        *,
+        name: str | None = None,
+        **kwargs: Any,
+    ):
+        # The module of "module:name" goes: TensorFlow's scopes have no colons.
+        super().__init__(name=name and name.rpartition(":")[2], **kwargs)
+        self.config: Any = config  # of `config_class`
         self.loss_names = (*loss_names, "l2_loss") if config.weight_decay else loss_names
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
         self._whole: weakref.ref[Detector] | None = None
@@ -373,6 +438,13 @@ class Detector(keras.Model):
         return cls(config, name=name)
 
 
+def serialize_part(part: keras.layers.Layer) -> dict[str, Any]:
+    """A layer that was passed into a model, for the model's `get_config`."""
+    data = keras.saving.serialize_keras_object(part)
+    data.pop("build_config", None)  # the model builds its parts, under its own name
+    return data
+
+
 def each_alone(
     loss_terms: Callable[..., dict[str, Any]], targets: dict[str, Any], raw: dict[str, Any]
 ) -> Any:
@@ -431,15 +503,3 @@ def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, 
             "masks": mask_ops.crop(detections["masks"], boxes, clipped, shape),
         }
     return {**detections, "boxes": clipped}
-
-
-def _check_classes(config: Any) -> None:
-    if config.num_classes < 1:
-        raise UserError(f"num_classes must be at least 1, got {config.num_classes}")
-    for name in ("class_names", "class_ids"):
-        values = getattr(config, name)
-        if values and len(values) != config.num_classes:
-            raise UserError(
-                f"{name} has {len(values)} entries for num_classes={config.num_classes}; "
-                "give one per class"
-            )

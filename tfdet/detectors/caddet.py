@@ -114,6 +114,7 @@ class CADDet(Dynamic, Detector):
         has_routers = config.supernet.routers
         names = ("global_loss", "path_loss") if has_routers else ()
         super().__init__(config, backbone=supernet, extra_losses=names, **kwargs)
+        self._passed_in = ()  # the configuration makes it
         self.cost = GridCost.of(config.supernet, config.cost_size)
         loss = config.routing_loss
         self.statistics = RouteStatistics(config.supernet.num_gates) if has_routers else None

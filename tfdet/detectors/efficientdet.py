@@ -8,35 +8,33 @@ import numpy as np
 
 from tfdet import registry
 from tfdet.backbones.efficientnet import EfficientNet, check_scale
-from tfdet.detectors.base import Detector
+from tfdet.backbones.protocol import Backbone
+from tfdet.detectors.backbone_detector import BackboneDetector
+from tfdet.detectors.base import NetworkConfig
 from tfdet.detectors.postprocess import postprocess
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig
 from tfdet.heads.retina import RetinaTower
 from tfdet.layers.activation import activation
-from tfdet.layers.batch_norm import Kind
 from tfdet.layers.fusion import Method
-from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.losses.detection import LossConfig, dense_loss_terms
 from tfdet.necks.feature_network import FeatureNetwork, NodeStyle
 from tfdet.necks.topologies import FPNNode, topology
 from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
-from tfdet.ops.nms import NMSConfig
 
 # The backbone's, all of which a router may look at.
 TAP_LEVELS = (1, 2, 3, 4, 5)
 
 
 @dataclasses.dataclass(frozen=True)
-class EfficientDetConfig:
-    """All that makes an EfficientDet; the defaults are D0's.
+class EfficientDetConfig(NetworkConfig):
+    """All that makes an EfficientDet: fields of `NetworkConfig` and these.
+
+    The defaults are D0's. The published models have 90 classes, the range of COCO's ids, ten of
+    which are never used.
 
     Attributes:
-        image_size: (height, width) of the canvas; any size works.
-        num_classes: classes without background. The published models have 90, the range of
-            COCO's ids, ten of which are never used.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
         backbone: scale of the EfficientNet.
         drop_connect: drop rate of the backbone's last block.
         pixels: "imagenet" or "lite", the mean and deviation that images are normalised with.
@@ -57,17 +55,12 @@ class EfficientDetConfig:
         num_scales, aspect_ratios, anchor_scale: the anchors, see `ops.anchors.AnchorConfig`.
         activation: of every layer.
         separable_conv: separable instead of dense convolutions in the neck and the heads.
-        batch_norm: "plain", "synchronized" over replicas, or "frozen".
         gradient_checkpointing: compute blocks, cells and head convolutions again for their
             gradients: less memory, more time.
-        weight_decay: factor of the L2 loss on kernels.
-        loss, nms: see `losses.detection.LossConfig` and `ops.nms.NMSConfig`.
+        loss: see `losses.detection.LossConfig`.
     """
 
-    image_size: tuple[int, int] = (512, 512)
     num_classes: int = 90
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
     backbone: str = "b0"
     drop_connect: float = 0.0
     pixels: Literal["imagenet", "lite"] = "imagenet"
@@ -89,23 +82,14 @@ class EfficientDetConfig:
     anchor_scale: float | tuple[float, ...] = 4.0
     activation: str = "swish"
     separable_conv: bool = True
-    batch_norm: Kind = "plain"
     gradient_checkpointing: bool = False
     weight_decay: float = 4e-5
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
-    nms: NMSConfig = dataclasses.field(default_factory=NMSConfig)
 
     def __post_init__(self) -> None:
-        for name in ("fpn_width", "fpn_cells", "head_repeats", "num_scales"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
-        if min(self.image_size) < 2**self.min_level:
-            raise UserError(
-                f"image_size must be at least {2**self.min_level} on each side, got "
-                f"{self.image_size[0]}x{self.image_size[1]}"
-            )
+        super().__post_init__()
+        self.check_positive("fpn_width", "fpn_cells", "head_repeats", "num_scales")
+        self.check_side(self.min_level)
         if not 1 <= self.min_level <= 5 <= self.max_level:
             raise UserError(
                 "min_level must be 1 to 5 and max_level at least 5, got "
@@ -147,7 +131,7 @@ class EfficientDetConfig:
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class EfficientDet(Detector):
+class EfficientDet(BackboneDetector):
     """EfficientNet, BiFPN, and two towers over anchors.
 
     `call` takes images as `Detector` says and returns `{"class_logits": [B, K, C],
@@ -160,32 +144,22 @@ class EfficientDet(Detector):
 
     Args:
         config: what to build.
+        backbone, neck: other parts than those of the configuration. The backbone has the levels
+            from `config.min_level` to P5; the neck returns those from `config.min_level` to
+            `config.max_level`.
     """
 
     config_class = EfficientDetConfig
 
-    def __init__(self, config: EfficientDetConfig, **kwargs: Any):
+    def __init__(
+        self,
+        config: EfficientDetConfig,
+        backbone: Backbone | None = None,
+        neck: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
         names = ("class_loss", "box_loss") + (("iou_loss",) if config.loss.iou_loss else ())
-        super().__init__(config, names, **kwargs)
-        self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
-        self.backbone = EfficientNet(
-            config.backbone,
-            levels=TAP_LEVELS,
-            drop_connect=config.drop_connect,
-            activation=config.activation,
-            batch_norm=config.batch_norm,
-            gradient_checkpointing=config.gradient_checkpointing,
-            name="backbone",
-        )
-        self.neck = FeatureNetwork(
-            config.fpn,
-            config.node_style,
-            config.fpn_cells,
-            config.min_level,
-            config.max_level,
-            config.gradient_checkpointing,
-            name="neck",
-        )
+        super().__init__(config, names, backbone, neck, **kwargs)
         self.class_net = self.box_net = self.packed_head = None
         if config.packing is None:
             self.class_net = self._tower("class", config.num_classes)
@@ -214,42 +188,52 @@ class EfficientDet(Detector):
             name=f"{prefix}_net",
         )
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.call(keras.KerasTensor(input_shape))
+    def make_backbone(self) -> EfficientNet:
+        config = self.config
+        return EfficientNet(
+            config.backbone,
+            levels=TAP_LEVELS,
+            drop_connect=config.drop_connect,
+            activation=config.activation,
+            batch_norm=config.batch_norm,
+            gradient_checkpointing=config.gradient_checkpointing,
+            name="backbone",
+        )
+
+    def make_neck(self) -> FeatureNetwork:
+        config = self.config
+        return FeatureNetwork(
+            config.fpn,
+            config.node_style,
+            config.fpn_cells,
+            config.min_level,
+            config.max_level,
+            config.gradient_checkpointing,
+            name="neck",
+        )
 
     @property
-    def pad_value(self) -> tuple[float, float, float]:
-        return self.normalization.mean
+    def backbone_levels(self) -> tuple[str, ...]:
+        return tuple(f"P{level}" for level in range(self.config.min_level, 6))
+
+    @property
+    def neck_levels(self) -> tuple[str, ...]:
+        config = self.config
+        return tuple(f"P{level}" for level in range(config.min_level, config.max_level + 1))
 
     @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
-        return {
-            "backbone": [self.backbone],
-            "resample": list(self.neck.coarser.values()),
-            "fpn_cells": self.neck.cells,
-            **self._head_parts(),
-        }
+        return {"backbone": [self.backbone], **self._neck_parts(), **self._head_parts()}
+
+    def _neck_parts(self) -> dict[str, list[keras.layers.Layer]]:
+        if not isinstance(self.neck, FeatureNetwork):
+            return {"neck": [self.neck]}
+        return {"resample": list(self.neck.coarser.values()), "fpn_cells": self.neck.cells}
 
     def _head_parts(self) -> dict[str, list[keras.layers.Layer]]:
         if self.packed_head is not None:
             return {"head": [self.packed_head]}
         return {"class_net": [self.class_net], "box_net": [self.box_net]}
-
-    @property
-    def tap_channels(self) -> dict[str, int]:
-        return self.backbone.channels
-
-    @property
-    def joint_channels(self) -> dict[str, int]:
-        return self.backbone.joint_channels
-
-    def taps(
-        self,
-        images: Any,
-        training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        return self.backbone(self.normalization(images), training=training, added=added)
 
     def predictions(
         self,
@@ -257,20 +241,13 @@ class EfficientDet(Detector):
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
-        features = {f"P{i}": taps[f"P{i}"] for i in range(self.config.min_level, 6)}
-        maps = self.neck(features, training=training)
+        maps = self.levels_of(taps, training)
         if self.packed_head is not None:
             return self.packed_head(maps, training=training)
         return {
             "class_logits": self.class_net(maps, training=training),
             "box_codes": self.box_net(maps, training=training),
         }
-
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.predictions(self.taps(images, training), training)
-
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
 
     def anchors(self, image_size: tuple[int, int]) -> np.ndarray:
         """[K, 4] xyxy, one per prediction."""

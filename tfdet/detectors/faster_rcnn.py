@@ -8,13 +8,14 @@ import keras
 from tfdet import registry
 from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
+from tfdet.backbones.protocol import Backbone
+from tfdet.detectors.backbone_detector import BackboneDetector
+from tfdet.detectors.base import NetworkConfig
 from tfdet.detectors.postprocess import region_detections
-from tfdet.detectors.tapped import TappedDetector
 from tfdet.errors import UserError
 from tfdet.heads.roi import BoxHead
 from tfdet.heads.rpn import MAX_LOG_SIZE, ProposalConfig, Proposals, RPNHead
 from tfdet.layers.batch_norm import Kind
-from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.layers.roi_align import RoIAlign
 from tfdet.losses.roi import (
     CODE_WEIGHTS,
@@ -37,17 +38,15 @@ REGION_LEVELS = ("P2", "P3", "P4", "P5")
 
 
 @dataclasses.dataclass(frozen=True)
-class FasterRCNNConfig:
-    """All that makes a Faster R-CNN; the defaults are ResNet-50's on COCO.
+class FasterRCNNConfig(NetworkConfig):
+    """All that makes a Faster R-CNN: fields of `NetworkConfig` and these.
+
+    The defaults are ResNet-50's on COCO.
 
     Attributes:
-        image_size: (height, width) of the canvas.
-        num_classes: classes without background.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
             the name of a .json file, see `backbones.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
-        batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         fpn_width: channels of the feature pyramid.
         anchor_scale, aspect_ratios: the anchors, see `ops.anchors.AnchorConfig`. The ratios are
@@ -61,14 +60,9 @@ class FasterRCNNConfig:
         roi_loss: see `losses.roi.RoILossConfig`.
         sampling_seed: changes which anchors and proposals a training step looks at.
         gradient_checkpointing: compute the backbone's blocks again for their gradients.
-        weight_decay: factor of the L2 loss.
-        nms: see `ops.nms.NMSConfig`.
     """
 
     image_size: tuple[int, int] = (800, 1344)
-    num_classes: int = 80
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
     backbone: str | Encoding = "r50-3x3"
     pixels: Literal["detectron", "imagenet"] = "imagenet"
     batch_norm: Kind = "frozen"
@@ -97,21 +91,14 @@ class FasterRCNNConfig:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "backbone", resolve(self.backbone))
-        for name in ("fpn_width", "rpn_filters", "hidden"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        self.check_positive("fpn_width", "rpn_filters", "hidden")
         if self.sampling_ratio < 0:
             raise UserError(f"sampling_ratio must be at least 0, got {self.sampling_ratio}")
         if self.finest_side <= 0:
             raise UserError(f"finest_side must be greater than 0, got {self.finest_side}")
-        if min(self.image_size) < 2**MIN_LEVEL:
-            raise UserError(
-                f"image_size must be at least {2**MIN_LEVEL} on each side, got "
-                f"{self.image_size[0]}x{self.image_size[1]}"
-            )
+        self.check_side(MIN_LEVEL)
 
     @property
     def anchors(self) -> AnchorConfig:
@@ -121,7 +108,7 @@ class FasterRCNNConfig:
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class FasterRCNN(TappedDetector):
+class FasterRCNN(BackboneDetector):
     """A backbone, an FPN, a network that proposes regions, and a head that looks at each of them.
 
     `call` takes images as `Detector` says and returns what both stages predict:
@@ -140,6 +127,8 @@ class FasterRCNN(TappedDetector):
 
     Args:
         config: what to build.
+        backbone: another one than that of the configuration, with the levels P2 to P5.
+        neck: another one, which makes of them {"P2": [B, H/4, W/4, C], ..., "P6": ...}.
     """
 
     config_class = FasterRCNNConfig
@@ -150,10 +139,22 @@ class FasterRCNN(TappedDetector):
         "box_loss",
     )
 
-    def __init__(self, config: FasterRCNNConfig, **kwargs: Any):
-        super().__init__(config, self.term_names, **kwargs)
-        self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
-        self.backbone = make_backbone(
+    def __init__(
+        self,
+        config: FasterRCNNConfig,
+        backbone: Backbone | None = None,
+        neck: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(config, self.term_names, backbone, neck, **kwargs)
+        self.rpn = RPNHead(config.anchors.anchors_per_cell, config.rpn_filters, name="rpn")
+        self.propose = Proposals(config.anchors, config.proposals, name="propose")
+        self.align = RoIAlign(7, config.sampling_ratio, config.finest_side, name="align")
+        self.box_head = BoxHead(config.num_classes, config.hidden, name="box_head")
+
+    def make_backbone(self) -> Backbone:
+        config = self.config
+        return make_backbone(
             config.backbone,
             levels=(2, 3, 4, 5),
             batch_norm=config.batch_norm,
@@ -162,11 +163,17 @@ class FasterRCNN(TappedDetector):
             role="first",
             name="backbone",
         )
-        self.neck = FPN(config.fpn_width, MAX_LEVEL, "pool", name="neck")
-        self.rpn = RPNHead(config.anchors.anchors_per_cell, config.rpn_filters, name="rpn")
-        self.propose = Proposals(config.anchors, config.proposals, name="propose")
-        self.align = RoIAlign(7, config.sampling_ratio, config.finest_side, name="align")
-        self.box_head = BoxHead(config.num_classes, config.hidden, name="box_head")
+
+    def make_neck(self) -> FPN:
+        return FPN(self.config.fpn_width, MAX_LEVEL, "pool", name="neck")
+
+    @property
+    def backbone_levels(self) -> tuple[str, ...]:
+        return REGION_LEVELS
+
+    @property
+    def neck_levels(self) -> tuple[str, ...]:
+        return (*REGION_LEVELS, f"P{MAX_LEVEL}")
 
     @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
@@ -183,7 +190,7 @@ class FasterRCNN(TappedDetector):
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
-        maps = self._maps(taps)
+        maps = self.levels_of(taps, training)
         raw = self.rpn(maps)
         size = image_size or self.image_size
         found = self.propose(raw, image_size=size, training=training)
@@ -198,10 +205,7 @@ class FasterRCNN(TappedDetector):
 
     def pyramid(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         """The maps of all levels, {"P2": [B, H/4, W/4, C], ..., "P6": ...}."""
-        return self._maps(self.taps(images, training))
-
-    def _maps(self, taps: dict[str, Any]) -> dict[str, Any]:
-        return self.neck({name: taps[name] for name in REGION_LEVELS})
+        return self.levels_of(self.taps(images, training), training)
 
     def regions(self, maps: dict[str, Any], boxes: Any) -> dict[str, Any]:
         """What the box head reads and says of boxes [B, S, 4] in the maps of `REGION_LEVELS`.

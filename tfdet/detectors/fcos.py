@@ -44,14 +44,16 @@ class FCOS(PyramidDetector):
         detections = model.predict(images)
 
     Args:
-        config: what to build.
+        config, backbone, neck, head: see `PyramidDetector`.
     """
 
     config_class = FCOSConfig
+    term_names = ("class_loss", "box_loss", "centerness_loss")
 
-    def __init__(self, config: FCOSConfig, **kwargs: Any):
+    @staticmethod
+    def make_head(config: FCOSConfig) -> FCOSHead:
         groups = config.packed.groups if config.packing else config.head_groups
-        head = FCOSHead(
+        return FCOSHead(
             config.num_classes,
             config.normalize_distances,
             filters=config.head_filters,
@@ -62,7 +64,6 @@ class FCOS(PyramidDetector):
             packing=config.packing,
             name="head",
         )
-        super().__init__(config, ("class_loss", "box_loss", "centerness_loss"), head, **kwargs)
 
     def cells(self, image_size: tuple[int, int], count: int) -> point_ops.Cells:
         """Where the first `count` predictions stand; without packing there are none for gaps."""

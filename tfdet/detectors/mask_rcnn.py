@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tfdet import registry
+from tfdet.backbones.protocol import Backbone
 from tfdet.detectors import faster_rcnn
 from tfdet.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from tfdet.errors import UserError
@@ -31,9 +32,7 @@ class MaskRCNNConfig(FasterRCNNConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("mask_filters", "mask_repeats", "target_size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self.check_positive("mask_filters", "mask_repeats", "target_size")
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -50,14 +49,20 @@ class MaskRCNN(FasterRCNN):
         detections = model.predict(images)
 
     Args:
-        config: what to build.
+        config, backbone, neck: see `FasterRCNN`.
     """
 
     config_class = MaskRCNNConfig
     term_names = (*FasterRCNN.term_names, "mask_loss")
 
-    def __init__(self, config: MaskRCNNConfig, **kwargs: Any):
-        super().__init__(config, **kwargs)
+    def __init__(
+        self,
+        config: MaskRCNNConfig,
+        backbone: Backbone | None = None,
+        neck: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(config, backbone, neck, **kwargs)
         ratio, side = config.sampling_ratio, config.finest_side
         self.mask_align = RoIAlign(14, ratio, side, name="mask_align")
         self.mask_head = MaskHead(

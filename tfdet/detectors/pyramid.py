@@ -1,18 +1,19 @@
 """What FCOS, PackDet and RetinaNet share: any backbone, an FPN, and one head for all levels."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import keras
 
 from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
-from tfdet.detectors.tapped import TappedDetector
+from tfdet.backbones.protocol import Backbone
+from tfdet.detectors.backbone_detector import BackboneDetector
+from tfdet.detectors.base import NetworkConfig
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig
 from tfdet.layers.batch_norm import Kind
-from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.necks.fpn import FPN, Source
 from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.ops.nms import NMSConfig
@@ -21,17 +22,16 @@ MIN_LEVEL, MAX_LEVEL = 3, 7
 
 
 @dataclasses.dataclass(frozen=True)
-class PyramidConfig:
-    """The keys that FCOS, PackDet and RetinaNet share; the defaults are ResNet-50's on COCO.
+class PyramidConfig(NetworkConfig):
+    """The keys that FCOS, PackDet and RetinaNet share: fields of `NetworkConfig` and these.
+
+    The defaults are ResNet-50's on COCO. Sides of images are multiples of 32, from 64 on, with a
+    packed head.
 
     Attributes:
-        image_size: (height, width) of the canvas. A packed head wants multiples of 32 from 64 on.
-        num_classes: classes without background.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
             the name of a .json file, see `backbones.encoding`.
         pixels: a key of `layers.image_normalization.PIXELS`.
-        batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         fpn_width: channels of the feature pyramid.
         coarse_from: what P6 is made of, see `necks.fpn.FPN`.
@@ -46,14 +46,9 @@ class PyramidConfig:
         head_deformable: the last convolution of each tower is deformable.
         packed: of the packed head.
         gradient_checkpointing: compute the backbone's blocks again for their gradients.
-        weight_decay: factor of the L2 loss.
-        nms: see `ops.nms.NMSConfig`.
     """
 
     image_size: tuple[int, int] = (800, 1344)
-    num_classes: int = 80
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
     backbone: str | Encoding = "r50"
     pixels: Literal["detectron", "imagenet"] = "detectron"
     batch_norm: Kind = "frozen"
@@ -83,12 +78,9 @@ class PyramidConfig:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "backbone", resolve(self.backbone))
-        for name in ("fpn_width", "head_filters", "head_repeats"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+        self.check_positive("fpn_width", "head_filters", "head_repeats")
         if self.head_groups and self.head_filters % self.head_groups:
             raise UserError(
                 f"head_filters={self.head_filters} cannot be split into "
@@ -97,11 +89,7 @@ class PyramidConfig:
         for name in ("lateral_kernel", "coarse_kernel"):
             if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
                 raise UserError(f"{name} must be odd, got {getattr(self, name)}")
-        if min(self.image_size) < 2**MIN_LEVEL:
-            raise UserError(
-                f"image_size must be at least {2**MIN_LEVEL} on each side, got "
-                f"{self.image_size[0]}x{self.image_size[1]}"
-            )
+        self.check_side(MIN_LEVEL)
         if self.packing is not None:
             self.packing.check(self.image_size, MIN_LEVEL, MAX_LEVEL, self.fpn_width)
 
@@ -116,33 +104,47 @@ class PyramidConfig:
         return head_levels(self.packing, MIN_LEVEL, MAX_LEVEL)
 
 
-class PyramidDetector(TappedDetector):
-    """`backbone -> FPN -> head`; subclasses give the head, the losses and the decoding.
+class PyramidDetector(BackboneDetector):
+    """`backbone -> FPN -> head`; subclasses make the head, and have the losses and the decoding.
+
+    Of a backbone that is passed in, the levels from P3 to at most P7 are read; the neck makes those
+    that it lacks. A neck makes {"P3": [B, H/8, W/8, C], ..., "P7": ...}, and a head raw predictions
+    of them, see `call`.
 
     Args:
         config: what to build.
-        loss_names: see `Detector`.
-        head: maps {"P3": ..., "P7": ...} to raw predictions.
-        backbone: images, normalised, to maps {"P3": ...}; that of the configuration where not
-            given.
+        backbone, neck, head: other parts than those of the configuration.
         extra_losses: names of losses beside those of the head.
     """
 
     # Everything but biases, as published.
     decayed = ("kernel", "gamma", "scales")
+    # Names of the losses of the head.
+    term_names: ClassVar[tuple[str, ...]]
 
     def __init__(
         self,
         config: PyramidConfig,
-        loss_names: tuple[str, ...],
-        head: DenseHead,
-        backbone: keras.layers.Layer | None = None,
+        backbone: Backbone | None = None,
+        neck: keras.layers.Layer | None = None,
+        head: keras.layers.Layer | None = None,
         extra_losses: tuple[str, ...] = (),
         **kwargs: Any,
     ):
-        super().__init__(config, (*loss_names, *extra_losses), **kwargs)
-        self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
-        self.backbone = backbone or make_backbone(
+        # The head comes first: the seeds of initial values follow the order.
+        own_head = self.make_head(config) if head is None else head
+        super().__init__(config, (*self.term_names, *extra_losses), backbone, neck, **kwargs)
+        self.head = own_head
+        self._keep_passed_in(head=head)
+
+    @staticmethod
+    def make_head(config: Any) -> DenseHead:
+        """The head of the configuration."""
+        raise NotImplementedError
+
+    def make_backbone(self) -> Backbone:
+        config = self.config
+        return make_backbone(
             config.backbone,
             levels=(3, 4, 5),
             batch_norm=config.batch_norm,
@@ -150,7 +152,10 @@ class PyramidDetector(TappedDetector):
             gradient_checkpointing=config.gradient_checkpointing,
             name="backbone",
         )
-        self.neck = FPN(
+
+    def make_neck(self) -> FPN:
+        config = self.config
+        return FPN(
             config.fpn_width,
             MAX_LEVEL,
             config.coarse_from,
@@ -159,7 +164,16 @@ class PyramidDetector(TappedDetector):
             config.coarse_kernel,
             name="neck",
         )
-        self.head = head
+
+    @property
+    def backbone_levels(self) -> tuple[str, ...]:
+        pyramid = (name for name in self.neck_levels if name in self.tap_channels)
+        last = max(pyramid, default="P3")
+        return tuple(name for name in self.neck_levels if name <= last)
+
+    @property
+    def neck_levels(self) -> tuple[str, ...]:
+        return tuple(f"P{level}" for level in range(MIN_LEVEL, MAX_LEVEL + 1))
 
     @property
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
@@ -171,4 +185,4 @@ class PyramidDetector(TappedDetector):
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
-        return self.head(self.neck(taps), training=training)
+        return self.head(self.levels_of(taps, training), training=training)

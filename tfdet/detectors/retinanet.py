@@ -74,13 +74,15 @@ class RetinaNet(PyramidDetector):
         detections = model.predict(images)
 
     Args:
-        config: what to build.
+        config, backbone, neck, head: see `PyramidDetector`.
     """
 
     config_class = RetinaNetConfig
+    term_names = ("class_loss", "box_loss")
 
-    def __init__(self, config: RetinaNetConfig, **kwargs: Any):
-        head = DenseHead(
+    @staticmethod
+    def make_head(config: RetinaNetConfig) -> DenseHead:
+        return DenseHead(
             config.num_classes,
             config.anchors.anchors_per_cell,
             filters=config.head_filters,
@@ -90,7 +92,6 @@ class RetinaNet(PyramidDetector):
             packing=config.packing,
             name="head",
         )
-        super().__init__(config, ("class_loss", "box_loss"), head, **kwargs)
 
     def anchors(self, image_size: tuple[int, int]) -> np.ndarray:
         """[K, 4] xyxy, one per prediction."""

@@ -7,6 +7,7 @@ import keras
 
 from tfdet import records
 from tfdet.backbones.catalog import make_backbone
+from tfdet.backbones.protocol import ContinuingBackbone, JoinableBackbone
 from tfdet.backbones.resnet import ResNet
 from tfdet.backbones.swin import Swin
 from tfdet.errors import UserError
@@ -71,7 +72,7 @@ class SecondBackbone(keras.layers.Layer):
             role="second",
             name="backbone",
         )
-        if not hasattr(self.backbone, "joint_channels"):
+        if not isinstance(self.backbone, JoinableBackbone):
             raise UserError(f"the backbone {config.backbone!r} cannot be the second of a cascade")
 
     def build(self, input_shape: dict[str, tuple[int | None, ...]]) -> None:
@@ -102,7 +103,8 @@ class SecondBackbone(keras.layers.Layer):
 
     def _start(self, first: dict[str, Any]) -> str:
         """The map of the first backbone that this one begins with; "" for the images."""
-        start = getattr(self.backbone, "begins_with", "")
+        is_continuing = isinstance(self.backbone, ContinuingBackbone)
+        start = self.backbone.begins_with if is_continuing else ""
         if start and start not in first:
             raise UserError(
                 f"the second backbone begins with {start} of the first, which gives only "

@@ -6,15 +6,14 @@ from typing import Any
 import keras
 
 from tfdet import registry
-from tfdet.backbones import yolov7 as backbones
+from tfdet.backbones.protocol import Backbone
 from tfdet.backbones.yolov7 import Variant, YoloV7Backbone
-from tfdet.detectors.base import Detector
+from tfdet.detectors.backbone_detector import BackboneDetector
+from tfdet.detectors.base import NetworkConfig
 from tfdet.detectors.postprocess import object_detections
 from tfdet.errors import UserError
 from tfdet.heads.yolo import YoloHead
-from tfdet.layers.batch_norm import Kind
 from tfdet.layers.blocks import Style
-from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.losses.ota import OtaLossConfig, ota_loss_terms, ota_losses_per_image
 from tfdet.necks.yolov7 import NECKS, YoloV7Neck
 from tfdet.ops import anchor_grid
@@ -31,13 +30,14 @@ _GRAY = (114.0,) * 3
 
 
 @dataclasses.dataclass(frozen=True)
-class YoloV7Config:
-    """All that makes a YOLOv7; the defaults are the published YOLOv7's.
+class YoloV7Config(NetworkConfig):
+    """All that makes a YOLOv7: fields of `NetworkConfig` and these.
+
+    The defaults are the published YOLOv7's. Sides of images are multiples of 32, or 64 for "w6".
+    The score that NMS sees is that of the object times that of the class. The published weight
+    decay is the optimizer's, not `weight_decay`.
 
     Attributes:
-        image_size: (height, width) of the canvas; multiples of 32, or 64 for "w6".
-        num_classes: classes without background.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
         variant: which tables of blocks (`backbones.yolov7.STAGES`, `necks.yolov7.NECKS`).
         width, depth: multiples of the published channels and of the lengths of the blocks, see
             `layers.blocks.Style`.
@@ -48,18 +48,12 @@ class YoloV7Config:
         borrows_p2: as the second detector of a cascade, read the first one's P2 in the place of
             its own in the strided convolution that leads to P3. Of "x": the published Dy-YOLOv7-X
             was trained so.
-        batch_norm: "plain", "synchronized" over replicas, or "frozen".
         merged: the form for inference, where batch norms, RepConv's branches and implicit vectors
             are merged into convolutions; `Detector.for_inference` makes it of a trained model.
-        weight_decay: factor of an L2 loss on kernels; the published decay is the optimizer's.
         loss: see `losses.ota.OtaLossConfig`.
-        nms: see `ops.nms.NMSConfig`; the score is that of the object times that of the class.
     """
 
     image_size: tuple[int, int] = (640, 640)
-    num_classes: int = 80
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
     variant: Variant = "v7"
     width: float = 1.0
     depth: float = 1.0
@@ -67,9 +61,7 @@ class YoloV7Config:
     implicit: bool = True
     auxiliary_heads: bool = False
     borrows_p2: bool = False
-    batch_norm: Kind = "plain"
     merged: bool = False
-    weight_decay: float = 0.0
     loss: OtaLossConfig = dataclasses.field(default_factory=OtaLossConfig)
     nms: NMSConfig = dataclasses.field(
         default_factory=lambda: NMSConfig(
@@ -82,11 +74,10 @@ class YoloV7Config:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("width", "depth", "anchor_scale"):
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} must be above 0, got {getattr(self, name)}")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if self.auxiliary_heads and not NECKS[self.variant].auxiliary:
             raise UserError(f"auxiliary_heads are for the variant 'w6', not {self.variant!r}")
         if self.borrows_p2 and self.variant == "w6":
@@ -109,7 +100,7 @@ class YoloV7Config:
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class YoloV7(Detector):
+class YoloV7(BackboneDetector):
     """`backbone -> neck -> head`, anchors on three levels, or four for the variant "w6".
 
     `call` takes images as `Detector` says and returns what `heads.yolo.YoloHead` returns:
@@ -122,18 +113,38 @@ class YoloV7(Detector):
 
     Args:
         config: what to build.
+        backbone, neck: other parts than those of the configuration, from P3 to P5, or P6 for the
+            variant "w6". Pixels are 0-1.
     """
 
     config_class = YoloV7Config
 
-    def __init__(self, config: YoloV7Config, **kwargs: Any):
-        super().__init__(config, ("box_loss", "object_loss", "class_loss"), **kwargs)
-        self.normalization = ImageNormalization(*PIXELS["unit"], name="normalization")
-        self.backbone = YoloV7Backbone(config.variant, config.style, name="backbone")
-        has_auxiliary = config.auxiliary_heads and not config.merged
-        self.neck = YoloV7Neck(config.variant, config.style, has_auxiliary, name="neck")
+    def __init__(
+        self,
+        config: YoloV7Config,
+        backbone: Backbone | None = None,
+        neck: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
+        if backbone is not None and config.borrows_p2:
+            raise UserError("borrows_p2 needs the published backbone; leave it false with another")
+        if neck is not None and config.auxiliary_heads:
+            raise UserError("auxiliary_heads need the published neck; leave them out with another")
+        names = ("box_loss", "object_loss", "class_loss")
+        super().__init__(config, names, backbone, neck, **kwargs)
         self.head = self._head(config.implicit, "head")
-        self.aux_head = self._head(False, "aux_head") if has_auxiliary else None
+        self.aux_head = self._head(False, "aux_head") if self._has_auxiliary else None
+
+    @property
+    def _has_auxiliary(self) -> bool:
+        return self.config.auxiliary_heads and not self.config.merged
+
+    def make_backbone(self) -> YoloV7Backbone:
+        return YoloV7Backbone(self.config.variant, self.config.style, name="backbone")
+
+    def make_neck(self) -> YoloV7Neck:
+        config = self.config
+        return YoloV7Neck(config.variant, config.style, self._has_auxiliary, name="neck")
 
     def _head(self, implicit: bool, name: str) -> YoloHead:
         grid = self.config.grid
@@ -146,8 +157,17 @@ class YoloV7(Detector):
             name=name,
         )
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        self.call(keras.KerasTensor(input_shape))
+    @property
+    def pixels(self) -> str:
+        return "unit"
+
+    @property
+    def backbone_levels(self) -> tuple[str, ...]:
+        return self.neck_levels
+
+    @property
+    def neck_levels(self) -> tuple[str, ...]:
+        return tuple(f"P{3 + i}" for i in range(len(self.config.grid.strides)))
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
@@ -158,25 +178,6 @@ class YoloV7(Detector):
         auxiliary = {} if self.aux_head is None else {"aux_head": [self.aux_head]}
         return {"backbone": [self.backbone], "neck": [self.neck], "head": [self.head], **auxiliary}
 
-    @property
-    def tap_channels(self) -> dict[str, int]:
-        return backbones.tap_channels(self.config.variant, self.config.style)
-
-    @property
-    def joint_channels(self) -> dict[str, int]:
-        return backbones.joint_channels(self.config.variant, self.config.style)
-
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.predictions(self.taps(images, training), training)
-
-    def taps(
-        self,
-        images: Any,
-        training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        return self.backbone(self.normalization(images), training=training, added=added)
-
     def taps_after(
         self,
         images: Any,
@@ -184,15 +185,19 @@ class YoloV7(Detector):
         added: dict[str, Any],
         training: bool | None = None,
     ) -> dict[str, Any]:
-        borrowed = {"P3": first["P2"]} if self.config.borrows_p2 else {}
-        for x in borrowed.values():
-            if x.shape[-1] != self.tap_channels["P2"]:
-                raise UserError(
-                    f"borrows_p2 needs a first detector with {self.tap_channels['P2']} channels in "
-                    f"P2, this one has {x.shape[-1]}"
-                )
+        if not self.config.borrows_p2:
+            return self.taps(images, training, added)
+        expected, width = self.tap_channels["P2"], first["P2"].shape[-1]
+        if width != expected:
+            raise UserError(
+                f"borrows_p2 needs a first detector with {expected} channels in P2, this one has "
+                f"{width}"
+            )
         return self.backbone(
-            self.normalization(images), training=training, added=added, strided_input=borrowed
+            self.normalization(images),
+            training=training,
+            added=added,
+            strided_input={"P3": first["P2"]},
         )
 
     def predictions(
@@ -201,13 +206,10 @@ class YoloV7(Detector):
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
-        maps = self.neck(taps, training=training)
+        maps = self.levels_of(taps, training)
         auxiliary = {level: maps.pop(level) for level in list(maps) if level.startswith("aux_")}
         raw = self.head(maps)
         return {**raw, "auxiliary": self.aux_head(auxiliary)} if auxiliary else raw
-
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         config = self.config
@@ -234,7 +236,9 @@ class YoloV7(Detector):
     def inference_form(self) -> "YoloV7":
         if self.config.merged:
             return self
-        return YoloV7(dataclasses.replace(self.config, merged=True), name=self.name)
+        # Parts that were passed in have no other form: both detectors have them.
+        parts = {name: getattr(self, name) for name in self._passed_in}
+        return YoloV7(dataclasses.replace(self.config, merged=True), **parts, name=self.name)
 
 
 _V7 = YoloV7Config()
