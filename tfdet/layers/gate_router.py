@@ -11,6 +11,7 @@ from keras import ops
 
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
+from tfdet.layers.folding import normed
 from tfdet.layers.separable_unit import grid_norm
 
 GateFunction = Literal["tanh", "sigmoid"]
@@ -70,11 +71,12 @@ class GateRouter(Composite):
         super().build(input_shape)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        hidden = self.bn(self.hidden(quarters(x)), training=training)  # [B, 2, 2, hidden]
-        return self.gates_of(self.score(ops.mean(ops.relu(hidden), axis=(1, 2))))
+        return self.of_quarters(quarters(x), training)
 
-    def gates_of(self, scores: Any) -> Any:
-        """Gates, float32, of the linear layer's scores."""
+    def of_quarters(self, seen: Any, training: bool | None = None) -> Any:
+        """The gates, given the means of the map's quarters, [B, 2, 2, C]."""
+        hidden = ops.relu(normed(self.hidden, self.bn, seen, training))
+        scores = normed(self.score, None, ops.mean(hidden, axis=(1, 2)))
         z = ops.cast(scores, "float32")
         gates = ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
         return ops.minimum(gates, _LARGEST_GATE)

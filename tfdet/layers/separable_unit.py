@@ -6,6 +6,7 @@ import keras
 
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite
+from tfdet.layers.folding import normed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricDepthwiseConv2D
 
@@ -57,10 +58,10 @@ class SeparableUnit(Composite):
         self.bn = grid_norm(batch_norm, "bn")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        x = self.depthwise(x)
-        if self.depthwise_bn is not None:
-            x = keras.activations.relu(self.depthwise_bn(x, training=training))
-        x = self.bn(self.pointwise(x), training=training)
+        x = normed(self.depthwise, self.depthwise_bn, x, training)
+        if self.inner_norm:
+            x = keras.activations.relu(x)
+        x = normed(self.pointwise, self.bn, x, training)
         return keras.activations.relu(x) if self.relu else x
 
     def get_config(self) -> dict[str, Any]:
