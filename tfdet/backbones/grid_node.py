@@ -7,10 +7,10 @@ from keras import ops
 
 from tfdet import records
 from tfdet.backbones.grid import PATHS, SupernetConfig
-from tfdet.layers.batch_norm import Kind
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.folding import normed
-from tfdet.layers.separable_unit import SeparableUnit, grid_norm, pointwise
+from tfdet.layers.separable_unit import SeparableUnit, pointwise
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -126,7 +126,7 @@ class GridPath(Composite):
         if kind != "keep" or config.keep == "conv":
             filters = config.channels[scale + PATHS[kind]]
             self.conv = pointwise(filters, 2 if kind == "down" else 1, "conv")
-            self.bn = grid_norm(batch_norm, "bn")
+            self.bn = pytorch_batch_norm(batch_norm, "bn")
 
     def call(
         self,

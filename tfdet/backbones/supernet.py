@@ -13,10 +13,10 @@ from keras import ops
 from tfdet import records
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, NodeSpec, SupernetConfig
 from tfdet.backbones.grid_node import GridNode
-from tfdet.layers.batch_norm import Kind
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.gate_router import GateRouter
-from tfdet.layers.separable_unit import SeparableUnit, grid_norm
+from tfdet.layers.separable_unit import SeparableUnit
 from tfdet.layers.symmetric import SymmetricConv2D
 
 
@@ -221,7 +221,7 @@ class FullUnit(Composite):
             kernel_initializer="he_normal",
             name="conv",
         )
-        self.bn = grid_norm(batch_norm, "bn")
+        self.bn = pytorch_batch_norm(batch_norm, "bn")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         return keras.activations.relu(self.bn(self.conv(x), training=training))

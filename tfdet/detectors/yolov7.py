@@ -38,7 +38,7 @@ class YoloV7Config:
         image_size: (height, width) of the canvas; multiples of 32, or 64 for "w6".
         num_classes: classes without background.
         class_names, class_ids: a name and the data set's own id per class; may be empty.
-        variant: which tables of blocks (`backbones.yolov7.STAGES`, `necks.yolov7.NECKS`).
+        variant: which tables of blocks (`backbones.yolov7.LEVELS`, `necks.yolov7.NECKS`).
         width, depth: multiples of the published channels and of the lengths of the blocks, see
             `layers.blocks.Style`.
         anchor_scale: multiple of the published anchors' sides.
