@@ -10,9 +10,9 @@ import tensorflow as tf
 from hypothesis import strategies
 
 from tfdet.backbones import grid_inference
-from tfdet.backbones.folded_grid import FoldedNode
 from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.grid_inference import skip_closed
+from tfdet.backbones.grid_node import GridNode, GridPath
 from tfdet.backbones.supernet import Supernet
 from tfdet.layers import gate_router
 
@@ -127,8 +127,8 @@ def test_an_image_does_not_depend_on_its_neighbours(threshold):
 
 def test_closed_nodes_and_paths_are_not_run(monkeypatch):
     net, runs = routed(), collections.Counter()
-    for name in ("block", "carry"):
-        monkeypatch.setattr(FoldedNode, name, _counting(getattr(FoldedNode, name), runs))
+    for owner, name in ((GridNode, "block"), (GridPath, "carry")):
+        monkeypatch.setattr(owner, name, _counting(getattr(owner, name), net, runs))
     gates = np.asarray(skip_closed(net, IMAGES)["gates"])  # eager: a branch is run or is not
     for number, spec in enumerate(net.config.nodes):
         is_open = gates[:, spec.gates] > 0
@@ -140,11 +140,14 @@ def test_closed_nodes_and_paths_are_not_run(monkeypatch):
     assert 0 < blocks < 4 * len(net.nodes)
 
 
-def _counting(method, runs):
-    def counting(node, *args):
-        number = node.config.nodes.index(node.spec)
-        runs[number, args[0] if isinstance(args[0], str) else "block"] += 1
-        return method(node, *args)
+def _counting(method, net, runs):
+    places = {id(node): (number, "block") for number, node in enumerate(net.nodes)}
+    for number, node in enumerate(net.nodes):
+        places |= {id(path): (number, name) for name, path in node.paths.items()}
+
+    def counting(part, *args, **kwargs):
+        runs[places[id(part)]] += 1
+        return method(part, *args, **kwargs)
 
     return counting
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.layers.resample import Resample, enlarge, shrink
+from tfdet.layers.resample import Resample, enlarge_nearest, shrink
 
 
 def _map(height, width, channels=2):
@@ -14,12 +14,12 @@ def test_enlarging_takes_the_floor_like_tensorflow_1(source):
     x = _map(source, source)
     for target in range(source, 30):
         expected = tf.compat.v1.image.resize_nearest_neighbor(x, (target, target))
-        np.testing.assert_array_equal(enlarge(x, (target, target)), expected)
+        np.testing.assert_array_equal(enlarge_nearest(x, (target, target)), expected)
 
 
 def test_three_to_five_repeats_the_first_rows():
     x = np.arange(3, dtype="float32").reshape(1, 3, 1, 1)
-    assert enlarge(x, (5, 1))[0, :, 0, 0].numpy().tolist() == [0, 0, 1, 1, 2]
+    assert enlarge_nearest(x, (5, 1))[0, :, 0, 0].numpy().tolist() == [0, 0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (64, 3), (2, 2), (1, 4)])

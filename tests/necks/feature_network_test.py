@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from tfdet.layers.fusion import METHODS
-from tfdet.layers.resample import enlarge, shrink
+from tfdet.layers.resample import enlarge_nearest, shrink
 from tfdet.necks.feature_network import FeatureNetwork, FPNCell, GlobalAttention, NodeStyle
 from tfdet.necks.topologies import TOPOLOGIES, FPNNode
 
@@ -55,10 +55,10 @@ def test_a_bifpn_cell_is_what_the_paper_writes():
         return nodes[i].bn(nodes[i].conv(ops.silu(total)))
 
     p3, p4, p5, p6, p7 = inputs.values()
-    top6 = fuse(0, [p6, enlarge(p7, sizes[3])])
-    top5 = fuse(1, [p5, enlarge(top6, sizes[2])])
-    top4 = fuse(2, [p4, enlarge(top5, sizes[1])])
-    out3 = fuse(3, [p3, enlarge(top4, sizes[0])])
+    top6 = fuse(0, [p6, enlarge_nearest(p7, sizes[3])])
+    top5 = fuse(1, [p5, enlarge_nearest(top6, sizes[2])])
+    top4 = fuse(2, [p4, enlarge_nearest(top5, sizes[1])])
+    out3 = fuse(3, [p3, enlarge_nearest(top4, sizes[0])])
     out4 = fuse(4, [p4, top4, shrink(out3, sizes[1])])
     out5 = fuse(5, [p5, top5, shrink(out4, sizes[2])])
     out6 = fuse(6, [p6, top6, shrink(out5, sizes[3])])

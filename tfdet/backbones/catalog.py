@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from tfdet import records
-from tfdet.backbones import efficientnet, mobilenet, mobilenet_v1, resnet, swin
+from tfdet.backbones import efficientnet, mobilenet, resnet, swin
 from tfdet.backbones.encoding import Encoding, load_encoding, parse_encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.errors import UserError
@@ -14,8 +14,8 @@ def names() -> list[str]:
     """All names that `make_backbone` takes."""
     return [
         *resnet.STYLES,
-        *mobilenet.SCALES,
-        *mobilenet_v1.SCALES,
+        *mobilenet.V2_SCALES,
+        *mobilenet.V1_SCALES,
         *efficientnet.SCALES,
         *swin.STYLES,
     ]
@@ -66,10 +66,10 @@ def make_backbone(
         return resnet.ResNet(kind, frozen_stages=frozen_stages, **continues, **kwargs)
     if frozen_stages:
         raise UserError(f"frozen_stages is for ResNets; leave it 0 for the backbone {kind!r}")
-    if kind in mobilenet.SCALES:
+    if kind in mobilenet.V2_SCALES:
         return mobilenet.MobileNetV2(kind, **kwargs)
-    if kind in mobilenet_v1.SCALES:
-        return mobilenet_v1.MobileNetV1(kind, **kwargs)
+    if kind in mobilenet.V1_SCALES:
+        return mobilenet.MobileNetV1(kind, **kwargs)
     if kind in efficientnet.SCALES:
         return efficientnet.EfficientNet(kind, **kwargs)
     if kind in swin.STYLES:

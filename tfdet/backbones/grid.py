@@ -38,6 +38,11 @@ class NodeSpec(NamedTuple):
         """Its gates among all of the grid."""
         return slice(self.first_gate, self.first_gate + len(self.paths))
 
+    def opened(self, route: np.ndarray) -> tuple[str, ...]:
+        """The names of its paths that are open on a route [gates]."""
+        is_open = route[self.gates]
+        return tuple(path for path, is_one in zip(self.paths, is_open, strict=True) if is_one)
+
 
 @dataclasses.dataclass(frozen=True)
 class SupernetConfig:

@@ -7,9 +7,10 @@ from keras import ops
 
 from tfdet import records
 from tfdet.backbones.grid import PATHS, SupernetConfig
-from tfdet.layers.batch_norm import Kind
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite, checkpointed
-from tfdet.layers.separable_unit import SeparableUnit, grid_norm, pointwise
+from tfdet.layers.folding import normed
+from tfdet.layers.separable_unit import SeparableUnit, pointwise
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -17,7 +18,8 @@ class GridNode(Composite):
     """{"x": [B, H, W, C], "gates": [B, paths]} to what each path carries, times its gate.
 
     Returns {"keep": [B, H, W, C], "up": [B, H', W', C'], "down": ...}, as far as the paths exist.
-    The call takes `up_size`, the size of the finer map; twice the own size where not given.
+    The call takes `up_size`, the size of the finer map, twice the own size where not given; and
+    `wanted`, the paths to compute, all where not given.
 
     Args:
         config: of the grid.
@@ -56,16 +58,19 @@ class GridNode(Composite):
         self.paths = {name: GridPath(config, scale, name, batch_norm, name=name) for name in paths}
 
     def block(self, x: Any, training: bool | None = None) -> Any:
-        """What all paths start from, of the shape of `x`."""
+        """What all paths start from, of the shape of `x`; after the ReLU where all have it."""
         y = x
         for unit in self.units:
             y = unit(y, training=training)
-        return x + y if self.config.block_identity else y
+        if self.config.block_identity:
+            y = x + y
+        return y if self.config.keep == "identity" else keras.activations.relu(y)
 
     def call(
         self,
         inputs: dict[str, Any],
         up_size: tuple[int, int] | None = None,
+        wanted: tuple[str, ...] | None = None,
         training: bool | None = None,
     ) -> dict[str, Any]:
         if self.gradient_checkpointing and training:
@@ -74,6 +79,8 @@ class GridNode(Composite):
             x = self.block(inputs["x"], training)
         sent = {}
         for i, (name, path) in enumerate(self.paths.items()):
+            if wanted is not None and name not in wanted:
+                continue
             size = {"up_size": up_size} if name == "up" else {}
             sent[name] = path({"x": x, "gate": inputs["gates"][:, i]}, **size, training=training)
         return sent
@@ -95,7 +102,10 @@ class GridNode(Composite):
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class GridPath(Composite):
-    """{"x": [B, H, W, C], "gate": [B]} to what arrives at the next node: ReLU, convolution, gate.
+    """{"x": [B, H, W, C], "gate": [B]} to what arrives at the next node: convolution, gate.
+
+    `x` is what `GridNode.block` gives. Where that is not after a ReLU, the ways up and down have
+    one of their own.
 
     Args:
         config: of the grid.
@@ -116,7 +126,7 @@ class GridPath(Composite):
         if kind != "keep" or config.keep == "conv":
             filters = config.channels[scale + PATHS[kind]]
             self.conv = pointwise(filters, 2 if kind == "down" else 1, "conv")
-            self.bn = grid_norm(batch_norm, "bn")
+            self.bn = pytorch_batch_norm(batch_norm, "bn")
 
     def call(
         self,
@@ -124,18 +134,28 @@ class GridPath(Composite):
         up_size: tuple[int, int] | None = None,
         training: bool | None = None,
     ) -> Any:
-        x = inputs["x"]
-        if self.kind != "keep" or self.config.keep != "identity":
+        gate = ops.reshape(inputs["gate"], (-1, 1, 1, 1))
+        return self.carry(inputs["x"], gate, up_size, training)
+
+    def carry(
+        self,
+        x: Any,
+        gate: Any,
+        up_size: tuple[int, int] | None = None,
+        training: bool | None = None,
+    ) -> Any:
+        """What `call` gives, for a gate of any shape that fits a map's."""
+        if self.kind != "keep" and self.config.keep == "identity":
             x = keras.activations.relu(x)
         if self.kind == "up" and up_size is None:
             up_size = (2 * x.shape[1], 2 * x.shape[2])
         if self.kind == "up" and self.config.up == "resize_conv":
-            x = enlarge(x, up_size)
+            x = resize_bilinear(x, up_size)
         if self.conv is not None:
-            x = keras.activations.relu(self.bn(self.conv(x), training=training))
-        x = x * ops.cast(ops.reshape(inputs["gate"], (-1, 1, 1, 1)), x.dtype)
+            x = keras.activations.relu(normed(self.conv, self.bn, x, training))
+        x = x * ops.cast(gate, x.dtype)
         if self.kind == "up" and self.config.up == "conv_resize":
-            x = enlarge(x, up_size)
+            x = resize_bilinear(x, up_size)
         return x
 
     def get_config(self) -> dict[str, Any]:
@@ -152,7 +172,7 @@ class GridPath(Composite):
         return cls(**{**config, "config": records.from_dict(SupernetConfig, config["config"])})
 
 
-def enlarge(x: Any, size: tuple[int, int]) -> Any:
+def resize_bilinear(x: Any, size: tuple[int, int]) -> Any:
     """A map [B, H, W, C] in the size of the next finer one, by bilinear interpolation."""
     # To the finer map's own size: a side of 25 has 13 cells at the next scale, not 12.5.
     return ops.image.resize(x, size, interpolation="bilinear")

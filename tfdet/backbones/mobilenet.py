@@ -1,15 +1,26 @@
-"""MobileNet-v2 without its classifier: https://arxiv.org/abs/1801.04381."""
+"""MobileNet v1 and v2 without their classifiers.
 
+https://arxiv.org/abs/1704.04861 and https://arxiv.org/abs/1801.04381.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
-from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
+from tfdet.layers.separable_unit import SeparableUnit, pointwise
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricDepthwiseConv2D
 
-# Expansion, filters, repeats and stride of each stage: the paper's table 2.
+# Filters and stride of each separable convolution: table 1 of v1.
+_UNITS = (
+    *((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2)),
+    *((512, 1),) * 5,
+    *((1024, 2), (1024, 1)),
+)
+# Expansion, filters, repeats and stride of each stage: table 2 of v2.
 _STAGES = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
@@ -21,31 +32,151 @@ _STAGES = (
 )
 _STEM_FILTERS = 32
 _LAST_FILTERS = 1280
-_EPSILON = 1e-5
-_MOMENTUM = 0.9
-# Width multipliers. The smallest is ours, for unit tests.
-SCALES = {"mnv2": 1.0, "mnv2-half": 0.5, "mnv2-test": 0.25, "mnv2-1280": 1.0}
+# Width multipliers. The smallest of each are ours, for unit tests.
+V1_SCALES = {"mnv1": 1.0, "mnv1-test": 0.125}
+V2_SCALES = {"mnv2": 1.0, "mnv2-half": 0.5, "mnv2-test": 0.25, "mnv2-1280": 1.0}
 # Those whose P5 is the classifier's last convolution.
 _WITH_LAST = ("mnv2-1280",)
 
 
+class _MobileNet(Composite):
+    """A stem and blocks, each with `strides`. A level is the last map before the next stride.
+
+    Subclasses add their blocks.
+    """
+
+    activation: Callable[[Any], Any]
+
+    def __init__(
+        self,
+        stem_filters: int,
+        scale: str,
+        levels: tuple[int, ...],
+        batch_norm: Kind,
+        gradient_checkpointing: bool,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.levels = tuple(levels)
+        self.batch_norm = batch_norm
+        self.gradient_checkpointing = gradient_checkpointing
+        self.stem_conv = SymmetricConv2D(
+            stem_filters,
+            3,
+            strides=2,
+            use_bias=False,
+            kernel_initializer=FAN_OUT_NORMAL,
+            name="stem_conv",
+        )
+        self.stem_bn = pytorch_batch_norm(batch_norm, "stem_bn")
+
+    def run(
+        self,
+        images: Any,
+        blocks: list[keras.layers.Layer],
+        training: bool | None,
+        last: Callable[[Any], Any] = lambda x: x,
+    ) -> dict[str, Any]:
+        """The wanted levels; `last` follows the blocks."""
+        x = self.activation(self.stem_bn(self.stem_conv(images), training=training))
+        reductions = []
+        for block in blocks:
+            if block.strides > 1:
+                reductions.append(x)
+            x = self._run_block(block, x, training)
+        reductions.append(last(x))
+        return {f"P{level}": reductions[level - 1] for level in self.levels}
+
+    def channels_of(
+        self, blocks: list[keras.layers.Layer], last: int | None = None
+    ) -> dict[str, int]:
+        """Channels of the wanted levels; `last` are those of what follows the blocks."""
+        before = zip(blocks, blocks[1:], strict=False)
+        widths = [block.filters for block, after in before if after.strides > 1]
+        widths.append(last or blocks[-1].filters)
+        return {f"P{level}": widths[level - 1] for level in self.levels}
+
+    def _run_block(self, block: keras.layers.Layer, x: Any, training: bool | None) -> Any:
+        if self.gradient_checkpointing and training:
+            return checkpointed(lambda x: block(x, training=training), x)
+        return block(x, training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("scale", "levels", "batch_norm", "gradient_checkpointing")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
 @keras.saving.register_keras_serializable(package="tfdet")
-class MobileNetV2(Composite):
+class MobileNetV1(_MobileNet):
     """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
 
-    A level is the last map before the next stride: 24, 32, 96 and 320 channels from P2 to P5 at
-    full width. Sizes are rounded up; padding is symmetric. "mnv2-1280" has the 1x1 convolution to
-    1280 channels that comes before the classifier, and its output is P5.
+    The levels P2 to P5 have 128, 256, 512 and 1024 channels at full width. Sizes are rounded up;
+    padding is symmetric.
+
+    Example:
+        features = MobileNetV1()(images)  # {"P3": ..., "P4": ..., "P5": ...}
+
+    Args:
+        scale: a key of `V1_SCALES`.
+        levels: which levels to return, of 1 to 5.
+        batch_norm: kind of batch norm.
+        gradient_checkpointing: compute each unit again for its gradient.
+    """
+
+    activation = staticmethod(keras.activations.relu)
+
+    def __init__(
+        self,
+        scale: str = "mnv1",
+        levels: tuple[int, ...] = (3, 4, 5),
+        batch_norm: Kind = "plain",
+        gradient_checkpointing: bool = False,
+        **kwargs: Any,
+    ):
+        width = V1_SCALES[scale]
+        super().__init__(
+            int(_STEM_FILTERS * width), scale, levels, batch_norm, gradient_checkpointing, **kwargs
+        )
+        self.units = [
+            SeparableUnit(
+                int(filters * width),
+                stride,
+                inner_norm=True,
+                batch_norm=batch_norm,
+                name=f"unit_{i}",
+            )
+            for i, (filters, stride) in enumerate(_UNITS)
+        ]
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of the levels that are returned."""
+        return self.channels_of(self.units)
+
+    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.run(images, self.units, training)
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class MobileNetV2(_MobileNet):
+    """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
+
+    The levels P2 to P5 have 24, 32, 96 and 320 channels at full width. Sizes are rounded up;
+    padding is symmetric. "mnv2-1280" has the 1x1 convolution to 1280 channels that comes before the
+    classifier, and its output is P5.
 
     Example:
         features = MobileNetV2()(images)  # {"P3": ..., "P4": ..., "P5": ...}
 
     Args:
-        scale: a key of `SCALES`.
+        scale: a key of `V2_SCALES`.
         levels: which levels to return, of 1 to 5.
         batch_norm: kind of batch norm.
         gradient_checkpointing: compute each block again for its gradient.
     """
+
+    activation = staticmethod(keras.activations.relu6)
 
     def __init__(
         self,
@@ -55,20 +186,8 @@ class MobileNetV2(Composite):
         gradient_checkpointing: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.scale = scale
-        self.levels = tuple(levels)
-        self.batch_norm = batch_norm
-        self.gradient_checkpointing = gradient_checkpointing
-        self.stem_conv = SymmetricConv2D(
-            _scaled(_STEM_FILTERS, scale),
-            3,
-            strides=2,
-            use_bias=False,
-            kernel_initializer=FAN_OUT_NORMAL,
-            name="stem_conv",
-        )
-        self.stem_bn = _norm(batch_norm, "stem_bn")
+        stem = _scaled(_STEM_FILTERS, scale)
+        super().__init__(stem, scale, levels, batch_norm, gradient_checkpointing, **kwargs)
         self.blocks = [
             InvertedResidual(
                 expand,
@@ -82,47 +201,30 @@ class MobileNetV2(Composite):
         ]
         self.last_conv = self.last_bn = None
         if scale in _WITH_LAST:
-            self.last_conv = _pointwise(_LAST_FILTERS, "last_conv")
-            self.last_bn = _norm(batch_norm, "last_bn")
+            self.last_conv = pointwise(_LAST_FILTERS, 1, "last_conv")
+            self.last_bn = pytorch_batch_norm(batch_norm, "last_bn")
 
     @property
     def channels(self) -> dict[str, int]:
         """Channels of the levels that are returned."""
-        before = zip(self.blocks, self.blocks[1:], strict=False)
-        widths = [block.filters for block, after in before if after.strides > 1]
-        last = self.blocks[-1].filters if self.last_conv is None else _LAST_FILTERS
-        return {f"P{level}": [*widths, last][level - 1] for level in self.levels}
+        last = None if self.last_conv is None else _LAST_FILTERS
+        return self.channels_of(self.blocks, last)
 
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        x = keras.activations.relu6(self.stem_bn(self.stem_conv(images), training=training))
-        reductions = []
-        for block in self.blocks:
-            if block.strides > 1:
-                reductions.append(x)
-            x = self._run(block, x, training)
-        if self.last_conv is not None:
-            x = keras.activations.relu6(self.last_bn(self.last_conv(x), training=training))
-        reductions.append(x)
-        return {f"P{level}": reductions[level - 1] for level in self.levels}
+        def last(x: Any) -> Any:
+            if self.last_conv is None:
+                return x
+            return self.activation(self.last_bn(self.last_conv(x), training=training))
 
-    def _run(self, block: "InvertedResidual", x: Any, training: bool | None) -> Any:
-        if self.gradient_checkpointing and training:
-            return checkpointed(lambda x: block(x, training=training), x)
-        return block(x, training=training)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "scale": self.scale,
-            "levels": self.levels,
-            "batch_norm": self.batch_norm,
-            "gradient_checkpointing": self.gradient_checkpointing,
-        }
+        return self.run(images, self.blocks, training, last)
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class InvertedResidual(Composite):
     """1x1 expansion, depthwise 3x3, linear 1x1 projection, and a shortcut where shapes agree.
+
+    `layers.mbconv.MBConv` is EfficientNet's, with TensorFlow's padding and batch norms. They are
+    not one class, because weights files hold the different names of their parts.
 
     Args:
         expand: the inner width is this many times the input's; 1 has no expansion.
@@ -142,8 +244,8 @@ class InvertedResidual(Composite):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
         if self.expand > 1:
-            self.expansion = _pointwise(channels * self.expand, "expansion")
-            self.expansion_bn = _norm(self.batch_norm, "expansion_bn")
+            self.expansion = pointwise(channels * self.expand, 1, "expansion")
+            self.expansion_bn = pytorch_batch_norm(self.batch_norm, "expansion_bn")
         self.depthwise = SymmetricDepthwiseConv2D(
             3,
             strides=self.strides,
@@ -151,9 +253,9 @@ class InvertedResidual(Composite):
             depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise",
         )
-        self.depthwise_bn = _norm(self.batch_norm, "depthwise_bn")
-        self.projection = _pointwise(self.filters, "projection")
-        self.projection_bn = _norm(self.batch_norm, "projection_bn")
+        self.depthwise_bn = pytorch_batch_norm(self.batch_norm, "depthwise_bn")
+        self.projection = pointwise(self.filters, 1, "projection")
+        self.projection_bn = pytorch_batch_norm(self.batch_norm, "projection_bn")
         self.has_shortcut = self.strides == 1 and channels == self.filters
         super().build(input_shape)
 
@@ -176,16 +278,6 @@ class InvertedResidual(Composite):
         }
 
 
-def _pointwise(filters: int, name: str) -> keras.layers.Conv2D:
-    return keras.layers.Conv2D(
-        filters, 1, use_bias=False, kernel_initializer=FAN_OUT_NORMAL, name=name
-    )
-
-
-def _norm(kind: Kind, name: str) -> keras.layers.Layer:
-    return batch_norm(kind, name, epsilon=_EPSILON, momentum=_MOMENTUM)
-
-
 def _scaled(filters: int, scale: str) -> int:
     """The nearest multiple of 8, at least 8."""
-    return max(8, int(filters * SCALES[scale] + 4) // 8 * 8)
+    return max(8, int(filters * V2_SCALES[scale] + 4) // 8 * 8)

@@ -13,10 +13,10 @@ from keras import ops
 from tfdet import records
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, NodeSpec, SupernetConfig
 from tfdet.backbones.grid_node import GridNode
-from tfdet.layers.batch_norm import Kind
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.gate_router import GateRouter
-from tfdet.layers.separable_unit import SeparableUnit, grid_norm
+from tfdet.layers.separable_unit import SeparableUnit
 from tfdet.layers.symmetric import SymmetricConv2D
 
 
@@ -101,7 +101,27 @@ class Supernet(Composite):
             images = unit(images, training=training)
         return images
 
-    def call(self, images: Any, training: bool | None = None, threshold: Any = CLOSED) -> Any:
+    def call(
+        self, images: Any, training: bool | None = None, threshold: Any = CLOSED
+    ) -> dict[str, Any]:
+        maps, gates = self._run(images, training, threshold)
+        return {**maps, "gates": ops.concatenate(gates, axis=1)}
+
+    def along(self, images: Any, route: np.ndarray) -> dict[str, Any]:
+        """The maps {"P3": ...} of one route [gates] bool, without routers; only what is open runs.
+
+        Open gates are 1. This is what the cost of a route is counted from.
+        """
+        return self._run(images, route=route)[0]
+
+    def _run(
+        self,
+        images: Any,
+        training: bool | None = None,
+        threshold: Any = CLOSED,
+        route: np.ndarray | None = None,
+    ) -> tuple[dict[str, Any], list[Any]]:
+        """The maps, and the gates of the nodes that were computed: all where no route is given."""
         x = self.stem_map(images, training)
         sizes = self.config.map_sizes(images.shape[1:3])
         everyone = ops.ones_like(x[:, 0, 0, 0], dtype="bool")
@@ -110,13 +130,21 @@ class Supernet(Composite):
         for number, spec in enumerate(self.config.nodes):
             if spec.scale == 0:
                 arrived, arriving = arriving, {}
+            if route is not None and spec.scale not in arrived:
+                continue
             h, is_here = _summed(arrived.get(spec.scale) or [self.absent(x, spec.scale, sizes)])
-            g = self.gates_of(number, h, is_here, training, threshold)
+            if route is None:
+                g, paths = self.gates_of(number, h, is_here, training, threshold), spec.paths
+            else:
+                g, paths = _fixed_gates(h, route[spec.gates]), spec.opened(route)
             gates.append(g)
-            for path, sent in self._sent(number, h, g, is_here, sizes, training).items():
+            for path, sent in self._sent(number, h, g, is_here, paths, sizes, training).items():
                 arriving.setdefault(spec.scale + PATHS[path], []).append(sent)
-        maps = {level: _summed(arriving[scale])[0] for scale, level in enumerate(self.levels)}
-        return {**maps, "gates": ops.concatenate(gates, axis=1)}
+        arrived = [
+            arriving.get(scale) or [self.absent(x, scale, sizes)] for scale in range(len(sizes))
+        ]
+        maps = {name: _summed(sent)[0] for name, sent in zip(self.levels, arrived, strict=True)}
+        return maps, gates
 
     def absent(self, x: Any, scale: int, sizes: Any) -> tuple[Any, Any]:
         """A map of zeros for a scale, and that no image has it; `x` [B, ...] has the batch."""
@@ -129,8 +157,7 @@ class Supernet(Composite):
     ) -> Any:
         """[B, paths] float32: the factors of the paths of a node, given its input."""
         if not self.config.routers:
-            one = ops.ones_like(h[:, 0, 0, :1], dtype="float32")
-            return ops.tile(one, (1, len(self.config.nodes[number].paths)))
+            return _fixed_gates(h, np.ones(len(self.config.nodes[number].paths)))
         g = self.routers[number](h, training=training)
         is_open = is_here[:, None]
         if not training:
@@ -145,66 +172,22 @@ class Supernet(Composite):
         h: Any,
         g: Any,
         is_here: Any,
+        paths: tuple[str, ...],
         sizes: tuple[tuple[int, int], ...],
         training: bool | None,
     ) -> dict[str, tuple[Any, Any]]:
         """By path what a node sends, and the images for which it sends something."""
-        spec, node = self.config.nodes[number], self.nodes[number]
-        size = {"up_size": sizes[spec.scale - 1]} if "up" in spec.paths else {}
-        maps = node({"x": h, "gates": g}, **size, training=training)
-        is_open = g >= CLOSED
-        sent = {path: (maps[path], is_open[:, i]) for i, path in enumerate(spec.paths)}
-        if self.config.bypass:
+        spec, sent, is_open = self.config.nodes[number], {}, g >= CLOSED
+        if paths:
+            size = {"up_size": sizes[spec.scale - 1]} if "up" in paths else {}
+            inputs = {"x": h, "gates": g}
+            maps = self.nodes[number](inputs, **size, wanted=paths, training=training)
+            sent = {path: (x, is_open[:, spec.paths.index(path)]) for path, x in maps.items()}
+        if self.config.bypass and ("keep" in paths or not paths):
             is_closed = ops.logical_not(ops.any(is_open, axis=1))
-            x, is_sent = sent["keep"]
             bypass = ops.cast(ops.reshape(is_closed, (-1, 1, 1, 1)), h.dtype) * h
-            sent["keep"] = (
-                x + bypass,
-                ops.logical_or(is_sent, ops.logical_and(is_closed, is_here)),
-            )
-        return sent
-
-    def along(self, images: Any, route: np.ndarray) -> dict[str, Any]:
-        """The maps {"P3": ...} of one route [gates] bool, without routers; only what is open runs.
-
-        Open gates are 1. This is what the cost of a route is counted from.
-        """
-        sizes = self.config.map_sizes(images.shape[1:3])
-        x = self.stem_map(images)
-        arriving = {0: [x]}
-        for spec, node in zip(self.config.nodes, self.nodes, strict=True):
-            if spec.scale == 0:
-                arrived, arriving = arriving, {}
-            maps = arrived.get(spec.scale)
-            if maps is None:
-                continue
-            h, is_open = sum(maps[1:], maps[0]), route[spec.gates]
-            sent = self._sent_along(spec, node, h, is_open, sizes)
-            for path, x in sent.items():
-                arriving.setdefault(spec.scale + PATHS[path], []).append(x)
-        # Symbolic tensors stay symbolic.
-        for scale in range(len(self.config.channels)):
-            arriving.setdefault(scale, [self.absent(x, scale, sizes)[0]])
-        return {
-            level: sum(arriving[scale][1:], arriving[scale][0])
-            for scale, level in enumerate(self.levels)
-        }
-
-    def _sent_along(
-        self,
-        spec: NodeSpec,
-        node: GridNode,
-        h: Any,
-        is_open: np.ndarray,
-        sizes: tuple[tuple[int, int], ...],
-    ) -> dict[str, Any]:
-        if not is_open.any():
-            return {"keep": h} if self.config.bypass else {}
-        x, sent = node.block(h), {}
-        one = ops.ones_like(h[:, 0, 0, 0])
-        for path in (p for p, wanted in zip(spec.paths, is_open, strict=True) if wanted):
-            size = {"up_size": sizes[spec.scale - 1]} if path == "up" else {}
-            sent[path] = node.paths[path]({"x": x, "gate": one}, **size)
+            passed = bypass, ops.logical_and(is_closed, is_here)
+            sent["keep"] = _summed([sent["keep"], passed]) if paths else passed
         return sent
 
     def get_config(self) -> dict[str, Any]:
@@ -243,7 +226,7 @@ class FullUnit(Composite):
             kernel_initializer="he_normal",
             name="conv",
         )
-        self.bn = grid_norm(batch_norm, "bn")
+        self.bn = pytorch_batch_norm(batch_norm, "bn")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         return keras.activations.relu(self.bn(self.conv(x), training=training))
@@ -259,3 +242,8 @@ def _summed(arrived: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     for y, is_there in rest:
         x, is_here = x + y, ops.logical_or(is_here, is_there)
     return x, is_here
+
+
+def _fixed_gates(h: Any, is_open: np.ndarray) -> Any:
+    """[B, paths] float32: 1 where open, for all images of a map."""
+    return ops.ones_like(h[:, 0, 0, :1], dtype="float32") * is_open.astype(np.float32)

@@ -11,7 +11,7 @@ from tfdet.layers.composite import Composite
 Variant = Literal["v7", "x", "w6"]
 
 
-class LevelBlocks(NamedTuple):
+class Level(NamedTuple):
     """What makes one level from the level before it.
 
     Attributes:
@@ -27,28 +27,28 @@ class LevelBlocks(NamedTuple):
 
 
 # P1, P2, ... of each variant.
-STAGES: dict[str, tuple[LevelBlocks, ...]] = {
+LEVELS: dict[str, tuple[Level, ...]] = {
     "v7": (
-        LevelBlocks((conv(32), conv(64, strides=2)), (conv(64),)),
-        LevelBlocks((conv(128, strides=2),), (elan(64, 256),)),
-        LevelBlocks((down(128),), (elan(128, 512),)),
-        LevelBlocks((down(256),), (elan(256, 1024),)),
-        LevelBlocks((down(512),), (elan(256, 1024),)),
+        Level((conv(32), conv(64, strides=2)), (conv(64),)),
+        Level((conv(128, strides=2),), (elan(64, 256),)),
+        Level((down(128),), (elan(128, 512),)),
+        Level((down(256),), (elan(256, 1024),)),
+        Level((down(512),), (elan(256, 1024),)),
     ),
     "x": (
-        LevelBlocks((conv(40), conv(80, strides=2)), (conv(80),)),
-        LevelBlocks((conv(160, strides=2),), (elan(64, 320, convs=6),)),
-        LevelBlocks((down(160),), (elan(128, 640, convs=6),)),
-        LevelBlocks((down(320),), (elan(256, 1280, convs=6),)),
-        LevelBlocks((down(640),), (elan(256, 1280, convs=6),)),
+        Level((conv(40), conv(80, strides=2)), (conv(80),)),
+        Level((conv(160, strides=2),), (elan(64, 320, convs=6),)),
+        Level((down(160),), (elan(128, 640, convs=6),)),
+        Level((down(320),), (elan(256, 1280, convs=6),)),
+        Level((down(640),), (elan(256, 1280, convs=6),)),
     ),
     "w6": (
-        LevelBlocks((reorg(),), (conv(64),), joins=False),
-        LevelBlocks((conv(128, strides=2),), (elan(64, 128),)),
-        LevelBlocks((conv(256, strides=2),), (elan(128, 256),)),
-        LevelBlocks((conv(512, strides=2),), (elan(256, 512),)),
-        LevelBlocks((conv(768, strides=2),), (elan(384, 768),)),
-        LevelBlocks((conv(1024, strides=2),), (elan(512, 1024),)),
+        Level((reorg(),), (conv(64),), joins=False),
+        Level((conv(128, strides=2),), (elan(64, 128),)),
+        Level((conv(256, strides=2),), (elan(128, 256),)),
+        Level((conv(512, strides=2),), (elan(256, 512),)),
+        Level((conv(768, strides=2),), (elan(384, 768),)),
+        Level((conv(1024, strides=2),), (elan(512, 1024),)),
     ),
 }
 
@@ -57,7 +57,7 @@ def tap_channels(variant: Variant, style: Style) -> dict[str, int]:
     """Channels of the maps {"P1": ..., ...} that a backbone returns."""
     return {
         f"P{level}": stage.body[-1].channels(style)
-        for level, stage in enumerate(STAGES[variant], 1)
+        for level, stage in enumerate(LEVELS[variant], 1)
     }
 
 
@@ -65,7 +65,7 @@ def joint_channels(variant: Variant, style: Style) -> dict[str, int]:
     """Channels of the maps that can be added to a backbone, by level."""
     return {
         f"P{level}": stage.entry[-1].channels(style)
-        for level, stage in enumerate(STAGES[variant], 1)
+        for level, stage in enumerate(LEVELS[variant], 1)
         if stage.joins
     }
 
@@ -78,7 +78,7 @@ class YoloV7Backbone(Composite):
         features = YoloV7Backbone("v7")(images)
 
     Args:
-        variant: a key of `STAGES`.
+        variant: a key of `LEVELS`.
         style: of its blocks.
     """
 
@@ -87,7 +87,7 @@ class YoloV7Backbone(Composite):
         self.variant = variant
         self.style = style or Style()
         self.entries, self.bodies = {}, {}
-        for number, stage in enumerate(STAGES[variant], 1):
+        for number, stage in enumerate(LEVELS[variant], 1):
             for part, kept in (("entry", self.entries), ("body", self.bodies)):
                 kept[f"P{number}"] = [
                     block.make(self.style, f"p{number}_{part}_{i}")

@@ -24,10 +24,8 @@ Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-
 """
 
 import contextlib
-import ctypes
 import difflib
 import logging
-import mmap
 import os
 import re
 import shlex
@@ -226,25 +224,12 @@ def hush_tensorflow() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ["KERAS_BACKEND"] = "tensorflow"  # ~/.keras/keras.json may name another one
     if level == "3" and "tensorflow" not in sys.modules:
-        # The variable has no effect on what TensorFlow >= 2.20 writes while it is loaded.
+        # The variable has no effect on what TensorFlow >= 2.20 writes while it is loaded and while
+        # it first looks for devices. Looking does not set them up: threads can still be chosen.
         with _no_stderr():
             import tensorflow as tf
-        _hush_absl_log(os.path.join(os.path.dirname(tf.__file__), "libtensorflow_framework.so.2"))
 
-
-def _hush_absl_log(library: str) -> None:
-    """Sets the level of Abseil's C++ log, for which TensorFlow >= 2.20 has no variable.
-
-    The name of the function holds Abseil's version and is looked for in the library. Where there is
-    none, as in earlier releases and on other systems, nothing is done.
-    """
-    if not os.path.exists(library):
-        return
-    with open(library, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        name = re.search(rb"_ZN4absl\d+lts_\d+14SetMinLogLevelENS0_18LogSeverityAtLeastE", data)
-        name = name and name.group().decode()
-    if name:
-        getattr(ctypes.CDLL(library), name)(3)  # 3: only what ends the process
+            tf.config.list_physical_devices()
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ class Shape:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Picture:
     """What a picture shows: its difficulty in [0, 1) and the shapes, the farthest one first."""
 
     difficulty: float
@@ -83,7 +83,7 @@ def _render(split: str, image_id: int) -> bytes:
     return draw(layout(split, i), IMAGE_SIZE, _generator(split, i, stream=1))
 
 
-def layout(split: str, i: int) -> Layout:
+def layout(split: str, i: int) -> Picture:
     """The layout of picture i of a split.
 
     Difficulty grows from 0 to 1: from one to three large shapes on a calm ground to about ten small
@@ -100,7 +100,7 @@ def layout(split: str, i: int) -> Layout:
             if _is_visible(shape, shapes, difficulty):
                 shapes.append(shape)
                 break
-    return Layout(difficulty, tuple(shapes))
+    return Picture(difficulty, tuple(shapes))
 
 
 def _generator(split: str, i: int, stream: int) -> np.random.Generator:

@@ -9,7 +9,7 @@ _OVERSAMPLING = 2  # drawn larger and reduced: Pillow's polygons have jagged edg
 
 
 def draw(layout, image_size: int, rng: np.random.Generator) -> bytes:
-    """PNG of a `shapes.Layout`, image_size x image_size; the ground is random in `rng`."""
+    """PNG of a `shapes.Picture`, image_size x image_size; the ground is random in `rng`."""
     side = image_size * _OVERSAMPLING
     ground = rng.uniform(60, 215) + rng.uniform(-28, 28, 3)
     canvas = _background(side, ground, layout.difficulty, rng)

@@ -11,7 +11,7 @@ from keras import ops
 from tfdet import records
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
-from tfdet.layers.composition import DenseComposition
+from tfdet.layers.dense_composition import DenseComposition
 from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops

@@ -12,7 +12,7 @@ from tfdet.backbones.resnet import ResNet
 from tfdet.backbones.swin import Swin
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
-from tfdet.layers.composition import DenseComposition
+from tfdet.layers.dense_composition import DenseComposition
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 
 # How the published second backbones are fed, where it is not DynamicDet's way of YOLOv7.
@@ -51,7 +51,7 @@ class SecondBackbone(keras.layers.Layer):
     A ResNet has neither stem nor first stage of its own, a Swin no patches: they begin with what
     the first backbone has there, as in CBNetV2 (https://arxiv.org/abs/2107.00420). The composition
     is that paper's too, and adds nothing at first but, with Swin, the level itself. Backbones of
-    other kinds see the images, and are fed as in `layers.composition`.
+    other kinds see the images, and are fed as in `layers.dense_composition`.
 
     Args:
         config: of the backbone.

@@ -38,7 +38,7 @@ class YoloV7Config(NetworkConfig):
     decay is the optimizer's, not `weight_decay`.
 
     Attributes:
-        variant: which tables of blocks (`backbones.yolov7.STAGES`, `necks.yolov7.NECKS`).
+        variant: which tables of blocks (`backbones.yolov7.LEVELS`, `necks.yolov7.NECKS`).
         width, depth: multiples of the published channels and of the lengths of the blocks, see
             `layers.blocks.Style`.
         anchor_scale: multiple of the published anchors' sides.

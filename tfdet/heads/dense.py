@@ -7,7 +7,7 @@ from keras import ops
 
 from tfdet import records
 from tfdet.heads import packed
-from tfdet.heads.predictor import Predictor, Tower
+from tfdet.heads.predictor import Tower, TowerPredictor
 from tfdet.layers.composite import Composite
 from tfdet.ops import pack as pack_ops
 
@@ -21,7 +21,8 @@ class DenseHead(Composite):
 
     Args:
         num_classes, anchors_per_cell, filters, repeats, groups, deformable, centerness: see
-            `heads.predictor.Predictor`; with packing, `filters` and `repeats` are the packing's.
+            `heads.predictor.TowerPredictor`; with packing, `filters` and `repeats`
+            are the packing's.
         packing: a packed head, or None.
     """
 
@@ -46,7 +47,7 @@ class DenseHead(Composite):
         if packing is not None:
             filters, repeats = packing.filters, packing.tower_repeats
             self.stack = packed.PackedStack(packing, name="stack")
-        self.predictor = Predictor(
+        self.predictor = TowerPredictor(
             num_classes,
             anchors_per_cell,
             filters,

@@ -1,22 +1,19 @@
 """Two towers and the predictors at their ends, shared by all maps: FCOS, RetinaNet, PackDet."""
 
-import math
 from typing import Any, Literal
 
 import keras
 
 from tfdet.layers.composite import Composite
 from tfdet.layers.conv_block import ConvBlock
+from tfdet.layers.initializers import RARE_CLASS_BIAS
 from tfdet.layers.symmetric import SymmetricConv2D
-
-# Probability that a fresh class predictor gives to every class (RetinaNet, section 4.1).
-_PRIOR = 0.01
 
 Tower = Literal["class", "box"]
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class Predictor(Composite):
+class TowerPredictor(Composite):
     """A list of maps [B, H_l, W_l, C] to {"class": [maps], "box": [maps][, "centerness": [maps]]}.
 
     The maps of "class" have `anchors_per_cell * num_classes` channels, anchor by anchor; those of
@@ -53,8 +50,7 @@ class Predictor(Composite):
         self.centerness = centerness
         self.class_tower = self._tower("class")
         self.box_tower = self._tower("box")
-        bias = -math.log((1 - _PRIOR) / _PRIOR)
-        self.class_conv = _prediction(num_classes * anchors_per_cell, "class_conv", bias)
+        self.class_conv = _prediction(num_classes * anchors_per_cell, "class_conv", RARE_CLASS_BIAS)
         self.box_conv = _prediction(4 * anchors_per_cell, "box_conv")
         self.centerness_conv = _prediction(1, "centerness_conv") if centerness else None
 

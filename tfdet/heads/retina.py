@@ -1,6 +1,5 @@
 """The dense head of RetinaNet and EfficientDet: one tower shared by all levels."""
 
-import math
 from typing import Any
 
 import keras
@@ -10,15 +9,13 @@ from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.conv3x3 import conv3x3
+from tfdet.layers.initializers import RARE_CLASS_BIAS
 
 _SEPARABLE_INITIALIZER = {
     "class_name": "VarianceScaling",
     "config": {"scale": 1.0, "mode": "fan_in", "distribution": "truncated_normal"},
 }
 _DENSE_INITIALIZER = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}
-
-# Probability that a fresh class predictor gives to every class (RetinaNet, section 4.1).
-_PRIOR = 0.01
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -71,7 +68,7 @@ class RetinaTower(Composite):
         self.act = get_activation(activation)
         self.convs = [self._conv(filters, f"{prefix}-{i}") for i in range(repeats)]
         self.drop = keras.layers.Dropout(drop_rate, (None, 1, 1, 1)) if drop_rate else None
-        bias = -math.log((1 - _PRIOR) / _PRIOR) if prefix == "class" else 0.0
+        bias = RARE_CLASS_BIAS if prefix == "class" else 0.0
         self.predictor = self._conv(
             outputs * anchors_per_cell,
             f"{prefix}-predict",

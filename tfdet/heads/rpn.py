@@ -1,7 +1,6 @@
 """The region proposal network of Faster R-CNN: https://arxiv.org/abs/1506.01497."""
 
 import dataclasses
-import math
 from typing import Any
 
 import keras
@@ -14,11 +13,9 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.symmetric import SymmetricConv2D
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchor_counts, anchors
+from tfdet.ops.boxes import MAX_LOG_SIZE
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import survivors
-
-# Boxes of more than 1000 pixels from an anchor's 16 are not believed (Detectron).
-MAX_LOG_SIZE = math.log(1000 / 16)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,6 +77,7 @@ class YoloHead(Composite):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
+# Weights files name the layers of a list by their class: it cannot be renamed.
 @keras.saving.register_keras_serializable(package="tfdet")
 class Predictor(Composite):
     """A map [B, H, W, C] to [B, H, W, anchors * (5 + classes)]: per anchor box, object, classes.

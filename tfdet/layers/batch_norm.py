@@ -72,6 +72,11 @@ def batch_norm(kind: Kind, name: str, **kwargs: Any) -> keras.layers.Layer:
     return layer
 
 
+def pytorch_batch_norm(kind: Kind, name: str) -> keras.layers.Layer:
+    """A batch norm with PyTorch's defaults."""
+    return batch_norm(kind, name, epsilon=1e-5, momentum=0.9)
+
+
 @keras.saving.register_keras_serializable(package="tfdet")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch norm on [B, H, W, C], with TensorFlow's fused operation in training.

@@ -40,7 +40,7 @@ class Style:
 
 
 @dataclasses.dataclass(frozen=True)
-class Block:
+class BlockSpec:
     """A block of a table.
 
     Attributes:
@@ -56,19 +56,19 @@ class Block:
         return sum(style.filters(width) for width in self.widths)
 
 
-def conv(filters: int, kernel_size: int = 3, strides: int = 1) -> Block:
+def conv(filters: int, kernel_size: int = 3, strides: int = 1) -> BlockSpec:
     """Convolution, batch norm, SiLU."""
     return _block(ConvBN, (filters,), (filters,), kernel_size=kernel_size, strides=strides)
 
 
-def rep_conv(filters: int) -> Block:
+def rep_conv(filters: int) -> BlockSpec:
     """A 3x3 and a 1x1 convolution that become one for inference."""
     return _block(RepConv, (filters,), (filters,))
 
 
-def elan(hidden: int, filters: int, convs: int = 4) -> Block:
+def elan(hidden: int, filters: int, convs: int = 4) -> BlockSpec:
     """The block of backbones, and of YOLOv7-X's neck."""
-    return Block(
+    return BlockSpec(
         lambda style, name: _layer(
             ELAN, style, name, (hidden, hidden, filters), convs=style.convs(convs)
         ),
@@ -76,9 +76,9 @@ def elan(hidden: int, filters: int, convs: int = 4) -> Block:
     )
 
 
-def wide_elan(hidden: int, filters: int) -> Block:
+def wide_elan(hidden: int, filters: int) -> BlockSpec:
     """The block of necks: a chain of half the width, of which every map is kept."""
-    return Block(
+    return BlockSpec(
         lambda style, name: _layer(
             ELAN,
             style,
@@ -91,23 +91,25 @@ def wide_elan(hidden: int, filters: int) -> Block:
     )
 
 
-def down(filters: int) -> Block:
+def down(filters: int) -> BlockSpec:
     """Halves a map by pooling and by a strided convolution, `filters` channels each."""
     return _block(MaxPoolDown, (filters,), (filters, filters))
 
 
-def sppcspc(filters: int) -> Block:
+def sppcspc(filters: int) -> BlockSpec:
     """Spatial pyramid pooling."""
     return _block(SPPCSPC, (filters,), (filters,))
 
 
-def reorg() -> Block:
+def reorg() -> BlockSpec:
     """Space to depth of the image."""
-    return Block(lambda style, name: ReOrg(name=name), ())
+    return BlockSpec(lambda style, name: ReOrg(name=name), ())
 
 
-def _block(cls: type, filters: tuple[int, ...], widths: tuple[int, ...], **options: Any) -> Block:
-    return Block(lambda style, name: _layer(cls, style, name, filters, **options), widths)
+def _block(
+    cls: type, filters: tuple[int, ...], widths: tuple[int, ...], **options: Any
+) -> BlockSpec:
+    return BlockSpec(lambda style, name: _layer(cls, style, name, filters, **options), widths)
 
 
 def _layer(cls: type, style: Style, name: str, filters: tuple[int, ...], **options: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite
+from tfdet.layers.folding import folded
 from tfdet.layers.initializers import uniform_kernel
 from tfdet.layers.symmetric import SymmetricConv2D
 
@@ -69,8 +70,7 @@ class ConvBN(Composite):
 
     def merged_weights(self) -> list[np.ndarray]:
         """Kernel and bias of the merged form."""
-        scale, bias = batch_norm_line(self.bn)
-        return [np.asarray(self.conv.kernel, np.float64) * scale, bias]
+        return list(folded(self.conv, self.bn))
 
     def get_config(self) -> dict[str, Any]:
         names = ("filters", "kernel_size", "strides", "activation", "batch_norm", "merged")
@@ -80,12 +80,3 @@ class ConvBN(Composite):
 def yolo_batch_norm(kind: Kind, name: str) -> keras.layers.Layer:
     """A batch norm with YOLOv7's epsilon and momentum."""
     return batch_norm(kind, name, epsilon=EPSILON, momentum=MOMENTUM)
-
-
-def batch_norm_line(bn: keras.layers.BatchNormalization) -> tuple[np.ndarray, np.ndarray]:
-    """(scale, bias) [C] float64 of what a batch norm does in inference."""
-    gamma, beta, mean, variance = (
-        np.asarray(v, np.float64) for v in (bn.gamma, bn.beta, bn.moving_mean, bn.moving_variance)
-    )
-    scale = gamma / np.sqrt(variance + bn.epsilon)
-    return scale, beta - mean * scale

@@ -1,17 +1,21 @@
-"""A convolution and what follows it as one kernel and one bias, for inference with TensorFlow.
+"""A batch norm as part of the convolution before it, for inference.
 
-Grappler folds a batch norm by itself, but then adds the bias and a residual in passes over the map
-of their own. Written as convolution, `bias_add`, addition and ReLU, all of it is one oneDNN kernel,
-which saves a sixth of the time of a grid's block on large maps, an eighth on middling ones.
+`folded` computes the numbers. Merged layers such as `ConvBN(merged=True)` take them as weights.
+Where weights are read anew with each run, `in_place_of` has `normed` run them instead of the two
+layers.
 """
 
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from tfdet.layers.batch_norm import BatchNormalization
-from tfdet.ops import conditional
+
+_state = threading.local()
 
 
 class Folded(NamedTuple):
@@ -25,38 +29,84 @@ class Folded(NamedTuple):
     kernel: Any
     bias: Any = None
 
-    def pointwise(self, x: tf.Tensor, strides: int = 1) -> tf.Tensor:
-        """The 1x1 convolution of a map [B, H, W, C]."""
-        return self._plus_bias(tf.nn.conv2d(x, tf.cast(self.kernel, x.dtype), strides, "VALID"))
 
-    def depthwise(self, x: tf.Tensor) -> tf.Tensor:
-        """The depthwise convolution of a map [B, H, W, C], of stride 1 and padded."""
-        kernel = tf.cast(self.kernel, x.dtype)
-        return self._plus_bias(tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "SAME"))
-
-    def rows(self, x: tf.Tensor) -> tf.Tensor:
-        """Rows [N, C] times a dense layer's kernel, or that of a 1x1 convolution."""
-        kernel = tf.cast(self.kernel, x.dtype)
-        return self._plus_bias(x @ tf.reshape(kernel, kernel.shape[-2:]))
-
-    def _plus_bias(self, x: tf.Tensor) -> tf.Tensor:
-        return x if self.bias is None else tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
+def exact(variable: keras.Variable) -> np.ndarray:
+    """The variable's value in float64."""
+    return np.asarray(variable, np.float64)
 
 
-def folded(layer: keras.layers.Layer, norm: BatchNormalization | None = None) -> Folded:
+def folded(
+    layer: keras.layers.Layer,
+    norm: BatchNormalization | None = None,
+    read: Callable[[keras.Variable], Any] = exact,
+) -> Folded:
     """A convolution (also depthwise) or dense layer and, where given, the batch norm behind it.
 
-    NumPy arrays within `conditional.constant_branches`, tensors otherwise.
+    Args:
+        layer: built.
+        norm: what follows.
+        read: gives the value of a variable; the result is made of what it gives.
     """
-    kernel = conditional.value_of(layer.kernel)
-    bias = conditional.value_of(layer.bias) if layer.use_bias else None
+    kernel, bias = read(layer.kernel), read(layer.bias) if layer.use_bias else None
     if norm is None:
         return Folded(kernel, bias)
-    gamma, beta, mean, variance = map(
-        conditional.value_of, (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-    )
-    scale = gamma * (variance + norm.epsilon) ** -0.5
-    bias = beta + ((0.0 if bias is None else bias) - mean) * scale
+    scale, shift = scale_and_shift(norm, read)
+    bias = shift if bias is None else shift + bias * scale
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         scale = scale[:, None]  # a kernel of [h, w, C, 1]
     return Folded(kernel * scale, bias)
+
+
+def scale_and_shift(
+    norm: BatchNormalization, read: Callable[[keras.Variable], Any] = exact
+) -> tuple[Any, Any]:
+    """([C], [C]): what a batch norm multiplies with and adds in inference."""
+    gamma, beta, mean, variance = map(
+        read, (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
+    )
+    scale = gamma / (variance + norm.epsilon) ** 0.5
+    return scale, beta - mean * scale
+
+
+def normed(
+    layer: keras.layers.Layer,
+    norm: BatchNormalization | None,
+    x: Any,
+    training: bool | None = None,
+) -> Any:
+    """`norm(layer(x))`, or `layer(x)` without a norm; within `in_place_of`, what stands for it."""
+    folds = getattr(_state, "folds", {})
+    if layer in folds:
+        return _run(layer, folds[layer], x)
+    y = layer(x)
+    return y if norm is None else norm(y, training=training)
+
+
+@contextlib.contextmanager
+def in_place_of(folds: Mapping[keras.layers.Layer, Folded]) -> Iterator[None]:
+    """Within it, `normed` runs these numbers in the place of a layer and its batch norm.
+
+    For inference with TensorFlow. Grappler folds a batch norm by itself, but then adds the bias and
+    a residual in passes over the map of their own. Written as convolution, `bias_add`, addition and
+    ReLU, all of it is one oneDNN kernel, which saves a sixth of the time of a grid's block on large
+    maps, an eighth on middling ones.
+    """
+    outer = getattr(_state, "folds", {})
+    _state.folds = {**outer, **folds}
+    try:
+        yield
+    finally:
+        _state.folds = outer
+
+
+def _run(layer: keras.layers.Layer, fold: Folded, x: Any) -> Any:
+    import tensorflow as tf
+
+    kernel = tf.cast(fold.kernel, x.dtype)
+    if isinstance(layer, keras.layers.Dense):
+        y = x @ kernel
+    elif isinstance(layer, keras.layers.DepthwiseConv2D):
+        y = tf.nn.depthwise_conv2d(x, kernel, (1, *layer.strides, 1), layer.padding.upper())
+    else:
+        y = tf.nn.conv2d(x, kernel, layer.strides, layer.padding.upper())
+    return y if fold.bias is None else tf.nn.bias_add(y, tf.cast(fold.bias, x.dtype))

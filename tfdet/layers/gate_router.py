@@ -6,17 +6,14 @@ Paper: https://arxiv.org/abs/2012.04265, section 3.2; details as in Dynamic Rout
 from typing import Any, Literal
 
 import keras
-import numpy as np
 from keras import ops
 
-from tfdet.layers.batch_norm import Kind
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite
-from tfdet.layers.separable_unit import grid_norm
+from tfdet.layers.folding import normed
+from tfdet.layers.router import LARGEST_SCORE
 
 GateFunction = Literal["tanh", "sigmoid"]
-
-# A large score rounds to 1, and a threshold of 1 is to be above every gate.
-_LARGEST_GATE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 _INITIALIZER = {
     "class_name": "VarianceScaling",
@@ -60,7 +57,7 @@ class GateRouter(Composite):
         self.hidden = keras.layers.Conv2D(
             hidden, 1, use_bias=False, kernel_initializer=_INITIALIZER, name="hidden"
         )
-        self.bn = grid_norm(self.batch_norm, "bn")
+        self.bn = pytorch_batch_norm(self.batch_norm, "bn")
         self.score = keras.layers.Dense(
             self.gates,
             kernel_initializer=_INITIALIZER,
@@ -70,14 +67,15 @@ class GateRouter(Composite):
         super().build(input_shape)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        hidden = self.bn(self.hidden(quarters(x)), training=training)  # [B, 2, 2, hidden]
-        return self.gates_of(self.score(ops.mean(ops.relu(hidden), axis=(1, 2))))
+        return self.of_quarters(quarters(x), training)
 
-    def gates_of(self, scores: Any) -> Any:
-        """Gates, float32, of the linear layer's scores."""
+    def of_quarters(self, seen: Any, training: bool | None = None) -> Any:
+        """The gates, given the means of the map's quarters, [B, 2, 2, C]."""
+        hidden = ops.relu(normed(self.hidden, self.bn, seen, training))
+        scores = normed(self.score, None, ops.mean(hidden, axis=(1, 2)))
         z = ops.cast(scores, "float32")
         gates = ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
-        return ops.minimum(gates, _LARGEST_GATE)
+        return ops.minimum(gates, LARGEST_SCORE)
 
     def get_config(self) -> dict[str, Any]:
         names = ("gates", "reduction", "function", "bias", "batch_norm")

@@ -12,6 +12,10 @@ FAN_OUT_NORMAL = {
     "config": {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"},
 }
 
+# With this bias a fresh class predictor gives every class a probability of 0.01 (RetinaNet, section
+# 4.1).
+RARE_CLASS_BIAS = -math.log((1 - 0.01) / 0.01)
+
 
 def uniform_kernel() -> keras.initializers.Initializer:
     """Uniform in ±1/sqrt(inputs of an output), PyTorch's default for convolutions."""

@@ -7,7 +7,8 @@ import numpy as np
 
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
-from tfdet.layers.conv_bn import ConvBN, batch_norm_line, yolo_batch_norm
+from tfdet.layers.conv_bn import ConvBN, yolo_batch_norm
+from tfdet.layers.folding import scale_and_shift
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -57,7 +58,7 @@ class RepConv(Composite):
         kernel[1, 1] += center[0, 0]
         bias += center_bias
         if self.identity is not None:
-            scale, shift = batch_norm_line(self.identity)
+            scale, shift = scale_and_shift(self.identity)
             kernel[1, 1] += np.diag(scale)
             bias += shift
         return [kernel, bias]

@@ -54,7 +54,7 @@ class Resample(keras.layers.Layer):
             x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x, training=training)
-        return enlarge(shrink(x, size), size)
+        return enlarge_nearest(shrink(x, size), size)
 
     def compute_output_spec(
         self, x: Any, size: tuple[int, int], training: bool | None = None
@@ -85,7 +85,7 @@ def shrink(x: Any, size: tuple[int, int]) -> Any:
     return ops.max_pool(x, window, strides, padding="same")
 
 
-def enlarge(x: Any, size: tuple[int, int]) -> Any:
+def enlarge_nearest(x: Any, size: tuple[int, int]) -> Any:
     """Nearest-neighbour enlargement of `x` [B, H, W, C] to `size`.
 
     Row i of the output is row floor(i * in / out) of the input, in float32 like TensorFlow 1. The

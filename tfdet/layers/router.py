@@ -10,8 +10,9 @@ from tfdet.errors import UserError
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 
-# The sigmoid of a large number rounds to 1, and a threshold of 1 is to be above every score.
-_LARGEST_SCORE = float(np.nextafter(np.float32(1), np.float32(0)))
+# The sigmoid or tanh of a large number rounds to 1, and a threshold of 1 is to be above every
+# score.
+LARGEST_SCORE = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -49,7 +50,7 @@ class Router(Composite):
         means = [ops.mean(maps[name], axis=(1, 2)) for name in self._seen(maps)]
         means = ops.concatenate(means, axis=-1)
         logits = ops.cast(self.score(ops.relu(self.hidden(means))), "float32")
-        return ops.minimum(ops.sigmoid(logits[:, 0]), _LARGEST_SCORE)
+        return ops.minimum(ops.sigmoid(logits[:, 0]), LARGEST_SCORE)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "reduction": self.reduction, "levels": self.levels}

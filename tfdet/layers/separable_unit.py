@@ -4,13 +4,11 @@ from typing import Any
 
 import keras
 
-from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite
+from tfdet.layers.folding import normed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricDepthwiseConv2D
-
-_EPSILON = 1e-5
-_MOMENTUM = 0.9
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -52,15 +50,15 @@ class SeparableUnit(Composite):
             depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise",
         )
-        self.depthwise_bn = grid_norm(batch_norm, "depthwise_bn") if inner_norm else None
+        self.depthwise_bn = pytorch_batch_norm(batch_norm, "depthwise_bn") if inner_norm else None
         self.pointwise = pointwise(filters, 1, "pointwise")
-        self.bn = grid_norm(batch_norm, "bn")
+        self.bn = pytorch_batch_norm(batch_norm, "bn")
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        x = self.depthwise(x)
-        if self.depthwise_bn is not None:
-            x = keras.activations.relu(self.depthwise_bn(x, training=training))
-        x = self.bn(self.pointwise(x), training=training)
+        x = normed(self.depthwise, self.depthwise_bn, x, training)
+        if self.inner_norm:
+            x = keras.activations.relu(x)
+        x = normed(self.pointwise, self.bn, x, training)
         return keras.activations.relu(x) if self.relu else x
 
     def get_config(self) -> dict[str, Any]:
@@ -73,8 +71,3 @@ def pointwise(filters: int, strides: int, name: str) -> keras.layers.Conv2D:
     return keras.layers.Conv2D(
         filters, 1, strides, use_bias=False, kernel_initializer=FAN_OUT_NORMAL, name=name
     )
-
-
-def grid_norm(kind: Kind, name: str) -> keras.layers.Layer:
-    """A batch norm with PyTorch's defaults."""
-    return batch_norm(kind, name, epsilon=_EPSILON, momentum=_MOMENTUM)

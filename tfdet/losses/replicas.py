@@ -84,3 +84,15 @@ def as_reducible(logs: Any) -> Any:
     if not isinstance(tf.distribute.get_strategy(), tf.distribute.MultiWorkerMirroredStrategy):
         return logs
     return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+
+def common_variable(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
+    """A variable of zeros that is not trained and to which all replicas assign the same value."""
+    return keras.Variable(
+        "zeros",
+        shape=shape,
+        dtype=dtype,
+        trainable=False,
+        aggregation="only_first_replica",
+        name=name,
+    )

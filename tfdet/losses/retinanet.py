@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 from tfdet.errors import UserError
@@ -12,9 +11,7 @@ from tfdet.losses.assignment import IGNORED, assign
 from tfdet.losses.box import huber_loss
 from tfdet.losses.focal import focal_loss
 from tfdet.ops import boxes as box_ops
-
-# Box codes (ty, tx, th, tw) are predicted as multiples: targets have a deviation of about 1.
-CODE_WEIGHTS = np.array([10.0, 10.0, 5.0, 5.0], np.float32)
+from tfdet.ops.boxes import CODE_WEIGHTS
 
 # So negative that neither the loss nor the gradient of a class sees it.
 _NEVER = -1e4

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
 from keras import ops
 
 from tfdet.errors import UserError
@@ -11,10 +10,8 @@ from tfdet.losses import replicas
 from tfdet.losses.assignment import assign, is_learnable
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import sampling
+from tfdet.ops.boxes import CODE_WEIGHTS
 from tfdet.ops.gather import gather_rows
-
-# Box codes (ty, tx, th, tw) are predicted as multiples: targets have a deviation of about 1.
-CODE_WEIGHTS = np.array([10.0, 10.0, 5.0, 5.0], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

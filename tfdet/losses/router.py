@@ -74,9 +74,9 @@ class OffsetRecord:
 
     def __init__(self, config: RouterLossConfig):
         self.config = config
-        self._gains = _variable("router_gains", (config.capacity,), "float32")
-        self._seen = _variable("router_images_seen", (), "int32")
-        self._offset = _variable("router_offset", (), "float32")
+        self._gains = replicas.common_variable("router_gains", (config.capacity,), "float32")
+        self._seen = replicas.common_variable("router_images_seen", (), "int32")
+        self._offset = replicas.common_variable("router_offset", (), "float32")
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -154,14 +154,3 @@ def _median(values: Any, count: Any) -> Any:
     count = ops.minimum(count, size)
     order = ops.sort(ops.where(ops.arange(size, dtype="int32") < count, values, np.float32(np.inf)))
     return 0.5 * (order[(count - 1) // 2] + order[count // 2])
-
-
-def _variable(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
-    return keras.Variable(
-        "zeros",
-        shape=shape,
-        dtype=dtype,
-        trainable=False,
-        aggregation="only_first_replica",
-        name=name,
-    )

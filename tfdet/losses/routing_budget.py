@@ -149,8 +149,8 @@ class LossBuffer:
 
     def __init__(self, size: int):
         self._size = size
-        self._losses = _variable("buffered_losses", (size,), "float32")
-        self._count = _variable("buffered_count", (), "int32")
+        self._losses = replicas.common_variable("buffered_losses", (size,), "float32")
+        self._count = replicas.common_variable("buffered_count", (), "int32")
 
     @property
     def variables(self) -> list[keras.Variable]:
@@ -171,14 +171,3 @@ class LossBuffer:
         kept, count = map(ops.convert_to_tensor, self.variables)
         self._losses.assign(ops.concatenate([kept, everyone])[-self._size :])
         self._count.assign(ops.minimum(count + ops.shape(everyone)[0], self._size))
-
-
-def _variable(name: str, shape: tuple[int, ...], dtype: str) -> keras.Variable:
-    return keras.Variable(
-        "zeros",
-        shape=shape,
-        dtype=dtype,
-        trainable=False,
-        aggregation="only_first_replica",
-        name=name,
-    )

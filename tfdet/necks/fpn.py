@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from tfdet.layers.composite import Composite
-from tfdet.layers.resample import enlarge
+from tfdet.layers.resample import enlarge_nearest
 from tfdet.layers.symmetric import SymmetricConv2D
 
 Source = Literal["pyramid", "backbone", "pool"]
@@ -120,7 +120,7 @@ class FPN(Composite):
     def _top_down(self, lateral: dict[str, Any]) -> dict[str, Any]:
         merged, x = {}, None
         for name, own in reversed(list(lateral.items())):
-            x = own if x is None else own + enlarge(x, own.shape[1:3])
+            x = own if x is None else own + enlarge_nearest(x, own.shape[1:3])
             merged[name] = x
         return {name: self.output_convs[name](merged[name]) for name in lateral}
 

@@ -7,9 +7,9 @@ import keras
 from keras import ops
 
 from tfdet.backbones.yolov7 import Variant
-from tfdet.layers.blocks import Block, Style, conv, down, elan, rep_conv, sppcspc, wide_elan
+from tfdet.layers.blocks import BlockSpec, Style, conv, down, elan, rep_conv, sppcspc, wide_elan
 from tfdet.layers.composite import Composite
-from tfdet.layers.resample import enlarge
+from tfdet.layers.resample import enlarge_nearest
 
 FINEST = 3
 
@@ -27,11 +27,11 @@ class PathAggregation(NamedTuple):
         auxiliary: the same on the maps of the way down, for the auxiliary heads.
     """
 
-    coarsest: Block
-    refine: tuple[tuple[Block, Block], ...]
-    coarsen: tuple[tuple[Block, Block], ...]
-    outputs: tuple[Block, ...]
-    auxiliary: tuple[Block, ...] = ()
+    coarsest: BlockSpec
+    refine: tuple[tuple[BlockSpec, BlockSpec], ...]
+    coarsen: tuple[tuple[BlockSpec, BlockSpec], ...]
+    outputs: tuple[BlockSpec, ...]
+    auxiliary: tuple[BlockSpec, ...] = ()
 
 
 NECKS: dict[str, PathAggregation] = {
@@ -100,7 +100,7 @@ class YoloV7Neck(Composite):
         finer, coarser = self.levels[-2::-1], self.levels[1:]
         self.coarsest = table.coarsest.make(style, "coarsest")
 
-        def layers(levels: list[str], blocks: list[Block], job: str) -> dict[str, Any]:
+        def layers(levels: list[str], blocks: list[BlockSpec], job: str) -> dict[str, Any]:
             pairs = zip(levels, blocks, strict=True)
             return {level: block.make(style, f"{level.lower()}_{job}") for level, block in pairs}
 
@@ -130,7 +130,7 @@ class YoloV7Neck(Composite):
         maps = {coarsest: x}
         for level, refine in self.refine.items():
             lateral = self.lateral[level](features[level], training=training)
-            x = enlarge(self.narrow[level](x, training=training), lateral.shape[1:3])
+            x = enlarge_nearest(self.narrow[level](x, training=training), lateral.shape[1:3])
             x = refine(ops.concatenate([lateral, x], axis=-1), training=training)
             maps[level] = x
         return maps

@@ -1,11 +1,19 @@
 """Box arithmetic in xyxy pixels (left, top, right, bottom), float32, on any Keras backend."""
 
+import math
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 # Smallest height or width that the box code sees: keeps the logarithm finite (published value).
 _MIN_SIZE = 1e-8
+
+# Detectors predict box codes (ty, tx, th, tw) as multiples: targets have a deviation of about 1.
+CODE_WEIGHTS = np.array([10.0, 10.0, 5.0, 5.0], np.float32)
+
+# Boxes of more than 1000 pixels from an anchor's 16 are not believed (Detectron).
+MAX_LOG_SIZE = math.log(1000 / 16)
 
 
 class Sides(NamedTuple):

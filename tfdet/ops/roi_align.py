@@ -2,7 +2,7 @@
 
 All levels lie in one canvas, so that every region is read by one operation of fixed shape, whatever
 level it belongs to. On TensorFlow that is `crop_and_resize`, a native kernel on CPU and GPU with a
-gradient; elsewhere it is four gathers, which also say what is meant.
+gradient; elsewhere it is `bilinear_sample`, which also says what is meant.
 """
 
 from typing import Any, NamedTuple
@@ -11,11 +11,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdet.ops.bilinear import bilinear_sample
+
 # Far outside of any map; keeps arithmetic on wild boxes finite.
 _FAR = 1e6
 
 
-class Canvas(NamedTuple):
+class PyramidCanvas(NamedTuple):
     """Where the maps of a pyramid lie in one map; arrays of one row per level.
 
     Attributes:
@@ -36,7 +38,7 @@ class Grid(NamedTuple):
         image: [R] int32, position of the image in the batch.
         start: [R, 2] float32, (y, x) of the first point.
         step: [R, 2] float32, from a point to the next one.
-        origin, size: [R, 2] float32, of the region's level, as in `Canvas`.
+        origin, size: [R, 2] float32, of the region's level, as in `PyramidCanvas`.
     """
 
     image: Any
@@ -92,7 +94,7 @@ def roi_align(
     return ops.reshape(ops.cast(pooled, canvas_map.dtype), shape)
 
 
-def layout(sizes: list[tuple[int, int]]) -> Canvas:
+def layout(sizes: list[tuple[int, int]]) -> PyramidCanvas:
     """The finest map on top and the others below it, side by side, each with a frame of a cell."""
     (top, wide), *below = [(height + 2, width + 2) for height, width in sizes]
     origin = [(1, 1)]
@@ -101,10 +103,10 @@ def layout(sizes: list[tuple[int, int]]) -> Canvas:
         origin.append((top + 1, left + 1))
         left += width
     shape = (top + max((height for height, _ in below), default=0), max(wide, left))
-    return Canvas(np.array(origin, np.float32), np.array(sizes, np.float32), shape)
+    return PyramidCanvas(np.array(origin, np.float32), np.array(sizes, np.float32), shape)
 
 
-def _canvas(maps: dict[str, Any]) -> tuple[Any, Canvas]:
+def _canvas(maps: dict[str, Any]) -> tuple[Any, PyramidCanvas]:
     canvas = layout([tuple(x.shape[1:3]) for x in maps.values()])
     # A sample up to one cell outside reads the border: the frame repeats it.
     framed = [ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "symmetric") for x in maps.values()]
@@ -122,7 +124,7 @@ def _widened(x: Any, width: int) -> Any:
     return ops.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0))) if missing else x
 
 
-def _regions(canvas: Canvas, boxes_xyxy, levels, min_level: int) -> tuple[Grid, Any]:
+def _regions(canvas: PyramidCanvas, boxes_xyxy, levels, min_level: int) -> tuple[Grid, Any]:
     """The corner of each of the R = B * N boxes as a grid, and its extent [R, 2] in cells."""
     count = boxes_xyxy.shape[1]
     boxes = ops.cast(ops.stop_gradient(boxes_xyxy), "float32")
@@ -198,20 +200,13 @@ def _crop(canvas_map, grid: Grid, count: tuple[int, int]):
 
 
 def _gather(canvas_map, grid: Grid, count: tuple[int, int]):
-    height, width, channels = canvas_map.shape[1:]
-    table = ops.reshape(canvas_map, (-1, channels))
-    low, share = [], []
-    for axis, points in enumerate(_points(grid, count)):
-        limit = grid.size[:, axis : axis + 1]
-        points = ops.clip(points, -1.0, limit)
-        below = ops.clip(ops.floor(points), -1.0, limit - 1.0)
-        share.append(ops.cast(points - below, canvas_map.dtype))
-        low.append(ops.cast(below + grid.origin[:, axis : axis + 1], "int32"))
-    total = 0.0
-    for down in (0, 1):
-        for right in (0, 1):
-            row = grid.image[:, None] * height + low[0] + down
-            index = row[:, :, None] * width + (low[1] + right)[:, None, :]
-            y, x = (share[axis] if s else 1.0 - share[axis] for axis, s in ((0, down), (1, right)))
-            total += (y[:, :, None] * x[:, None, :])[..., None] * ops.take(table, index, axis=0)
-    return total
+    # More than a cell outside of its map a sample is 0 whatever is read: the frame keeps it from
+    # the neighbouring map.
+    y, x = (
+        ops.clip(points, -1.0, grid.size[:, axis : axis + 1]) + grid.origin[:, axis : axis + 1]
+        for axis, points in enumerate(_points(grid, count))
+    )
+    shape = (ops.shape(y)[0], *count)
+    y, x = ops.broadcast_to(y[:, :, None], shape), ops.broadcast_to(x[:, None, :], shape)
+    places = ops.reshape(ops.stack([y, x], axis=-1), (ops.shape(canvas_map)[0], -1, 2))
+    return ops.reshape(bilinear_sample(canvas_map, places), (*shape, canvas_map.shape[-1]))

@@ -25,7 +25,7 @@ from tfdet.necks.yolov7 import YoloV7Neck
 Row = Any
 
 
-class Entry(NamedTuple):
+class CheckpointTensor(NamedTuple):
     """A tensor of a checkpoint.
 
     Attributes:
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
         self.variable.assign(array.reshape(self.variable.shape))
 
 
-def reference_entries(model: YoloV7 | DynamicDetector) -> list[Entry]:
+def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]:
     """All tensors of the published checkpoint of a model that is not merged, in the file's order.
 
     Args:
@@ -57,7 +57,7 @@ def reference_entries(model: YoloV7 | DynamicDetector) -> list[Entry]:
     return _entries_of_rows("model", [*_own_backbone_rows(model), *_detection_rows(model)])
 
 
-def _cascade_entries(model: DynamicDetector) -> list[Entry]:
+def _cascade_entries(model: DynamicDetector) -> list[CheckpointTensor]:
     first, second = model.first, model.second
     joined = [*model.fusion.convs.values(), *_joined_backbone_rows(second)]
     return [
@@ -69,7 +69,7 @@ def _cascade_entries(model: DynamicDetector) -> list[Entry]:
     ]
 
 
-def _entries_of_rows(prefix: str, rows: list[Row]) -> list[Entry]:
+def _entries_of_rows(prefix: str, rows: list[Row]) -> list[CheckpointTensor]:
     """The tensors of a part whose lines are named "prefix.0", "prefix.1" and so on."""
     return [x for i, row in enumerate(rows) for x in _entries(row, f"{prefix}.{i}")]
 
@@ -143,44 +143,44 @@ def _(layer: MaxPoolDown) -> list[Row]:
 
 
 @functools.singledispatch
-def _entries(row: Row, prefix: str) -> Iterator[Entry]:
+def _entries(row: Row, prefix: str) -> Iterator[CheckpointTensor]:
     """The tensors of one line."""
     raise ValueError(f"{type(row).__name__} has no published names")
 
 
 @_entries.register
-def _(row: None, prefix: str) -> Iterator[Entry]:
+def _(row: None, prefix: str) -> Iterator[CheckpointTensor]:
     return iter(())
 
 
 @_entries.register
-def _(row: ConvBN, prefix: str) -> Iterator[Entry]:
+def _(row: ConvBN, prefix: str) -> Iterator[CheckpointTensor]:
     yield _kernel(f"{prefix}.conv.weight", row.conv)
     yield from _batch_norm(f"{prefix}.bn", row.bn)
 
 
 @_entries.register
-def _(row: keras.layers.Conv2D, prefix: str) -> Iterator[Entry]:
+def _(row: keras.layers.Conv2D, prefix: str) -> Iterator[CheckpointTensor]:
     yield _kernel(f"{prefix}.conv.weight", row)
     yield _vector(f"{prefix}.conv.bias", row.bias)
 
 
 @_entries.register
-def _(row: Router, prefix: str) -> Iterator[Entry]:
+def _(row: Router, prefix: str) -> Iterator[CheckpointTensor]:
     for name, layer in (("layer1", row.hidden), ("layer2", row.score)):
         inputs, outputs = layer.kernel.shape
-        yield Entry(f"{prefix}.{name}.weight", (outputs, inputs, 1, 1), layer.kernel)
+        yield CheckpointTensor(f"{prefix}.{name}.weight", (outputs, inputs, 1, 1), layer.kernel)
         yield _vector(f"{prefix}.{name}.bias", layer.bias)
 
 
 @_entries.register
-def _(row: SPPCSPC, prefix: str) -> Iterator[Entry]:
+def _(row: SPPCSPC, prefix: str) -> Iterator[CheckpointTensor]:
     for conv in row.convs:
         yield from _entries(conv, f"{prefix}.{conv.name}")
 
 
 @_entries.register
-def _(row: RepConv, prefix: str) -> Iterator[Entry]:
+def _(row: RepConv, prefix: str) -> Iterator[CheckpointTensor]:
     if row.identity is not None:
         raise ValueError(f"{row.path} has a branch that no published network has")
     for name, branch in (("rbr_dense", row.dense), ("rbr_1x1", row.pointwise)):
@@ -189,11 +189,11 @@ def _(row: RepConv, prefix: str) -> Iterator[Entry]:
 
 
 @_entries.register
-def _(row: tuple, prefix: str) -> Iterator[Entry]:
+def _(row: tuple, prefix: str) -> Iterator[CheckpointTensor]:
     lead, auxiliary = row
     levels, anchors = len(lead.strides), lead.anchors_per_cell
-    yield Entry(f"{prefix}.anchors", (levels, anchors, 2), None)
-    yield Entry(f"{prefix}.anchor_grid", (levels, 1, anchors, 1, 1, 2), None)
+    yield CheckpointTensor(f"{prefix}.anchors", (levels, anchors, 2), None)
+    yield CheckpointTensor(f"{prefix}.anchor_grid", (levels, 1, anchors, 1, 1, 2), None)
     yield from _predictors(f"{prefix}.m", lead)
     if auxiliary is not None:
         yield from _predictors(f"{prefix}.m2", auxiliary)
@@ -201,27 +201,29 @@ def _(row: tuple, prefix: str) -> Iterator[Entry]:
         vectors = (getattr(p, key) for p in lead.predictors if p.implicit)
         for i, vector in enumerate(vectors):
             channels = vector.implicit.shape[0]
-            yield Entry(f"{prefix}.{name}.{i}.implicit", (1, channels, 1, 1), vector.implicit)
+            yield CheckpointTensor(
+                f"{prefix}.{name}.{i}.implicit", (1, channels, 1, 1), vector.implicit
+            )
 
 
-def _predictors(prefix: str, head: YoloHead) -> Iterator[Entry]:
+def _predictors(prefix: str, head: YoloHead) -> Iterator[CheckpointTensor]:
     for i, predictor in enumerate(head.predictors):
         yield _kernel(f"{prefix}.{i}.weight", predictor.conv)
         yield _vector(f"{prefix}.{i}.bias", predictor.conv.bias)
 
 
-def _kernel(name: str, layer: Any) -> Entry:
+def _kernel(name: str, layer: Any) -> CheckpointTensor:
     height, width, inputs, outputs = layer.kernel.shape
-    return Entry(name, (outputs, inputs, height, width), layer.kernel)
+    return CheckpointTensor(name, (outputs, inputs, height, width), layer.kernel)
 
 
-def _batch_norm(prefix: str, bn: Any) -> Iterator[Entry]:
+def _batch_norm(prefix: str, bn: Any) -> Iterator[CheckpointTensor]:
     yield _vector(f"{prefix}.weight", bn.gamma)
     yield _vector(f"{prefix}.bias", bn.beta)
     yield _vector(f"{prefix}.running_mean", bn.moving_mean)
     yield _vector(f"{prefix}.running_var", bn.moving_variance)
-    yield Entry(f"{prefix}.num_batches_tracked", (), None)
+    yield CheckpointTensor(f"{prefix}.num_batches_tracked", (), None)
 
 
-def _vector(name: str, variable: keras.Variable) -> Entry:
-    return Entry(name, tuple(variable.shape), variable)
+def _vector(name: str, variable: keras.Variable) -> CheckpointTensor:
+    return CheckpointTensor(name, tuple(variable.shape), variable)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfdet.layers.composition import DenseComposition
+from tfdet.layers.dense_composition import DenseComposition
 
 # Channels of the first backbone's maps and of the second's joints, and the published parameters.
 PUBLISHED = {

@@ -8,7 +8,7 @@ from keras import ops
 from tfdet.layers.batch_norm import batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
-from tfdet.layers.resample import enlarge
+from tfdet.layers.resample import enlarge_nearest
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -30,8 +30,8 @@ class DenseComposition(Composite):
             a factor and a shift per channel.
         starts_at_zero: the convolutions add nothing before training.
 
-    Coarse maps are enlarged to their nearest neighbours (`layers.resample.enlarge`): pixels are
-    repeated where the factor is whole.
+    Coarse maps are enlarged to their nearest neighbours (`layers.resample.enlarge_nearest`): pixels
+    are repeated where the factor is whole.
     """
 
     def __init__(
@@ -88,9 +88,11 @@ class DenseComposition(Composite):
         for source in reversed(_ordered(maps)):
             for target, part in self._parts(source, maps[source]).items():
                 size = maps[source].shape[1:3]
-                sums[target] = part + enlarge(sums[target], size) if target in sums else part
+                sums[target] = (
+                    part + enlarge_nearest(sums[target], size) if target in sums else part
+                )
         return {
-            target: enlarge(sums[target], maps[target].shape[1:3])
+            target: enlarge_nearest(sums[target], maps[target].shape[1:3])
             for target in self.targets
             if target in sums
         }
