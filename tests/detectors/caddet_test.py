@@ -75,11 +75,11 @@ def test_a_saved_model_comes_back_with_equal_outputs(name, tmp_path):
     model = registry.create(name)
     for variable in model.weights:
         variable.assign(variable + 0.01 * keras.random.normal(variable.shape, seed=1))
-    model.knob = 0.3
+    model.threshold = 0.3
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.config == model.config
-    assert again.knob == pytest.approx(0.3)
+    assert again.threshold == pytest.approx(0.3)
     images, _ = batch()
     for key, values in model(images).items():
         np.testing.assert_array_equal(again(images)[key], values)
@@ -244,22 +244,22 @@ def test_half_precision_trains(bias):
     assert all(np.isfinite(np.asarray(v, np.float32)).all() for v in model.weights)
 
 
-def test_the_knob_closes_gates_without_a_new_graph():
+def test_the_threshold_closes_gates_without_a_new_graph():
     model = registry.create("caddet-test")
     images, _ = batch()
     macs = []
-    for knob in (0.0, 0.7, 1.0):
-        model.knob = knob
+    for threshold in (0.0, 0.7, 1.0):
+        model.threshold = threshold
         found = model.predict(images, verbose=0)
         gates = found["gates"]
-        assert not gates[(gates > 0) & (gates < knob)].size
+        assert not gates[(gates > 0) & (gates < threshold)].size
         macs.append(found["macs"].mean())
-        dense = model.decode(_dense(model, images, knob), model.image_size)
+        dense = model.decode(_dense(model, images, threshold), model.image_size)
         np.testing.assert_allclose(found["gates"], dense["gates"], atol=1e-4)
         np.testing.assert_allclose(found["scores"], dense["scores"], atol=1e-4)
     assert macs[0] >= macs[1] >= macs[2]
-    with pytest.raises(UserError, match="the knob goes from 0 to 1"):
-        model.knob = 1.5
+    with pytest.raises(UserError, match="threshold must be between 0 and 1"):
+        model.threshold = 1.5
 
 
 def _dense(model, images, threshold):

@@ -1,21 +1,19 @@
 """DynamicDet: two detectors in a cascade and a router between them."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfdet import profiling, records, registry
+from tfdet import records, registry
 from tfdet.detectors import routing
 from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
-from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
-from tfdet.detectors.knob import Dynamic
+from tfdet.detectors.cascade_config import SHARED, CascadeConfig, DynamicConfig
+from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.second_backbone import SecondBackbone
-from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
 from tfdet.layers.router import Router
 from tfdet.losses.router import OffsetRecord, router_loss
@@ -26,10 +24,10 @@ _ROUTER_METRICS = ("easiness", "offset", "first_loss", "second_loss")
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class DynamicDetector(Dynamic, Detector):
+class DynamicDetector(Dynamic):
     """Easy images leave after the first detector; hard ones go on to the second.
 
-    The backbone of the first detector sees every image, and the router says from its features how
+    The backbone of the first detector sees every image, and from its features the router scores how
     easy the image is. An easy image gets the neck and the head of the first detector; a hard one
     gets the second detector, whose backbone also takes the features of the first. What an image
     does not need is not computed, also in a batch of easy and hard images.
@@ -46,7 +44,7 @@ class DynamicDetector(Dynamic, Detector):
     Example:
         model = DynamicDetector(tfdet.create("efficientdet-d0"), tfdet.create("efficientdet-d0"))
         model.build_variables()
-        model.knob = 0.3  # images that are less easy than this are hard
+        model.threshold = 0.3  # images that are less easy than this are hard
         detections = model.predict(images)
 
     Args:
@@ -59,7 +57,7 @@ class DynamicDetector(Dynamic, Detector):
     """
 
     config_class = CascadeConfig
-    has_knob = True
+    score = "easiness"
 
     def __init__(
         self,
@@ -78,7 +76,8 @@ class DynamicDetector(Dynamic, Detector):
             raise UserError("both detectors must find masks of one size, or neither any")
         if not first.tap_channels.keys() & second.joint_channels.keys():
             raise UserError("the two detectors have no level in common where they can be joined")
-        super().__init__(config, _loss_names(heads, config), **kwargs)
+        names = _loss_names(heads, config)
+        super().__init__(config, names, config.first_threshold, **kwargs)
         for detector in heads.values():
             detector.belongs_to(self)
         self.first = first
@@ -87,7 +86,6 @@ class DynamicDetector(Dynamic, Detector):
         self.fusion = fusion or second.make_fusion(name="fusion")
         decayed = (name for detector in heads.values() for name in detector.decayed)
         self.decayed = tuple(dict.fromkeys(decayed))
-        self._knob = Setting(config.first_threshold, "knob")
         self.record = OffsetRecord(config.router_loss) if config.step == "router" else None
         self.router_trackers = [
             keras.metrics.Mean(name=name)
@@ -125,17 +123,6 @@ class DynamicDetector(Dynamic, Detector):
                 shape = {"images": input_shape, **{name: x.shape for name, x in taps.items()}}
             self.second.build(shape)
         self.call(keras.KerasTensor(input_shape))
-
-    @property
-    def knob(self) -> float:
-        """The threshold: images that are less easy are hard. 0: none is, 1: all are."""
-        return float(self._knob)
-
-    @knob.setter
-    def knob(self, threshold: float) -> None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"the knob goes from 0 (all easy) to 1 (all hard), got {threshold}")
-        self._knob.variable.assign(threshold)
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
@@ -180,20 +167,12 @@ class DynamicDetector(Dynamic, Detector):
 
         Those of the form for inference, which is what an image costs in the end.
         """
-        return self._inference_profile.routes
-
-    @property
-    def cost_ends(self) -> tuple[int, int]:
-        return self.route_macs["early"], self.route_macs["late"]
+        return self.inference_profile.routes
 
     @property
     def router_macs(self) -> int:
         """What deciding costs, which both paths contain."""
-        return self._inference_profile.parts["router"].macs
-
-    @functools.cached_property
-    def _inference_profile(self) -> profiling.Profile:
-        return profiling.profile_unbuilt(self.inference_form)
+        return self.inference_profile.parts["router"].macs
 
     def easiness(self, taps: dict[str, Any]) -> Any:
         """The router's scores [B], given the features of the first backbone."""
@@ -222,12 +201,35 @@ class DynamicDetector(Dynamic, Detector):
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)
 
-    def detect_fitted(self, canvas: Any, threshold: Any = None) -> dict[str, Any]:
-        """As `Detector.detect_fitted`; `threshold` in the place of the knob's."""
-        if threshold is None:
-            threshold = ops.convert_to_tensor(self._knob.variable)
+    def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
         found = routing.route(self.stages, canvas, threshold, self.nothing)
         return self.with_costs(found)
+
+    def measure(self, canvases: Iterable[Any]) -> Calibration:
+        from tfdet.detectors import cost_measurement
+
+        stages = self.stages
+        return cost_measurement.from_scores(
+            lambda canvas: stages.scout(canvas)[1], canvases, self.cost_ends
+        )
+
+    def freeze(
+        self, frozen: Callable[..., Any], canvas: Any, threshold: Any
+    ) -> Callable[..., dict[str, Any]]:
+        """As `Dynamic.freeze`, stage by stage.
+
+        In the branches of a graph that is frozen as a whole, constants are arguments, and nothing
+        folds.
+        """
+        scout, early, late = self.stages
+        scout = frozen(scout, canvas)
+        taps, _ = scout.outputs
+        stages = routing.Stages(scout, frozen(early, taps), frozen(late, canvas, taps))
+
+        def route(images: Any, at: Any) -> dict[str, Any]:
+            return self.with_costs(routing.route(stages, images, at, self.nothing))
+
+        return route
 
     def inference_form(self) -> "DynamicDetector":
         first, second = self.first.inference_form(), self.second
@@ -236,11 +238,6 @@ class DynamicDetector(Dynamic, Detector):
         if first is self.first and second is self.second:
             return self
         return DynamicDetector(first, second, self.router, self.fusion, self.config, name=self.name)
-
-    def for_inference(self) -> "DynamicDetector":
-        form = super().for_inference()
-        form.knob, form.calibration = self.knob, self.calibration
-        return form
 
     @property
     def stages(self) -> routing.Stages:
@@ -272,8 +269,8 @@ class DynamicDetector(Dynamic, Detector):
         return {**found, "macs": ops.where(found["is_hard"], late, early)}
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-        """Detections of all that `call` gives, chosen by the knob."""
-        hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._knob.variable))
+        """Detections of all that `call` gives, chosen by the threshold."""
+        hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._threshold.variable))
         early, late = (self.decode_part(role, raw[role]) for role in ("first", "second"))
         found = {name: routing.select(hard, late[name], early[name]) for name in early}
         return self.with_costs({**found, "easiness": raw["easiness"], "is_hard": hard})
@@ -346,24 +343,17 @@ class DynamicDetector(Dynamic, Detector):
     def get_config(self) -> dict[str, Any]:
         parts = ("first", "second", "router", "fusion")
         return {
+            **super().get_config(),
             **{name: _serialized(getattr(self, name)) for name in parts},
-            "config": records.to_dict(self.config),
-            "knob": self.knob,
-            "calibration": records.to_dict(self.calibration) if self.calibration else None,
-            "name": self.name,
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "DynamicDetector":
+    def _from_parts(cls, config: dict[str, Any]) -> "DynamicDetector":
         config = dict(config)
-        knob, table = config.pop("knob"), config.pop("calibration")
         record = records.from_dict(DynamicConfig, config.pop("config"))
         parts = ("first", "second", "router", "fusion")
         loaded = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in parts}
-        model = cls(**loaded, config=record, **config)
-        model.knob = knob
-        model.calibration = records.from_dict(Calibration, table) if table else None
-        return model
+        return cls(**loaded, config=record, **config)
 
 
 def _loss_names(roles: dict[str, Detector], config: DynamicConfig) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Proof that an exported model gives what the model gave: run anew, elsewhere, and compared."""
+"""Proof that an exported model gives what the model gave: run again, elsewhere, and compared."""
 
 import importlib.resources
 import io
@@ -6,30 +6,30 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tfdet.detectors.base import Detector
 from tfdet.serving import compare
 from tfdet.serving.driver import Driver, ModelDriver
 
 _TIMEOUT_SECONDS = 1800
-# How far the easiness of an image may move by rounding: 1e-7 to 1e-6 were seen.
+# How far a score of an image may move by rounding: 1e-7 to 1e-6 were seen.
 _ROUNDING = 5e-6
 
 
-def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
+def verify(model: Detector, path: str | pathlib.Path) -> compare.Difference:
     """Runs both signatures of the SavedModel at `path` in a new process and compares.
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
     and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
-    detector is run with nothing hard, with all hard, and with something of both in a batch. Where a
+    detector is run with the efforts 0 and 1, and at a threshold that parts the scores. Where a
     library of native ops lies in the SavedModel, the process loads it first.
     """
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
-    thresholds = _thresholds(driver, images["batch of 3"])
+    thresholds = _thresholds(model, driver, images["batch of 3"])
     inputs = {}
     for threshold in thresholds:
         for name, batch in images.items():
@@ -57,31 +57,26 @@ def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
     return total
 
 
-def _thresholds(driver: Driver, batch: np.ndarray) -> list[float | None]:
-    """Positions of the knob to try: both ends, and one that parts the images of `batch`."""
-    if driver.knob is None:
+def _thresholds(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
+    """Thresholds to try: of both ends of effort, and one that parts the scores of `batch`."""
+    if not model.is_dynamic:
         return [None]
-    found = driver.detect(batch, 0.0)
-    if "gates" in found:
-        return [0.0, _inner_gate(found["gates"]), 1.0]
-    easiness = np.sort(found["easiness"])
-    gaps = np.diff(easiness)
-    chosen: list[float | None] = [0.0, 1.0]
-    # Where the scores are equal but for rounding, no threshold parts the images.
-    if gaps.max() > 2 * _ROUNDING:
-        i = int(gaps.argmax())
-        chosen.append(float(easiness[i : i + 2].mean()))
-    return chosen
+    least, most = model.threshold_ends
+    inner = _parting(driver.detect(batch, most)[model.score], min(least, most))
+    return [least, most, *([] if inner is None else [inner])]
 
 
-def _inner_gate(gates: np.ndarray) -> float:
-    """A threshold that closes about half of the open gates, and is far from each of them."""
-    values = np.sort(gates[gates > 0])
-    if values.size < 2:
-        return 0.5
-    middle = values[values.size // 4 : 1 - values.size // 4 or None]
-    i = int(np.diff(middle).argmax())
-    return float(middle[i : i + 2].mean())
+def _parting(scores: np.ndarray, lowest: float) -> float | None:
+    """A threshold with about half of the scores above it, far from each; None without a gap."""
+    values = np.sort(scores[scores >= lowest], axis=None)
+    middle = values[values.size // 4 : values.size - values.size // 4]
+    values = middle if middle.size > 1 else values
+    gaps = np.diff(values)
+    # Where the scores are equal but for rounding, no threshold parts them.
+    if gaps.max(initial=0.0) <= 2 * _ROUNDING:
+        return None
+    i = int(gaps.argmax())
+    return float(values[i : i + 2].mean())
 
 
 def _at(name: str, threshold: float | None) -> str:
@@ -159,9 +154,9 @@ def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare
     found = _batch(outputs, "metadata")
     given = tuple(tuple(found[key].tolist()) for key in ("class_names", "class_ids", "image_size"))
     expected = (driver.class_names, driver.class_ids, driver.image_size)
-    if driver.knob is not None:
+    if driver.threshold is not None:
         given += (float(found["threshold"]), bool(found["calibration"].item()))
-        expected += (driver.knob, driver.calibration is not None)
+        expected += (driver.threshold, driver.calibration is not None)
     if given == expected:
         return compare.Difference()
     return compare.Difference(mismatches=(f"metadata should be {expected}, got {given}",))

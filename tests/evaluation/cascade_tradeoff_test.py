@@ -9,8 +9,9 @@ from PIL import Image
 import tfdet
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.outlines import Outlines
+from tfdet.detectors import cost_measurement
 from tfdet.detectors.calibration import Calibration, share_at
-from tfdet.evaluation import calibration, coco, tradeoff
+from tfdet.evaluation import cascade_tradeoff, coco, tradeoff
 from tfdet.visualization import tradeoff as tradeoff_figure
 
 IMAGES = 40
@@ -57,7 +58,7 @@ def paths(dataset):
     easiness = np.where(
         is_right, random.uniform(0.5, 0.9, IMAGES), random.uniform(0.1, 0.4, IMAGES)
     )
-    return tradeoff.Paths(
+    return cascade_tradeoff.Paths(
         dataset=dataset,
         index=np.arange(IMAGES),
         easiness=easiness.astype(np.float32),
@@ -69,11 +70,9 @@ def paths(dataset):
 
 @pytest.fixture
 def model(monkeypatch):
-    monkeypatch.setattr(calibration, "sample_canvases", lambda model, dataset: [])
-    monkeypatch.setattr(calibration, "latency_ms", lambda model, samples: (10.0, 20.0))
-    return types.SimpleNamespace(
-        route_macs={"early": 100, "late": 300}, router_macs=1, calibration=None
-    )
+    monkeypatch.setattr(cost_measurement, "sample_canvases", lambda model, dataset: [])
+    monkeypatch.setattr(cost_measurement, "latency_ms", lambda model, samples: (10.0, 20.0))
+    return types.SimpleNamespace(cost_ends=(100, 300), router_macs=1, calibration=None)
 
 
 def test_results_are_merged_image_by_image(dataset, paths):
@@ -95,7 +94,7 @@ def test_masks_are_measured_where_there_are_any(dataset, paths, model):
     early = {**late, "masks": late["masks"] * is_right[:, None, None, None]}
     pictured = dataclasses.replace(dataset, outlines=outlines)
     paths = dataclasses.replace(paths, dataset=pictured, early=early, late=late)
-    curve = tradeoff.trade_off(model, paths, random_draws=1)["curve"]
+    curve = cascade_tradeoff.trade_off(model, paths, random_draws=1)["curve"]
     assert curve[0]["AP"] == pytest.approx(1)
     # Not quite 1: an outline's pixels are not those of its box.
     assert curve[5]["mask/AP"] == curve[10]["mask/AP"] > 0.7
@@ -109,16 +108,16 @@ def test_both_paths_of_a_cascade_with_masks_are_run(make_dynamic):
     dataset = tfdet.open_dataset("shapes:val").subset(6)
     names = dataset.class_names
     cascade = make_dynamic("dy-mask-rcnn-test", num_classes=len(names), class_names=names)
-    paths = tradeoff.BothPaths(cascade, dataset, batch_size=4).run()
+    paths = cascade_tradeoff.BothPaths(cascade, dataset, batch_size=4).run()
     assert paths.early["masks"].shape == paths.late["masks"].shape == (6, 100, 28, 28)
     assert np.isfinite(paths.gains).all() and len(set(paths.gains.tolist())) == 6
     assert 0 <= paths.metrics(paths.hard_at(0.5))["mask/AP"] <= 1
 
 
 def test_a_good_router_surpasses_the_line_and_chance_does_not(model, paths):
-    result = tradeoff.trade_off(model, paths, random_draws=4)
+    result = cascade_tradeoff.trade_off(model, paths, random_draws=4)
     curve = result["curve"]
-    assert [row["share"] for row in curve] == pytest.approx(tradeoff.SHARES)
+    assert [row["share"] for row in curve] == pytest.approx(cascade_tradeoff.SHARES)
     assert [row["macs"] for row in curve] == pytest.approx([100 + 20 * i for i in range(11)])
     assert [row["latency_ms"] for row in curve] == pytest.approx([10 + i for i in range(11)])
     assert curve[5]["AP"] == curve[10]["AP"] == pytest.approx(1)
@@ -135,11 +134,11 @@ def test_a_good_router_surpasses_the_line_and_chance_does_not(model, paths):
     assert result["targets"] == {}
 
 
-def test_wishes_on_other_data_are_met_as_far_as_the_scores_agree(model, paths):
+def test_targets_on_other_data_are_met_as_far_as_the_scores_agree(model, paths):
     random = np.random.default_rng(5)
     seen = paths.easiness[random.permutation(IMAGES)[:30]]
     table = Calibration.from_scores(seen, (100, 300), (10.0, 20.0))
-    errors = tradeoff.target_errors(table, paths, (100, 300), (10.0, 20.0))
+    errors = cascade_tradeoff.target_errors(table, paths, (100, 300), (10.0, 20.0))
     assert set(errors) == {"target_madds", "target_latency_ms"}
     for rows in errors.values():
         assert len(rows) == 10
@@ -150,7 +149,7 @@ def test_wishes_on_other_data_are_met_as_far_as_the_scores_agree(model, paths):
 
 
 def test_the_figure_and_the_table_show_every_share(model, paths, tmp_path):
-    result = tradeoff.trade_off(model, paths, random_draws=1)
+    result = cascade_tradeoff.trade_off(model, paths, random_draws=1)
     tradeoff_figure.draw(result, tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").size == (1210, 484)
     table = tradeoff.format_table(result)
@@ -182,7 +181,7 @@ def test_labels_of_the_data_become_those_of_the_model():
     # The model's classes 0, 1, 2 are the data's 1, none, 0.
     tf.config.run_functions_eagerly(True)
     try:
-        tradeoff._compile(Model(), np.array([1, -1, 0]))(
+        cascade_tradeoff._compile(Model(), np.array([1, -1, 0]))(
             tf.zeros((2, 8, 8, 3)),
             {
                 "boxes": tf.zeros((2, 3, 4)),
