@@ -65,6 +65,8 @@ class CADDetConfig:
 
     def __post_init__(self) -> None:
         _check_scales(self.supernet)
+        if self.dense:
+            self.part()  # checks its keys
 
     @property
     def cost_size(self) -> tuple[int, int]:
@@ -82,6 +84,16 @@ class CADDetConfig:
                 raise UserError(f"dense.{key} cannot be set: it is that of the whole; set {key}")
             changes[key] = getattr(self, key)
         return name, records.replace(registry.config(name), changes, "dense")
+
+    @property
+    def pixels(self) -> str:
+        """How images are normalised, that of the dense detector."""
+        return self.part()[1].pixels
+
+    @property
+    def batch_norm(self) -> str:
+        """The kind of batch norms, that of the dense detector."""
+        return self.part()[1].batch_norm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,6 +378,8 @@ class CADDet(Dynamic):
         return {**found, "gates": gates, "macs": self.macs_of(gates)}
 
     def get_config(self) -> dict[str, Any]:
+        if self.config.dense:  # the record says it all
+            return super().get_config()
         dense = keras.saving.serialize_keras_object(self.dense())
         dense.pop("build_config", None)  # the whole builds its layers, under its own name
         return {**super().get_config(), "dense": dense}
@@ -373,6 +387,8 @@ class CADDet(Dynamic):
     @classmethod
     def _from_parts(cls, config: dict[str, Any]) -> "CADDet":
         record = records.from_dict(cls.config_class, config["config"])
+        if "dense" not in config:
+            return cls.from_record(record, config["name"])
         dense = keras.saving.deserialize_keras_object(config["dense"])
         return cls(dense, record, name=config["name"])
 
@@ -416,11 +432,6 @@ class _OneRecord(CADDet):
 
     def get_config(self) -> dict[str, Any]:
         return super(CADDet, self).get_config()
-
-    @classmethod
-    def _from_parts(cls, config: dict[str, Any]) -> "CADDet":
-        record = records.from_dict(cls.config_class, config["config"])
-        return cls.from_record(record, config["name"])
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -495,13 +506,29 @@ _TEST_RETINANET = CADDetRetinaNetConfig(
     coarse_from="pyramid",
 )
 
+_ANY = CADDetConfig(
+    image_size=(800, 1344),
+    weight_decay=1e-4,
+    dense={"name": "packdet-r50", "batch_norm": "synchronized"},
+    **_PUBLISHED,
+)
+_TEST_ANY = CADDetConfig(
+    image_size=(64, 64),
+    num_classes=5,
+    weight_decay=4e-5,
+    dense={"name": "packdet-test"},
+    supernet=_TEST.supernet,
+)
+
 for _name, _class, _entry in (
+    ("caddet", CADDet, _ANY),
     ("caddet-fcos", CADDetFCOS, _FCOS),
     ("caddet-retinanet", CADDetRetinaNet, _RETINANET),
     ("caddet-fpnlite-fcos", CADDetFCOS, dataclasses.replace(_FCOS, neck="fpnlite")),
     ("caddet-nano", CADDetFCOS, _NANO),
     ("caddet-test", CADDetFCOS, _TEST),
     ("caddet-retinanet-test", CADDetRetinaNet, _TEST_RETINANET),
+    ("caddet-packdet-test", CADDet, _TEST_ANY),
 ):
     registry.register(_name, _class, _entry)
 
