@@ -93,9 +93,7 @@ def test_a_detector_with_a_grid_is_put_behind_it():
     """The same as the registered one, which is made of one record, to the bit and to the name."""
     config = registry.config("caddet-test")
     grid = Supernet(config.supernet, config.batch_norm, name="backbone")
-    dense = FCOS(
-        dataclasses.replace(registry.config("fcos-test"), neck="projection"), backbone=grid
-    )
+    dense = FCOS(registry.config("fcos-test", neck="projection"), backbone=grid)
     model = CADDet(dense, name="caddet-test")
     model.build_variables()
     expected = registry.create("caddet-test")
