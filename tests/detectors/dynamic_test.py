@@ -15,8 +15,6 @@ from PIL import Image
 import tfdet
 from tests.detectors.brightness import NAME, Brightness
 from tfdet.detectors.dynamic import reported
-from tfdet.errors import UserError
-from tfdet.evaluation import coco, tradeoff
 from tfdet.serving.driver import SavedModelDriver
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -88,22 +86,6 @@ def test_threshold_and_calibration_are_saved_with_the_model(model, images, tmp_p
     found, expected = again.detect(images), model.detect(images)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
-
-
-def test_a_trade_off_needs_a_calibration_and_leaves_the_threshold(model):
-    names = ("circle", "square", "triangle", "star", "cross")
-    other = tfdet.create(NAME, class_names=names)
-    data = tfdet.open_dataset("shapes:val:4")
-    with pytest.raises(UserError, match="tfdet-eval --calibrate"):
-        tradeoff.trade_off(other, data)
-    other.calibration, other.threshold = model.calibration, 0.7
-    with pytest.raises(UserError, match="random_draws is for cascades"):
-        tradeoff.trade_off(other, data, random_draws=1)
-    result = tradeoff.trade_off(other, data, batch_size=4)
-    assert other.threshold == pytest.approx(0.7)
-    macs = [row["macs"] for row in result["curve"]]
-    assert (macs[0], macs[-1]) == pytest.approx(model.cost_ends) and macs == sorted(macs)
-    assert all(name in result["curve"][0] for name in coco.METRICS)
 
 
 def command(name, *flags):

@@ -2,7 +2,6 @@ import collections
 import dataclasses
 import glob
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -15,9 +14,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 import tfdet
-from tfdet import records, registry
 from tfdet.detectors import routing
-from tfdet.detectors.cascade_config import CascadeConfig
 from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.errors import UserError
 from tfdet.serving import compare
@@ -294,32 +291,6 @@ def test_detectors_without_taps_are_refused():
     closed = Closed(dataclasses.replace(first.config, weight_decay=0.0), ())
     with pytest.raises(UserError, match="Closed does not give its backbone's features"):
         DynamicDetector(first, closed)
-
-
-def test_a_cascade_survives_json_and_takes_nested_changes():
-    config = registry.config("dy-efficientdet-d0", num_classes=3, **{"second.fpn_cells": 4})
-    data = json.loads(json.dumps(records.to_dict(config)))
-    assert records.from_dict(CascadeConfig, data) == config
-    assert config.part("first")[1].fpn_cells == 3
-    name, second = config.part("second")
-    assert (name, second.fpn_cells, second.num_classes) == ("efficientdet-d0", 4, 3)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"first.fpn_cels": 2}, r"unknown key 'first.fpn_cels'; did you mean 'fpn_cells'"),
-        ({"second.name": "efficientdet-d9"}, "unknown model 'efficientdet-d9'"),
-        ({"second.num_classes": 3}, "second.num_classes cannot be set: both detectors have"),
-        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
-        ({"step": "both"}, "step must be one of 'joint', 'router'"),
-        ({"first": {"name": None}}, "first lacks the key 'name'"),
-        ({"router_reduction": 0}, "router_reduction must be at least 1, got 0"),
-    ],
-)
-def test_mistakes_in_a_configuration_are_named(overrides, message):
-    with pytest.raises(UserError, match=message):
-        registry.config("dy-efficientdet-test", **overrides)
 
 
 def test_paths_cost_what_their_parts_cost():
