@@ -44,7 +44,7 @@ class Detector(keras.Model):
 
     # Ends of the names of the variables in the L2 loss. Usually kernels only: neither biases, nor
     # norms, nor fusion weights are pulled towards zero.
-    decayed: ClassVar[tuple[str, ...]] = ("kernel",)
+    decayed: tuple[str, ...] = ("kernel",)
 
     def __init__(self, config: Any, loss_names: tuple[str, ...], **kwargs: Any):
         super().__init__(**kwargs)

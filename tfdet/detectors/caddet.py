@@ -115,7 +115,7 @@ class GridKeys:
     routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[misc]  # of the dense detector's keys
         for name, only in (("backbone", "supernet"), ("frozen_stages", 0)):
             if getattr(self, name) != only:
                 raise UserError(
@@ -127,7 +127,7 @@ class GridKeys:
     @property
     def cost_size(self) -> tuple[int, int]:
         """(height, width) that costs are given for."""
-        return self.reference_size or self.image_size
+        return self.reference_size or self.image_size  # type: ignore[attr-defined]  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,7 @@ class CADDet(Dynamic):
             not given, size and classes are those of `dense`.
     """
 
-    config_class = CADDetConfig
+    config_class: ClassVar[type] = CADDetConfig
     score = "gates"
     threshold_ends = (1.0, CLOSED)
 
@@ -305,7 +305,7 @@ class CADDet(Dynamic):
         dense = self.dense().step_terms(targets, raw, training)
         terms, budget, losses = self._terms_and_budget(targets, raw, dense)
         if self.statistics is not None:
-            if training and losses is not None:
+            if training and self.buffer is not None:
                 self.buffer.push(losses)
             gates = raw["gates"]
             hard, soft = 1e-9 * self.macs_of(gates), self.soft_cost(gates)
@@ -322,7 +322,7 @@ class CADDet(Dynamic):
             return dense, None, None
         config, gates = self.config.routing_loss, ops.cast(raw["gates"], "float32")
         codes, losses = scale_code(targets, config), None
-        if config.strategy == "loss_aware":
+        if self.buffer is not None:  # the strategy is "loss_aware"
             losses = ops.stop_gradient(self.losses_per_image(targets, raw))
             budget = ranked_budget(self.buffer.rank(losses), config)
         elif config.strategy == "scale_aware":
@@ -393,7 +393,7 @@ class CADDet(Dynamic):
         return cls(dense, record, name=config["name"])
 
 
-def _before_grid(kind: type[Detector], part: Any, config: Any) -> Detector:
+def _before_grid(kind: Callable[..., Detector], part: Any, config: Any) -> Detector:
     """A dense detector of a class and its configuration, with a grid as its backbone."""
     grid = Supernet(
         config.supernet,

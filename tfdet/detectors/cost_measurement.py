@@ -82,7 +82,7 @@ def from_trials(model: "Dynamic", canvases: "Iterable[tf.Tensor]") -> Calibratio
     def shares(canvas: "tf.Tensor", threshold: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
         return model.shares(canvas, threshold)
 
-    thresholds, totals, images = None, 0.0, 0
+    thresholds, totals, images = None, np.zeros(1), 0
     for canvas in canvases:
         if thresholds is None:
             scores, _ = shares(canvas, tf.constant(model.threshold_ends[1]))

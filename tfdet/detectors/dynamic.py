@@ -98,7 +98,7 @@ class Dynamic(Detector):
     @property
     def effort(self) -> float:
         """How much is computed, from 0 (the least) to 1 (everything)."""
-        threshold, (least, most) = self.threshold, np.float32(self.threshold_ends)
+        threshold, (least, most) = self.threshold, np.asarray(self.threshold_ends, np.float32)
         sign = 1.0 if most > least else -1.0
         if sign * threshold <= sign * least:
             return 0.0
@@ -126,7 +126,7 @@ class Dynamic(Detector):
 
         The efforts 0 and 1 need no calibration.
         """
-        ends = dict(zip((0, 1), self.threshold_ends, strict=True))
+        ends = dict(zip((0.0, 1.0), self.threshold_ends, strict=True))
         if target.keys() == {"effort"} and target["effort"] in ends:
             return ends[target["effort"]]
         return self._table().threshold_for(**target)

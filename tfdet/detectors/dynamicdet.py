@@ -1,7 +1,7 @@
 """DynamicDet: two detectors in a cascade and a router between them."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -94,9 +94,10 @@ class DynamicDetector(Dynamic):
 
     @classmethod
     def from_record(cls, config: CascadeConfig, name: str) -> "DynamicDetector":
-        def detector(role: str) -> Detector:
-            kind, part = config.part(role)
-            return registry.detector_class(kind).from_record(part, name=role)
+        def detector(role: Literal["first", "second"]) -> Detector:
+            name, part = config.part(role)
+            kind: type[Detector] = registry.detector_class(name)
+            return kind.from_record(part, name=role)
 
         first = detector("first")
         if config.shared_heads:
@@ -307,7 +308,7 @@ class DynamicDetector(Dynamic):
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         if self.config.step == "router":
             return self._router_terms(targets, raw, training=False)
-        terms = {}
+        terms: dict[str, Any] = {}
         for role, weight in zip(_ROLES, (self.config.first_weight, 1.0), strict=True):
             part = self.heads_of(role).loss_terms(targets, raw[role])
             terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
@@ -325,14 +326,13 @@ class DynamicDetector(Dynamic):
         self, targets: dict[str, Any], raw: dict[str, Any], training: bool
     ) -> dict[str, Any]:
         """The router's loss; in training the gains go on record."""
-        config = self.config.router_loss
+        config, record = self.config.router_loss, self.record
+        assert record is not None, "the router step has one"
         first, second = self.losses_of_paths(targets, raw)
         if config.offset == "running" and training:
-            offset = self.record.advance(first - second)
+            offset = record.advance(first - second)
         else:
-            offset = ops.zeros_like(first) + (
-                0.0 if config.offset == "none" else self.record.offset
-            )
+            offset = ops.zeros_like(first) + (0.0 if config.offset == "none" else record.offset)
         for tracker, value in zip(
             self.router_trackers, (raw["easiness"], offset, first, second), strict=True
         ):
@@ -384,7 +384,7 @@ def _serialized(part: keras.layers.Layer) -> dict[str, Any]:
 # Name: both detectors, and the changes to the second. "nano" and "test" are ours, as is the pair of
 # EfficientDets. The second YOLOv7-X reads a map of the first: a slip in the published table, and so
 # in its weights.
-_CASCADES = {
+_CASCADES: dict[str, tuple[str, dict[str, Any]]] = {
     "dy-yolov7": ("yolov7", {}),
     "dy-yolov7-x": ("yolov7-x", {"borrows_p2": True}),
     "dy-yolov7-w6": ("yolov7-w6", {}),
@@ -396,7 +396,7 @@ _CASCADES = {
 }
 # Those with shared heads: the detector, and changes to it. The published ones have these backbones;
 # "test" is ours, and has them small.
-_WITH_SHARED_HEADS = {
+_WITH_SHARED_HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "dy-faster-rcnn-r50": ("faster-rcnn-r50", {}),
     "dy-faster-rcnn-nano": ("faster-rcnn-nano", {}),
     "dy-faster-rcnn-test": ("faster-rcnn-test", {"backbone": "resnet-test"}),

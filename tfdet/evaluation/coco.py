@@ -6,7 +6,7 @@ crowd boxes are neither hits nor misses. Images that cannot be read are left out
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ class CocoEvaluator:
         self._has_masks = False
         self._masks: list[dict[str, Any]] = []  # run lengths
 
-    def add(self, index: Sequence[int], detections: Mapping[str, Any]) -> None:
+    def add(self, index: Sequence[int] | np.ndarray, detections: Mapping[str, Any]) -> None:
         """Adds a batch.
 
         Args:
@@ -85,7 +85,7 @@ class CocoEvaluator:
                 masks = np.asarray(detections["masks"])[row, keep]
                 self._masks += self._runs(image, masks, boxes[row, keep])
 
-    def leave_out(self, index: Sequence[int]) -> None:
+    def leave_out(self, index: Iterable[int]) -> None:
         """Takes images, by position, out of the measurement: those that cannot be read."""
         self._left_out.update(int(i) for i in index)
 
@@ -151,11 +151,13 @@ class CocoEvaluator:
     def _add_masks(self, truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
         from pycocotools import mask as coco_masks
 
+        outlines = self._dataset.outlines
+        assert outlines is not None, "`add` has masks of such data alone"
         for row, (annotation, size) in enumerate(
             (annotation, self._size(annotation["image_id"])) for annotation in truth
         ):
             x, y, w, h = annotation["bbox"]
-            runs = self._dataset.outlines.runs(row, size)
+            runs = outlines.runs(row, size)
             if runs is None:  # an object without an outline is its box
                 runs = coco_masks.frPyObjects([[x, y, x + w, y, x + w, y + h, x, y + h]], *size)[0]
             annotation["segmentation"] = runs
@@ -324,7 +326,7 @@ def _compile(model: Detector, batch_size: int) -> Callable[..., dict[str, Any]]:
             tf.TensorSpec([batch_size, 2], tf.int32),
         ]
     )
-    def detect(images, scale, size):
+    def detect(images: tf.Tensor, scale: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
         return to_original(model.detect_fitted(images), scale, (size[:, 0], size[:, 1]))
 
     return detect

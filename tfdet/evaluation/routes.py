@@ -16,7 +16,7 @@ def facts_of(model: CADDet, evaluation: coco.Evaluation) -> dict[str, Any]:
     """`route_facts` of a CADDet on the data set that `coco.Evaluation` has run it on."""
     reports = evaluation.routes
     compared = traits_of(model, evaluation)
-    return route_facts(model.route_map, reports[model.score], reports["macs"], compared)
+    return route_facts(model.config.supernet, reports[model.score], reports["macs"], compared)
 
 
 def traits_of(model: CADDet, evaluation: coco.Evaluation) -> dict[str, np.ndarray]:

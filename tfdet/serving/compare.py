@@ -68,8 +68,8 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
             )
             return Difference(mismatches=(sentence,))
     for i in range(len(expected["count"])):
-        images = ({key: value[i] for key, value in side.items()} for side in (expected, found))
-        total += _compare_image(*images, f"{name}, image {i}")
+        ours, theirs = ({k: value[i] for k, value in side.items()} for side in (expected, found))
+        total += _compare_image(ours, theirs, f"{name}, image {i}")
     return total
 
 
@@ -91,7 +91,7 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
     pairs = np.flatnonzero(partner >= 0)
     boxes = np.abs(expected["boxes"][pairs] - found["boxes"][partner[pairs]])
     scores = np.abs(expected["scores"][pairs] - found["scores"][partner[pairs]])
-    mismatches = ()
+    mismatches: tuple[str, ...] = ()
     if lost:
         i = lost[0]
         mismatches = (

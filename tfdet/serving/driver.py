@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -52,7 +52,7 @@ class ModelDriver:
     def __init__(self, model: Detector):
         self.class_names = tuple(model.class_names)
         self.class_ids = tuple(model.class_ids)
-        self.image_size = tuple(model.image_size)
+        self.image_size = model.image_size
         self.threshold = model.threshold if model.is_dynamic else None
         self.calibration = model.calibration if model.is_dynamic else None
         self.route_map = model.route_map
@@ -97,10 +97,11 @@ class SavedModelDriver:
                 f"{path} was not written by tfdet-export: its signatures are {sorted(signatures)}"
             )
         self._detect = signatures["serving_default"]
-        metadata = _to_numpy(signatures["metadata"]())
+        metadata: dict[str, Any] = _to_numpy(signatures["metadata"]())
         self.class_names = tuple(name.decode() for name in metadata["class_names"])
         self.class_ids = tuple(metadata["class_ids"].tolist())
-        self.image_size = tuple(metadata["image_size"].tolist())
+        height, width = metadata["image_size"].tolist()
+        self.image_size = (height, width)
         self.threshold, table = None, ""
         if "threshold" in metadata:  # of a dynamic detector
             self.threshold = float(metadata["threshold"])

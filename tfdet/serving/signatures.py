@@ -30,7 +30,7 @@ def images_function(
     Of a dynamic detector also of its threshold, a scalar whose default is `threshold`.
     """
 
-    def detect(images, *at):
+    def detect(images: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted, scale = letterbox(images, canvas.size, canvas.pad_value)
         size = tf.shape(images)
         return to_original(network(fitted, *at), scale, (size[1], size[2]))
@@ -43,12 +43,12 @@ def encoded_function(
 ) -> tf.types.experimental.GenericFunction:
     """Encoded images [B], each of its own size, to detections in pixels of the upright image."""
 
-    def fit(encoded):
+    def fit(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = decode.decode_upright(encoded)
         fitted, scale = letterbox(image, canvas.size, canvas.pad_value)
         return fitted, scale, tf.shape(image)[:2]
 
-    def detect(encoded, *at):
+    def detect(encoded: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted, scale, size = tf.map_fn(
             fit,
             encoded,
@@ -77,7 +77,7 @@ def metadata_function(
         more["grid"] = json.dumps(records.to_dict(model.route_map))
 
     @tf.function(input_signature=[])
-    def metadata():
+    def metadata() -> dict[str, tf.Tensor]:
         return {
             "class_names": tf.constant(list(model.class_names), tf.string),
             "class_ids": tf.constant(list(model.class_ids), tf.int64),
@@ -98,7 +98,7 @@ def _served(
     # The default goes into the signature's definition, where TensorFlow Serving looks for it.
     default = tf.constant(threshold, tf.float32)
 
-    def route(x, threshold=default):
+    def route(x: tf.Tensor, threshold: tf.Tensor = default) -> dict[str, tf.Tensor]:
         return detect(x, threshold)
 
     return tf.function(

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -30,18 +31,18 @@ def verify(model: Detector, path: str | pathlib.Path) -> compare.Difference:
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
     thresholds = _thresholds(model, driver, images["batch of 3"])
-    inputs = {}
+    inputs: dict[str, np.ndarray] = {}
     for threshold in thresholds:
         for name, batch in images.items():
             inputs[f"serving_default/{_at(name, threshold)}"] = batch
-        for name, batch in encoded.items():
-            for i, image in enumerate(batch):
+        for name, files in encoded.items():
+            for i, image in enumerate(files):
                 key = f"serving_encoded/{_at(name, threshold)}/{i}"
                 inputs[key] = np.frombuffer(_png(image), np.uint8)
         for name in {**images, **encoded} if threshold is not None else ():
             for signature in ("serving_default", "serving_encoded"):
                 key = f"THRESHOLD/{signature}/{_at(name, threshold)}"
-                inputs[key] = np.float32(threshold)
+                inputs[key] = np.asarray(threshold, np.float32)
     outputs = _replay(path, inputs)
     total = _compare_metadata(driver, outputs)
     for threshold in thresholds:
@@ -49,9 +50,9 @@ def verify(model: Detector, path: str | pathlib.Path) -> compare.Difference:
             where = f"serving_default/{_at(name, threshold)}"
             expected = driver.detect(batch, threshold)
             total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
-        for name, batch in encoded.items():
+        for name, files in encoded.items():
             where = f"serving_encoded/{_at(name, threshold)}"
-            singles = [driver.detect(image[None], threshold) for image in batch]
+            singles = [driver.detect(image[None], threshold) for image in files]
             expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
             total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
     return total
@@ -130,7 +131,7 @@ def _replay(path: str | pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str
     program = importlib.resources.files("tfdet.serving").joinpath("replay.py").read_text("utf-8")
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(pathlib.Path(folder, name)) for name in ("in.npz", "out.npz"))
-        np.savez(source, **inputs)
+        np.savez(source, **inputs)  # type: ignore[arg-type]  # no name of ours is an option
         # The text and not the file: Python would look for modules beside the file. The empty
         # folder: it would look for them in the current one.
         done = subprocess.run(
@@ -152,11 +153,16 @@ def _batch(outputs: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare.Difference:
     found = _batch(outputs, "metadata")
-    given = tuple(tuple(found[key].tolist()) for key in ("class_names", "class_ids", "image_size"))
-    expected = (driver.class_names, driver.class_ids, driver.image_size)
+    expected: dict[str, Any] = {
+        "class_names": driver.class_names,
+        "class_ids": driver.class_ids,
+        "image_size": driver.image_size,
+    }
+    given: dict[str, Any] = {key: tuple(found[key].tolist()) for key in expected}
     if driver.threshold is not None:
-        given += (float(found["threshold"]), bool(found["calibration"].item()))
-        expected += (driver.threshold, driver.calibration is not None)
+        expected |= {"threshold": driver.threshold, "calibration": driver.calibration is not None}
+        given["threshold"] = float(found["threshold"])
+        given["calibration"] = bool(found["calibration"].item())
     if given == expected:
         return compare.Difference()
     return compare.Difference(mismatches=(f"metadata should be {expected}, got {given}",))

@@ -28,14 +28,17 @@ def trains_router(model: Detector) -> bool:
 def measure_offset(model: DynamicDetector, batches: Iterable[Any]) -> None:
     """Sets the offset to the median gain of all images of `batches`, the paper's form."""
 
+    record = model.record
+    assert record is not None, "the router step has one"
+
     @tf.function
     def collect(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> None:
         first, second = model.losses_of_paths(targets, model(images, training=False))
-        model.record.collect(first - second)
+        record.collect(first - second)
 
     for images, targets in batches:
         collect(images, targets)
-    model.record.settle()
+    record.settle()
 
 
 def measure_function(

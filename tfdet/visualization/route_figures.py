@@ -73,7 +73,7 @@ def diversity_of(model: CADDet, evaluation: coco.Evaluation) -> np.ndarray:
     reports, images = evaluation.routes, len(evaluation.routes["index"])
     title = f"{model.name} on {evaluation.dataset.name}, {images} images"
     compared = routes.traits_of(model, evaluation)
-    return diversity(model.route_map, reports[model.score], reports["macs"], compared, title)
+    return diversity(model.config.supernet, reports[model.score], reports["macs"], compared, title)
 
 
 def diversity(
