@@ -76,7 +76,7 @@ class Brightness(Dynamic):
             early=lambda taps: self.small.detect_fitted(taps["images"]),
             late=lambda images, taps: self.large.detect_fitted(images),
         )
-        nothing = routing.no_detections(self.max_detections)
+        nothing = routing.no_detections(self.small.max_detections)
         found = routing.route(stages, canvas, threshold, nothing)
         return self._with_reports(found, found.pop("easiness"), found["is_hard"])
 
@@ -92,10 +92,6 @@ class Brightness(Dynamic):
     @property
     def pad_value(self) -> tuple[float, float, float]:
         return self.small.pad_value
-
-    @property
-    def max_detections(self) -> int:
-        return self.small.max_detections
 
 
 registry.register(NAME, Brightness, BrightnessConfig())
