@@ -26,7 +26,6 @@ class BrightnessConfig:
     class_names: tuple[str, ...] = ()
     class_ids: tuple[int, ...] = ()
     weight_decay: float = 4e-5
-    head_repeats: int = 3  # of the larger one; the small one has 1
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -36,11 +35,8 @@ class Brightness(Dynamic):
 
     def __init__(self, config: BrightnessConfig, **kwargs: Any):
         keys = {key: getattr(config, key) for key in _SHARED}
-        sizes = {"small": 1, "large": config.head_repeats}
-        small, large = (
-            FCOS(registry.config("fcos-test", **keys, head_repeats=size), name=name)
-            for name, size in sizes.items()
-        )
+        small = FCOS(registry.config("fcos-test", **keys), name="small")
+        large = FCOS(registry.config("fcos-test", **keys, head_repeats=3), name="large")
         terms = [name for name in small.loss_names if name != "l2_loss"]
         names = tuple(f"{role}_{term}" for role in ("small", "large") for term in terms)
         super().__init__(config, names, threshold=0.5, **kwargs)
@@ -56,9 +52,6 @@ class Brightness(Dynamic):
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         raw = {x.name: x.call(images, training=training) for x in (self.small, self.large)}
         return {**raw, "brightness": self.brightness(images)}
-
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         parts = {x.name: x.loss_terms(targets, raw[x.name]) for x in (self.small, self.large)}

@@ -271,9 +271,6 @@ class CADDet(Dynamic):
         maps = self.dense().taps(images, training=training)
         return self._predictions(maps, images, training)
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
-
     def _predictions(
         self, maps: dict[str, Any], images: Any, training: bool | None = None
     ) -> dict[str, Any]:

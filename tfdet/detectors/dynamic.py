@@ -171,6 +171,9 @@ class Dynamic(Detector):
         """Counts of the form for inference."""
         return profiling.profile_unbuilt(self.inference_form)
 
+    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+        return self.call(images, training=training)
+
     def full_path(self, images: Any) -> Any:
         return list(self.paths.values())[-1](images)
 

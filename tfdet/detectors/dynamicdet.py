@@ -199,9 +199,6 @@ class DynamicDetector(Dynamic):
             "easiness": self.easiness(taps),
         }
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
-
     def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
         found = routing.route(self.stages, canvas, threshold, self.nothing)
         return self.with_costs(found)
