@@ -7,8 +7,8 @@ What routing itself costs: with nothing hard against the first detector alone, w
 the cascade without a router (one image each), and a batch of which half is hard against the two
 halves run apart. All ways are timed in turn, and the ratio is the median over the rounds.
 
-With --targets: the knob is set for ten costs and ten latencies by a calibration on one half of the
-validation data; the other half is run image by image, and the means compared with the wishes.
+With --targets: the effort is set for ten costs and ten latencies by a calibration on one half of
+the validation data; the other half is run image by image, and the means compared with the targets.
 """
 
 import argparse
@@ -23,8 +23,8 @@ import tensorflow as tf
 import tfdet
 from benchmarks import timing
 from tfdet.data import pipeline
+from tfdet.detectors import cost_measurement
 from tfdet.detectors.calibration import Calibration
-from tfdet.evaluation import calibration
 from tfdet.serving import network
 
 TARGETS = 10
@@ -43,14 +43,14 @@ def ways(model: Any, form: str) -> dict[str, Callable[..., Any]]:
     """The dynamic detector, the first one alone, and the cascade without a router."""
     canvas = tf.TensorSpec([None, *model.image_size, 3])
     stages = model.stages
-    knob = tf.TensorSpec([])
+    threshold = tf.TensorSpec([])
     routed = network.frozen_network(model) if form == "frozen" else model.detect_fitted
 
     def cascade(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return stages.late(images, model.first.taps(images, training=False))
 
     return {
-        "dynamic": tf.function(routed, input_signature=[canvas, knob]),
+        "dynamic": tf.function(routed, input_signature=[canvas, threshold]),
         "first": compiled(model.first.detect_fitted, form, canvas),
         "cascade": compiled(cascade, form, canvas),
     }
@@ -109,15 +109,17 @@ def overhead(model: Any, form: str, repeats: int, batch: int) -> None:
 
 
 def targets(model: Any, data: str, form: str) -> None:
-    """Prints how well wishes are met on images that calibration has not seen."""
+    """Prints how well targets are met on images that calibration has not seen."""
     dynamic = ways(model, form)["dynamic"]
     dataset = tfdet.open_dataset(data)
     batches = pipeline.eval_batches(dataset, model.image_size, 1, model.pad_value)
     images = [image for image, _ in batches]
     seen, unseen = images[::2], images[1::2]
     scores = np.concatenate([dynamic(x, tf.constant(0.0))["easiness"].numpy() for x in seen])
-    times = calibration.time_paths(dynamic, [image[0] for image in seen[:20]])
-    costs = model.route_macs["early"], model.route_macs["late"]
+    times = cost_measurement.time_paths(
+        dynamic, [image[0] for image in seen[:20]], model.threshold_ends
+    )
+    costs = model.cost_ends
     table = Calibration.from_scores(scores, costs, times)
     print(f"calibrated on {len(seen)} images, measured on {len(unseen)} others\n")
     for name, (early, late), unit in (
@@ -126,13 +128,13 @@ def targets(model: Any, data: str, form: str) -> None:
     ):
         print(f"| {name} | threshold | hard | reached | error |\n|---|---|---|---|---|")
         for position in (np.arange(TARGETS) + 0.5) / TARGETS:
-            wish = early + position * (late - early)
-            threshold = table.threshold_for(**{name: wish})
+            target = early + position * (late - early)
+            threshold = table.threshold_for(**{name: target})
             cost, milliseconds, share = mean_cost(dynamic, unseen, threshold)
             reached = cost if name == "target_madds" else milliseconds
             print(
-                f"| {wish / unit:.2f} | {threshold:.4f} | {100 * share:.0f} % "
-                f"| {reached / unit:.2f} | {100 * (reached / wish - 1):+.1f} % |"
+                f"| {target / unit:.2f} | {threshold:.4f} | {100 * share:.0f} % "
+                f"| {reached / unit:.2f} | {100 * (reached / target - 1):+.1f} % |"
             )
         print()
 
@@ -141,9 +143,9 @@ def mean_cost(
     dynamic: Callable[..., Any], images: Sequence[tf.Tensor], threshold: float
 ) -> tuple[float, float, float]:
     """Multiply-adds and milliseconds of an image, one by one, and the share of hard ones."""
-    knob = tf.constant(threshold, tf.float32)
+    at = tf.constant(threshold, tf.float32)
     start = time.perf_counter()
-    found = [tf.nest.map_structure(np.asarray, dynamic(image, knob)) for image in images]
+    found = [tf.nest.map_structure(np.asarray, dynamic(image, at)) for image in images]
     milliseconds = 1e3 * (time.perf_counter() - start) / len(images)
     macs = np.mean([x["macs"] for x in found])
     return float(macs), milliseconds, float(np.mean([x["is_hard"] for x in found]))
@@ -157,7 +159,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--form", choices=("frozen", "python"), default="frozen")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--batch", type=int, default=8, help="images of which half is hard; even")
-    parser.add_argument("--targets", action="store_true", help="wishes asked for and met")
+    parser.add_argument("--targets", action="store_true", help="targets asked for and met")
     return parser.parse_args()
 
 

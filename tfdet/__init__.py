@@ -17,6 +17,7 @@ _PUBLIC = {
     "open_dataset": "tfdet.data.sources",
     "load_trained": "tfdet.training.trained",
     "Detector": "tfdet.detectors.base",
+    "Dynamic": "tfdet.detectors.dynamic",
     "UserError": "tfdet.errors",
 }
 

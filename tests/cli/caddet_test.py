@@ -1,4 +1,4 @@
-"""A CADDet through the commands: a table from costs to the knob, and what it is good for."""
+"""A CADDet through the commands: a table from effort to threshold, and what it is good for."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_commands_meet_a_cost(run, bare, tmp_path):
     target, path = (table.macs[0] + table.macs[-1]) / 2, tmp_path / "out.json"
     flags = [f"--model_dir={bare}", f"--target_madds={target}"]
     code, said, _ = run("eval", *flags, f"--json_out={path}", "--batch_size=3")
-    assert code == 0 and "knob at" in said
+    assert code == 0 and "threshold 0." in said
     # A gate is a large part of what these few images open.
     found = json.loads(path.read_text())["macs"]
     assert abs(found - target) < 0.3 * (table.macs[-1] - table.macs[0])
@@ -68,7 +68,7 @@ def test_trade_off_is_measured_at_the_thresholds_of_the_table(run, bare, tmp_pat
     path, figure = tmp_path / "tradeoff.json", tmp_path / "tradeoff.png"
     flags = (f"--json_out={path}", f"--figure_out={figure}", "--batch_size=3")
     code, said, _ = run("eval", f"--model_dir={bare}", "--tradeoff", *flags)
-    assert code == 0 and "11 wishes met within" in said
+    assert code == 0 and "11 targets met within" in said
     result = json.loads(path.read_text())
     macs = [row["macs"] for row in result["curve"]]
     assert len(macs) == 11 and macs == sorted(macs)

@@ -61,7 +61,7 @@ def test_the_joint_step_measures_the_second_detector(joint):
     )
     assert row["AP"] >= 0
     assert not (joint / trained.CALIBRATION_FILE).exists()
-    assert trained.load_trained(joint).knob == 1.0
+    assert trained.load_trained(joint).threshold == 1.0
 
 
 def test_the_router_step_leaves_the_detectors_and_keeps_its_record(joint, router):
@@ -113,7 +113,7 @@ def test_a_full_median_is_taken_before_the_first_step(joint, tmp_path, capsys):
 def test_training_the_router_ends_with_a_calibration(router):
     model = trained.load_trained(router)
     assert model.calibration.images == 12
-    assert model.knob == 0.5
+    assert model.threshold == 0.5
 
 
 def test_eval_at_a_threshold_tells_share_and_cost(run, router, tmp_path):
@@ -127,11 +127,10 @@ def test_eval_at_a_threshold_tells_share_and_cost(run, router, tmp_path):
         assert facts["share"] == share
         assert facts["macs"] == pytest.approx(table.macs[-1 if share else 0])
     wanted = (table.macs[0] + table.macs[-1]) / 2
-    code, said, _ = run(
-        "eval", f"--model_dir={router}", f"--target_madds={wanted}", f"--json_out={path}"
-    )
-    assert code == 0
-    assert json.loads(path.read_text())["macs"] == pytest.approx(wanted, rel=0.05)
+    for flag in (f"--target_madds={wanted}", "--effort=0.5"):
+        code, said, _ = run("eval", f"--model_dir={router}", flag, f"--json_out={path}")
+        assert code == 0
+        assert json.loads(path.read_text())["macs"] == pytest.approx(wanted, rel=0.05)
 
 
 def test_calibrate_keeps_a_table_of_other_data(run, router):
@@ -147,7 +146,7 @@ def test_trade_off_writes_table_and_figure(run, router, tmp_path):
     flags = (f"--json_out={path}", f"--figure_out={figure}", "--random_draws=1")
     code, said, _ = run("eval", f"--model_dir={router}", "--tradeoff", *flags)
     assert code == 0
-    assert "above the straight line" in said
+    assert "gained over interpolating" in said
     result = json.loads(path.read_text())
     assert len(result["curve"]) == 11
     assert len(result["targets"]["target_madds"]) == 10
@@ -196,19 +195,35 @@ def test_inspect_shows_the_cost_of_each_path(run):
         ("--tradeoff --threshold=0.5", 2, "--tradeoff takes no --threshold"),
         ("--calibrate --tradeoff", 2, "only one of --calibrate and --tradeoff"),
         ("--figure_out=x.png", 2, "--figure_out belongs to --tradeoff"),
-        ("--target_madds=1e3", 1, "is below the least there is"),
+        ("--effort=1.5", 2, "--effort must be between 0 and 1, got 1.5"),
+        ("--effort=0.5 --threshold=0.5", 2, "only one of --effort and --threshold"),
+        ("--tradeoff --effort=0.5", 2, "--tradeoff takes no --effort"),
+        ("--tradeoff --random_draws=0", 2, "--random_draws must be above 0"),
         ("--target_latency_ms=-1", 2, "must be above 0"),
     ],
 )
-def test_wrong_wishes_are_refused(refused, router, flags, code, message):
+def test_wrong_efforts_are_refused(refused, router, flags, code, message):
     refused("eval", [f"--model_dir={router}", *flags.split()], message, code=code)
 
 
-@pytest.mark.parametrize("flag", ["--threshold=0.5", "--calibrate", "--tradeoff"])
-def test_static_detectors_have_no_knob(refused, model_dir, flag):
-    words = "static" if "threshold" in flag else "no dynamic detector"
+@pytest.mark.parametrize("flag", ["--threshold=0.5", "--effort=0.5", "--calibrate", "--tradeoff"])
+def test_static_detectors_have_no_effort(refused, model_dir, flag):
+    words = "static" if "0.5" in flag else "no dynamic detector"
     refused("eval", [f"--model_dir={model_dir}", "--data=shapes:val:2", flag], words)
 
 
-def test_targets_need_a_calibration(refused, joint):
-    refused("eval", [f"--model_dir={joint}", "--target_madds=2e6"], "tfdet-eval --calibrate")
+@pytest.mark.parametrize("flag", ["--target_madds=2e6", "--effort=0.5"])
+def test_efforts_and_targets_need_a_calibration(refused, joint, flag):
+    refused("eval", [f"--model_dir={joint}", flag], "tfdet-eval --calibrate")
+
+
+@pytest.mark.parametrize(("target", "end"), [(1e3, 0), (1e15, -1)])
+def test_a_target_out_of_reach_is_the_nearest_that_can_be_reached(
+    run, router, tmp_path, target, end
+):
+    path = tmp_path / "out.json"
+    flags = (f"--target_madds={target:g}", f"--json_out={path}")
+    code, said, _ = run("eval", f"--model_dir={router}", *flags)
+    assert code == 0 and f"--target_madds={target:g} is out of reach" in said
+    table = trained.load_trained(router).calibration
+    assert json.loads(path.read_text())["macs"] == pytest.approx(table.macs[end])

@@ -8,9 +8,13 @@ import pytest
 import tensorflow as tf
 
 from tfdet import records, registry
+from tfdet.backbones.supernet import Supernet
+from tfdet.detectors.caddet import CADDet
+from tfdet.detectors.fcos import FCOS
 from tfdet.errors import UserError
 
 SMALL_NAMES = ["caddet-test", "caddet-retinanet-test"]
+ALL_NAMES = [*SMALL_NAMES, "caddet-packdet-test"]
 
 
 def batch(size=64, seed=0):
@@ -55,7 +59,7 @@ def test_detections_have_the_cost_of_each_image(name, head):
     assert np.all(macs > model.floor) and np.all(macs <= model.floor + model.cost.total)
 
 
-@pytest.mark.parametrize("name", SMALL_NAMES)
+@pytest.mark.parametrize("name", ALL_NAMES)
 def test_a_few_steps_lower_the_loss(name):
     keras.utils.set_random_seed(0)
     model = registry.create(name)
@@ -70,19 +74,52 @@ def test_odd_sizes_run(size):
     assert np.isfinite(model.detect(np.zeros((1, 50, 90, 3), np.uint8))["boxes"]).all()
 
 
-@pytest.mark.parametrize("name", SMALL_NAMES)
+@pytest.mark.parametrize("name", ALL_NAMES)
 def test_a_saved_model_comes_back_with_equal_outputs(name, tmp_path):
     model = registry.create(name)
     for variable in model.weights:
         variable.assign(variable + 0.01 * keras.random.normal(variable.shape, seed=1))
-    model.knob = 0.3
+    model.threshold = 0.3
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert again.config == model.config
-    assert again.knob == pytest.approx(0.3)
+    assert again.threshold == pytest.approx(0.3)
     images, _ = batch()
     for key, values in model(images).items():
         np.testing.assert_array_equal(again(images)[key], values)
+
+
+def test_a_detector_with_a_grid_is_put_behind_it():
+    """The same as the registered one, which is made of one record, to the bit and to the name."""
+    config = registry.config("caddet-test")
+    grid = Supernet(config.supernet, config.batch_norm, name="backbone")
+    dense = FCOS(registry.config("fcos-test", neck="projection"), backbone=grid)
+    model = CADDet(dense, name="caddet-test")
+    model.build_variables()
+    expected = registry.create("caddet-test")
+    assert [v.path for v in model.weights] == [v.path for v in expected.weights]
+    assert (model.loss_names, model.cost_ends) == (expected.loss_names, expected.cost_ends)
+    for mine, theirs in zip(model.weights, expected.weights, strict=True):
+        mine.assign(theirs)
+    images, targets = batch()
+    found, wanted = (m.detect(images, threshold=0.5) for m in (model, expected))
+    for name, values in wanted.items():
+        np.testing.assert_array_equal(found[name], values)
+    raw = model(images, training=True)
+    assert float(model.compute_loss(images, targets, raw)) == float(
+        expected.compute_loss(images, targets, expected(images, training=True))
+    )
+    with pytest.raises(UserError, match="is a Supernet, got ResNet"):
+        CADDet(registry.create("fcos-test"))
+
+
+def test_the_record_of_any_dense_detector_takes_its_keys():
+    config = registry.config("caddet", dense={"name": "fcos-nano", "fpn_width": 24})
+    assert config.part()[1].fpn_width == 24 and config.pixels == "imagenet"
+    with pytest.raises(UserError, match=r"dense\.num_classes cannot be set"):
+        registry.config("caddet", dense={"name": "fcos-nano", "num_classes": 3})
+    with pytest.raises(UserError, match="dense lacks the key 'name'"):
+        registry.config("caddet", dense={"name": None})
 
 
 def test_keys_of_other_backbones_are_refused():
@@ -244,22 +281,22 @@ def test_half_precision_trains(bias):
     assert all(np.isfinite(np.asarray(v, np.float32)).all() for v in model.weights)
 
 
-def test_the_knob_closes_gates_without_a_new_graph():
+def test_the_threshold_closes_gates_without_a_new_graph():
     model = registry.create("caddet-test")
     images, _ = batch()
     macs = []
-    for knob in (0.0, 0.7, 1.0):
-        model.knob = knob
+    for threshold in (0.0, 0.7, 1.0):
+        model.threshold = threshold
         found = model.predict(images, verbose=0)
         gates = found["gates"]
-        assert not gates[(gates > 0) & (gates < knob)].size
+        assert not gates[(gates > 0) & (gates < threshold)].size
         macs.append(found["macs"].mean())
-        dense = model.decode(_dense(model, images, knob), model.image_size)
+        dense = model.decode(_dense(model, images, threshold), model.image_size)
         np.testing.assert_allclose(found["gates"], dense["gates"], atol=1e-4)
         np.testing.assert_allclose(found["scores"], dense["scores"], atol=1e-4)
     assert macs[0] >= macs[1] >= macs[2]
-    with pytest.raises(UserError, match="the knob goes from 0 to 1"):
-        model.knob = 1.5
+    with pytest.raises(UserError, match="threshold must be between 0 and 1"):
+        model.threshold = 1.5
 
 
 def _dense(model, images, threshold):

@@ -26,13 +26,30 @@ def test_the_table_survives_json():
 
 
 @hypothesis.given(share=st.floats(0, 1))
-def test_a_wish_is_met_on_the_images_of_the_table(share):
+def test_a_target_is_met_on_the_images_of_the_table(share):
     early, late = 100.0, 300.0
-    wishes = {"share": share, "target_madds": early + share * (late - early)}
-    wishes["target_latency_ms"] = 10.0 + share * 5.0
-    for name, value in wishes.items():
+    targets = {"effort": share, "target_madds": early + share * (late - early)}
+    targets["target_latency_ms"] = 10.0 + share * 5.0
+    for name, value in targets.items():
         threshold = TABLE.threshold_for(**{name: value})
         assert share_at(SCORES, threshold) == pytest.approx(share, abs=0.011)
+
+
+def test_an_effort_is_the_place_of_a_target_between_the_ends():
+    assert TABLE.effort_for(target_madds=150.0) == 0.25
+    assert TABLE.effort_for(target_latency_ms=12.0) == 0.4
+    for effort in (0.0, 0.2, 0.7, 1.0):
+        assert TABLE.effort_at(TABLE.threshold_for(effort=effort)) == pytest.approx(effort)
+
+
+def test_the_old_name_of_effort_works_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="called `effort` now"):
+        assert TABLE.threshold_for(share=0.25) == TABLE.threshold_for(effort=0.25)
+
+
+def test_less_than_the_least_is_the_least():
+    assert TABLE.threshold_for(target_madds=1.0) == 0.0
+    assert TABLE.effort_for(target_latency_ms=1.0) == 0.0
 
 
 def test_more_than_all_is_all():
@@ -48,22 +65,22 @@ def test_times_can_be_replaced():
 
 
 @pytest.mark.parametrize(
-    ("wish", "message"),
+    ("target", "message"),
     [
-        ({}, "give exactly one of share, target_madds, target_latency_ms; got 0"),
-        ({"share": 0.5, "target_madds": 200.0}, "got 2"),
-        ({"target_madds": 99.0}, "target_madds=99 is below the least there is, 100"),
-        ({"target_latency_ms": float("nan")}, "below the least"),
+        ({}, "give exactly one of effort, target_madds, target_latency_ms; got 0"),
+        ({"effort": 0.5, "target_madds": 200.0}, "got 2"),
+        ({"effort": -0.1}, r"effort must be between 0 \(the least\) and 1 \(all\), got -0.1"),
+        ({"target_latency_ms": float("nan")}, "target_latency_ms must be a number"),
     ],
 )
-def test_impossible_wishes_are_named(wish, message):
+def test_impossible_targets_are_named(target, message):
     with pytest.raises(UserError, match=message):
-        TABLE.threshold_for(**wish)
+        TABLE.threshold_for(**target)
 
 
 def test_paths_of_equal_time_cannot_be_told_apart():
     table = TABLE.with_latency((5.0, 4.0))
-    with pytest.raises(UserError, match="measured no dearer"):
+    with pytest.raises(UserError, match="measured no more expensive"):
         table.threshold_for(target_latency_ms=4.5)
 
 
@@ -81,9 +98,10 @@ def test_a_grids_table_goes_from_nothing_open_to_all_that_is():
     assert (table.latency_ms[0], table.latency_ms[-1]) == pytest.approx((10, 18))
     assert table.threshold_for(target_madds=140) == pytest.approx(0.6)
     assert table.threshold_for(target_latency_ms=12) == pytest.approx(0.6)
-    assert table.threshold_for(target_madds=1e9) == table.threshold_for(share=1.0) == 1e-4
-    with pytest.raises(UserError, match="target_madds=99 is below the least there is, 100"):
-        table.threshold_for(target_madds=99.0)
+    assert table.threshold_for(target_madds=1e9) == table.threshold_for(effort=1.0) == 1e-4
+    for effort in (0.0, 0.2, 0.7, 1.0):
+        assert table.effort_at(table.threshold_for(effort=effort)) == pytest.approx(effort)
+    assert table.threshold_for(target_madds=99.0) == table.threshold_for(effort=0.0) == 1.0
     assert records.from_dict(Calibration, json.loads(json.dumps(records.to_dict(table)))) == table
 
 

@@ -76,10 +76,10 @@ def test_borrowing_needs_equal_widths():
 @pytest.mark.parametrize("make", [lively, lambda: small_x(borrows_p2=True)])
 def test_the_merged_cascade_detects_the_same(make):
     model = make()
-    model.knob = 0.25
+    model.threshold = 0.25
     images, _ = batch()
     merged = model.for_inference()
-    assert merged.knob == 0.25 and merged.for_inference() is merged
+    assert merged.threshold == 0.25 and merged.for_inference() is merged
     norms = (keras.layers.BatchNormalization,)
     assert not any(isinstance(layer, norms) for layer in merged._flatten_layers())
     found, expected = merged(images), model(images)

@@ -2,7 +2,6 @@ import collections
 import dataclasses
 import glob
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -15,9 +14,7 @@ import tensorflow as tf
 from hypothesis import strategies as st
 
 import tfdet
-from tfdet import records, registry
 from tfdet.detectors import routing
-from tfdet.detectors.cascade import CascadeConfig
 from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.errors import UserError
 from tfdet.serving import compare
@@ -120,7 +117,7 @@ def test_eager_detection_is_the_same(model, detect, images, singles):
     assert compare.compare(found, eager, "eager").mismatches == ()
 
 
-def test_the_knob_is_turned_without_building_anew(model, images, singles):
+def test_the_threshold_is_set_without_building_again(model, images, singles):
     traced = []
 
     @tf.function
@@ -129,16 +126,16 @@ def test_the_knob_is_turned_without_building_anew(model, images, singles):
         return model.detect_fitted(canvas)["is_hard"]
 
     hard = []
-    for model.knob in (0.0, 1.0, _between(singles[2])[2]):
+    for model.threshold in (0.0, 1.0, _between(singles[2])[2]):
         hard.append(run(tf.constant(images)).numpy().tolist())
     assert len(traced) == 1
     assert not any(hard[0]) and all(hard[1]) and 0 < sum(hard[2]) < POOL
-    with pytest.raises(UserError, match=r"from 0 \(all easy\) to 1 \(all hard\), got 1.5"):
-        model.knob = 1.5
+    with pytest.raises(UserError, match=r"threshold must be between 0 and 1, got 1\.5"):
+        model.threshold = 1.5
 
 
 @pytest.mark.parametrize("easiness", [0.0, 1.0, np.nan, 0.3])
-def test_the_ends_of_the_knob_hold_for_any_score(easiness):
+def test_the_ends_of_effort_hold_for_any_score(easiness):
     scores = np.array([easiness], "float32")
     assert not np.asarray(routing.is_hard(scores, 0.0))[0]
     assert np.asarray(routing.is_hard(scores, 1.0))[0]
@@ -147,10 +144,10 @@ def test_the_ends_of_the_knob_hold_for_any_score(easiness):
 def test_predict_routes_images_of_any_size_and_tells_their_cost(model):
     pictures = np.random.default_rng(0).integers(0, 256, (3, 50, 90, 3)).astype("uint8")
     easiness = np.asarray(model.detect(pictures)["easiness"])
-    model.knob = float(np.sort(easiness)[:2].mean())
+    model.threshold = float(np.sort(easiness)[:2].mean())
     found = model.predict(pictures, verbose=0)
     assert np.all(found["boxes"] <= [90, 50, 90, 50])
-    np.testing.assert_array_equal(found["is_hard"], easiness < model.knob)
+    np.testing.assert_array_equal(found["is_hard"], easiness < model.threshold)
     routes = tfdet.profile(model).routes
     expected = np.where(found["is_hard"], routes["late"], routes["early"])
     np.testing.assert_allclose(found["macs"], expected)
@@ -209,14 +206,18 @@ def test_what_no_image_needs_is_not_executed(model, detect, images, singles, tmp
     assert done["easy"].total() < 0.6 * done["all"].total()
 
 
-def test_a_saved_model_comes_back_with_its_knob_and_calibration(model, images, tmp_path):
-    model.knob = 0.4
+def test_a_saved_model_comes_back_with_its_threshold_and_calibration(model, images, tmp_path):
+    model.threshold = 0.4
     table = model.calibrate([images[:4], (images[4:], None)])
     assert table.images == POOL
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(again, DynamicDetector)
-    assert (again.config, again.knob, again.calibration) == (model.config, model.knob, table)
+    assert (again.config, again.threshold, again.calibration) == (
+        model.config,
+        model.threshold,
+        table,
+    )
     assert [v.path for v in again.weights] == [v.path for v in model.weights]
     for name, values in model(images).items():
         tf.nest.map_structure(np.testing.assert_array_equal, again(images)[name], values)
@@ -226,18 +227,42 @@ def test_calibrated_thresholds_send_the_wanted_share(model, images, singles):
     table = model.calibrate([images])
     easiness = singles[2]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        sent = np.mean(np.asarray(routing.is_hard(easiness, model.threshold_for(share=share))))
+        model.effort = share
+        sent = np.mean(np.asarray(routing.is_hard(easiness, model.threshold)))
         assert abs(sent - share) <= 1 / POOL
+        assert model.effort == pytest.approx(share, abs=1e-6)
     routes = model.route_macs
     assert (table.macs[0], table.macs[-1]) == (routes["early"], routes["late"])
     assert min(table.latency_ms) > 0
     middle = (routes["early"] + routes["late"]) / 2
-    assert model.threshold_for(target_madds=middle) == model.threshold_for(share=0.5)
+    assert model.threshold_for(target_madds=middle) == model.threshold_for(effort=0.5)
+    assert model.effort_for(target_madds=middle) == 0.5
 
 
 def test_a_model_without_calibration_says_so(make_dynamic):
     with pytest.raises(UserError, match="has not been calibrated"):
-        make_dynamic().threshold_for(share=0.5)
+        make_dynamic().threshold_for(effort=0.5)
+    model = make_dynamic()
+    model.threshold = 0.7
+    with pytest.raises(UserError, match="tfdet-eval --calibrate"):
+        _ = model.effort
+    for model.effort, threshold in ((0, 0.0), (1, 1.0)):  # what these are is always known
+        assert (model.threshold, model.effort) == (threshold, threshold)
+
+
+def test_the_old_name_of_the_threshold_works_with_a_warning(make_dynamic):
+    model = make_dynamic()
+    with pytest.warns(DeprecationWarning, match="called `threshold` now"):
+        model.knob = 0.25
+    with pytest.warns(DeprecationWarning):
+        assert model.knob == model.threshold == 0.25
+
+
+def test_configurations_of_old_files_are_read(make_dynamic):
+    model = make_dynamic()
+    config = model.get_config()
+    config["knob"] = config.pop("threshold") / 2
+    assert DynamicDetector.from_config(config).threshold == model.threshold / 2
 
 
 def test_any_two_detectors_with_taps_are_joined():
@@ -266,32 +291,6 @@ def test_detectors_without_taps_are_refused():
     closed = Closed(dataclasses.replace(first.config, weight_decay=0.0), ())
     with pytest.raises(UserError, match="Closed does not give its backbone's features"):
         DynamicDetector(first, closed)
-
-
-def test_a_cascade_survives_json_and_takes_nested_changes():
-    config = registry.config("dy-efficientdet-d0", num_classes=3, **{"second.fpn_cells": 4})
-    data = json.loads(json.dumps(records.to_dict(config)))
-    assert records.from_dict(CascadeConfig, data) == config
-    assert config.part("first")[1].fpn_cells == 3
-    name, second = config.part("second")
-    assert (name, second.fpn_cells, second.num_classes) == ("efficientdet-d0", 4, 3)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        ({"first.fpn_cels": 2}, r"unknown key 'first.fpn_cels'; did you mean 'fpn_cells'"),
-        ({"second.name": "efficientdet-d9"}, "unknown model 'efficientdet-d9'"),
-        ({"second.num_classes": 3}, "second.num_classes cannot be set: both detectors have"),
-        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
-        ({"step": "both"}, "step must be one of 'joint', 'router'"),
-        ({"first": {"name": None}}, "first lacks the key 'name'"),
-        ({"router_reduction": 0}, "router_reduction must be at least 1, got 0"),
-    ],
-)
-def test_mistakes_in_a_configuration_are_named(overrides, message):
-    with pytest.raises(UserError, match=message):
-        registry.config("dy-efficientdet-test", **overrides)
 
 
 def test_paths_cost_what_their_parts_cost():
@@ -332,7 +331,7 @@ def test_without_tensorflow_results_are_selected(model, detect, images, singles,
     command = [sys.executable, "-c", _ON_JAX, *map(str, paths), repr(threshold)]
     subprocess.run(command, check=True, env=environment)
     with np.load(paths[2]) as found:
-        for knob in (0.0, threshold, 1.0):
-            theirs = {k.partition("/")[2]: v for k, v in found.items() if k.startswith(f"{knob}/")}
-            ours = detect(tf.constant(images), tf.constant(knob))
-            assert compare.compare(ours, theirs, f"at {knob}").mismatches == ()
+        for at in (0.0, threshold, 1.0):
+            theirs = {k.partition("/")[2]: v for k, v in found.items() if k.startswith(f"{at}/")}
+            ours = detect(tf.constant(images), tf.constant(at))
+            assert compare.compare(ours, theirs, f"at {at}").mismatches == ()

@@ -75,7 +75,7 @@ def test_the_joint_step_sums_the_losses_of_both_detectors(name):
     trained = {v.path for v in model.trainable_variables}
     assert not any("/router/" in path for path in trained)
     assert any("/fusion/" in path for path in trained)
-    assert model.knob == 1.0
+    assert model.threshold == 1.0
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_the_router_step_changes_the_router_alone(name):
     for variable in model.weights:
         is_equal = np.array_equal(variable, before[variable.path])
         assert is_equal != ("/router/" in variable.path), variable.path
-    assert model.knob == 0.5
+    assert model.threshold == 0.5
 
 
 @pytest.mark.parametrize("name", KINDS)

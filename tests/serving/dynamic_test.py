@@ -1,4 +1,4 @@
-"""Tests of an exported dynamic detector: its knob is an input, and images take their own path."""
+"""An exported dynamic detector: its threshold is an input, and images take their own path."""
 
 import json
 
@@ -33,7 +33,7 @@ KINDS = [
 def model(request, make_dynamic, scenes):
     model = make_dynamic(request.param)
     model.calibrate([scenes])
-    model.knob = model.threshold_for(share=0.5)
+    model.effort = 0.5
     return model
 
 
@@ -68,16 +68,16 @@ def test_a_batch_gives_what_each_image_gives_alone(model, drivers, scenes, rows)
             assert compare.compare(expected, one, f"{i} at {threshold}").mismatches == ()
 
 
-def test_the_knob_of_the_model_is_the_default(model, exported, drivers, scenes):
+def test_the_threshold_of_the_model_is_the_default(model, exported, drivers, scenes):
     hard = [driver.detect(scenes)["is_hard"] for driver in drivers]
     assert 0 < hard[0].sum() < len(scenes)
     np.testing.assert_array_equal(*hard)
     file = saved_model_pb2.SavedModel.FromString((exported[0] / "saved_model.pb").read_bytes())
     for signature in ("serving_default", "serving_encoded"):  # where TensorFlow Serving looks
         defaults = file.meta_graphs[0].signature_def[signature].defaults
-        assert defaults["threshold"].float_val == [pytest.approx(model.knob)]
+        assert defaults["threshold"].float_val == [pytest.approx(model.threshold)]
     metadata = tf.saved_model.load(str(exported[0])).signatures["metadata"]()
-    assert float(metadata["threshold"]) == pytest.approx(model.knob)
+    assert float(metadata["threshold"]) == pytest.approx(model.threshold)
     table = json.loads(metadata["calibration"].numpy())
     assert table["thresholds"] == list(model.calibration.thresholds)
 
@@ -90,10 +90,18 @@ def test_the_exported_calibration_has_times_of_its_own(model, drivers):
     assert 0 < theirs.latency_ms[0] < theirs.latency_ms[-1]
 
 
-def test_a_detector_without_a_knob_refuses_a_threshold():
+def test_a_static_detector_refuses_a_threshold_and_an_effort():
     driver = ModelDriver(tfdet.create("efficientdet-test", num_classes=3))
-    with pytest.raises(UserError, match="has no knob"):
-        driver.detect(np.zeros((1, 64, 64, 3), np.uint8), 0.5)
+    for given in ({"threshold": 0.5}, {"effort": 0.5}):
+        with pytest.raises(UserError, match="the model is static"):
+            driver.detect(np.zeros((1, 64, 64, 3), np.uint8), **given)
+
+
+def test_an_effort_is_met_by_model_and_export(drivers, scenes):
+    for driver in drivers:
+        for effort in (0.0, 0.5, 1.0):
+            hard = driver.detect(scenes, effort=effort)["is_hard"]
+            assert abs(hard.mean() - effort) <= 1 / len(scenes)
 
 
 def test_a_wrong_path_is_a_mismatch(model, scenes):

@@ -40,7 +40,7 @@ def model():
 @pytest.fixture(scope="module")
 def drivers(model, scenes, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "saved_model"
-    model.knob = 0.25
+    model.threshold = 0.25
     model.calibrate([scenes])
     difference = tfdet.export(model, path)
     assert difference.mismatches == ()
@@ -50,7 +50,7 @@ def drivers(model, scenes, tmp_path_factory):
 
 def test_a_batch_gives_what_each_image_gives_alone(drivers, scenes):
     python, saved = drivers
-    assert saved.knob == pytest.approx(0.25)
+    assert saved.threshold == pytest.approx(0.25)
     for threshold in (0.0, 0.5, 1.0):
         for rows in ([], [3], [0, 1, 2, 3], [3, 2, 1, 0, 0, 1, 2, 3]):
             found = saved.detect(scenes[rows], threshold)
@@ -71,7 +71,7 @@ def test_routes_and_costs_follow_images_and_threshold(model, drivers, scenes):
 
 
 def test_an_export_knows_its_grid(model, drivers):
-    assert [driver.grid for driver in drivers] == [model.config.supernet] * 2
+    assert [driver.route_map for driver in drivers] == [model.config.supernet] * 2
 
 
 def test_the_exported_table_meets_a_cost(model, drivers, scenes):

@@ -3,6 +3,7 @@
 https://arxiv.org/abs/1704.04861 and https://arxiv.org/abs/1801.04381.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +93,7 @@ class _MobileNet(Composite):
         self, blocks: list[keras.layers.Layer], last: int | None = None
     ) -> dict[str, int]:
         """Channels of the wanted levels; `last` are those of what follows the blocks."""
-        before = zip(blocks, blocks[1:], strict=False)
+        before = itertools.pairwise(blocks)
         widths = [block.filters for block, after in before if after.strides > 1]
         widths.append(last or blocks[-1].filters)
         return {f"P{level}": widths[level - 1] for level in self.levels}

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import keras
 
-from tfdet.layers.blocks import Block, Style, conv, down, elan, reorg
+from tfdet.layers.blocks import BlockSpec, Style, conv, down, elan, reorg
 from tfdet.layers.composite import Composite
 
 Variant = Literal["v7", "x", "w6"]
@@ -21,8 +21,8 @@ class Level(NamedTuple):
         joins: whether features can be added there at all.
     """
 
-    entry: tuple[Block, ...]
-    body: tuple[Block, ...]
+    entry: tuple[BlockSpec, ...]
+    body: tuple[BlockSpec, ...]
     joins: bool = True
 
 

@@ -5,12 +5,19 @@ import os
 import sys
 import time
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from tfdet.cli import app, flags, progress
 from tfdet.errors import UserError
+
+if TYPE_CHECKING:
+    from tfdet.data.dataset import DetectionDataset
+    from tfdet.detectors.base import Detector
+    from tfdet.detectors.caddet import CADDet
+    from tfdet.detectors.dynamic import Dynamic
+    from tfdet.evaluation import coco
 
 COMMAND = app.Command(
     name="tfdet-eval",
@@ -20,6 +27,7 @@ COMMAND = app.Command(
         tfdet-eval --model_dir=runs/d0 --data=coco:val.json:val2017 --json_out=runs/d0/val.json
         tfdet-eval --model_dir=runs/dynamic --calibrate
         tfdet-eval --model_dir=runs/dynamic --tradeoff --figure_out=runs/dynamic/tradeoff.png
+        tfdet-eval --model_dir=runs/dynamic --effort=0.3
         tfdet-eval --model_dir=runs/caddet --routes --figure_out=runs/caddet/routes.png
     """,
 )
@@ -37,25 +45,24 @@ absl_flags.DEFINE_string(
     "File for the detections as the COCO server takes them (original ids).",
     flag_values=COMMAND.flags,
 )
-flags.define_knob(COMMAND.flags)
+flags.define_effort(COMMAND.flags)
 absl_flags.DEFINE_boolean(
     "calibrate",
     False,
-    "Measure what each position of a dynamic detector's knob costs on --data, and keep the table "
-    "in --model_dir.",
+    "Measure what each effort of a dynamic detector costs on --data, and keep the table in "
+    "--model_dir.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_boolean(
     "tradeoff",
     False,
-    "Measure a dynamic detector at eleven positions of its knob, those of a cascade from one pass "
-    "over the data.",
+    "Measure a dynamic detector at eleven efforts; a cascade needs one pass over the data.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_boolean(
     "routes",
     False,
-    "Also tell how different the routes of a CADDet are, and what their cost goes with.",
+    "Also report how different the routes of a CADDet are, and what their cost goes with.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_string(
@@ -66,8 +73,8 @@ absl_flags.DEFINE_string(
 )
 absl_flags.DEFINE_integer(
     "random_draws",
-    3,
-    "--tradeoff: random routings that are averaged for each share.",
+    None,
+    "--tradeoff of a cascade: random routings that are averaged for each share (3).",
     flag_values=COMMAND.flags,
 )
 
@@ -79,9 +86,9 @@ def main(options: types.SimpleNamespace) -> None:
 
     source = options.data or _validation_data(options.model_dir)
     model = flags.load_model(options)
-    if (options.calibrate or options.tradeoff) and not model.has_knob:
+    if (options.calibrate or options.tradeoff) and not model.is_dynamic:
         raise UserError(f"{model.name} is no dynamic detector: it has nothing to trade")
-    if options.routes and not hasattr(model.config, "supernet"):
+    if options.routes and model.route_map is None:
         raise UserError(f"{model.name} has no routes; they are what a CADDet has")
     dataset = sources.open_dataset(source)
     print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
@@ -93,37 +100,30 @@ def main(options: types.SimpleNamespace) -> None:
         _measure(options, model, dataset, source)
 
 
-def _calibrate(options: types.SimpleNamespace, model: Any, dataset: Any) -> None:
+def _calibrate(
+    options: types.SimpleNamespace, model: "Dynamic", dataset: "DetectionDataset"
+) -> None:
     from tfdet.training import router_step
 
     path, table = router_step.calibrate(model, options.model_dir, dataset, options.batch_size)
-    print(f"{'share':>6}{'threshold':>11}{'GMAC':>10}{'ms':>9}")
+    print(f"{'effort':>6}{'share':>7}{'threshold':>11}{'GMAC':>10}{'ms':>9}")
     for i in range(0, len(table.thresholds), 10):
         print(
-            f"{'/' + format(100 * table.shares[i], '.0f'):>6}{table.thresholds[i]:>11.6f}"
-            f"{table.macs[i] / 1e9:>10.4g}{table.latency_ms[i]:>9.4g}"
+            f"{i / 100:>6.1f}{'/' + format(100 * table.shares[i], '.0f'):>7}"
+            f"{table.thresholds[i]:>11.6f}{table.macs[i] / 1e9:>10.4g}{table.latency_ms[i]:>9.4g}"
         )
     print(f"wrote {path}")
 
 
-def _trade_off(options: types.SimpleNamespace, model: Any, dataset: Any, source: str) -> None:
-    from tfdet.evaluation import gate_tradeoff, tradeoff
-
-    if model.stages is None:
-        result = gate_tradeoff.trade_off(model, dataset, options.batch_size, progress.ImageCounter)
-        _report_trade_off(options, result, source)
-        return
-    both = tradeoff.BothPaths(model, dataset, options.batch_size)
-    paths = both.run(progress.ImageCounter())
-    print("measuring each share", flush=True)
-    result = tradeoff.trade_off(model, paths, options.random_draws)
-    _report_trade_off(options, result, source)
-
-
-def _report_trade_off(options: types.SimpleNamespace, result: dict[str, Any], source: str) -> None:
+def _trade_off(
+    options: types.SimpleNamespace, model: "Dynamic", dataset: "DetectionDataset", source: str
+) -> None:
     from tfdet.evaluation import tradeoff
     from tfdet.visualization import tradeoff as tradeoff_figure
 
+    result = tradeoff.trade_off(
+        model, dataset, options.batch_size, progress.ImageCounter, options.random_draws
+    )
     print(tradeoff.format_table(result))
     if options.json_out:
         _write(options.json_out, json.dumps({**result, "data": source}, indent=1))
@@ -132,13 +132,15 @@ def _report_trade_off(options: types.SimpleNamespace, result: dict[str, Any], so
         print(f"wrote {options.figure_out}")
 
 
-def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: str) -> None:
+def _measure(
+    options: types.SimpleNamespace, model: "Detector", dataset: "DetectionDataset", source: str
+) -> None:
     from tfdet.evaluation import coco
     from tfdet.serving import driver
 
     threshold = flags.chosen_threshold(options, driver.ModelDriver(model))
     if threshold is not None:
-        model.knob = threshold
+        model.threshold = threshold
     started = time.monotonic()
     evaluation = coco.Evaluation(model, dataset, options.batch_size)
     evaluator = evaluation.run(progress.ImageCounter())
@@ -164,7 +166,7 @@ def _measure(options: types.SimpleNamespace, model: Any, dataset: Any, source: s
 
 
 def _report_routes(
-    options: types.SimpleNamespace, model: Any, evaluation: Any
+    options: types.SimpleNamespace, model: "CADDet", evaluation: "coco.Evaluation"
 ) -> dict[str, dict[str, Any]]:
     """Prints how different the routes of a CADDet were; gives the numbers for the JSON file."""
     from tfdet.evaluation import routes
@@ -178,10 +180,10 @@ def _report_routes(
     return {"routes": facts}
 
 
-def _cost_line(model: Any, costs: dict[str, float]) -> str:
-    knob = f"knob at {model.knob:g}: " if model.has_knob else ""
+def _cost_line(model: "Detector", costs: dict[str, float]) -> str:
+    at = f"threshold {model.threshold:g}: " if model.is_dynamic else ""
     share = f"{100 * costs['share']:.1f} % of the images were hard; " if "share" in costs else ""
-    return f"{knob}{share}{costs['macs'] / 1e9:.4g} GMAC per image"
+    return f"{at}{share}{costs['macs'] / 1e9:.4g} GMAC per image"
 
 
 def _check(options: types.SimpleNamespace) -> None:
@@ -191,7 +193,7 @@ def _check(options: types.SimpleNamespace) -> None:
         raise app.UsageError("--model_name needs --weights: random weights detect nothing")
     if given == "model_name" and not options.data:
         raise app.UsageError("--model_name needs --data")
-    flags.check_knob(options)
+    flags.check_effort(options)
     _check_modes(options)
     for name in ("json_out", "detections_out", "figure_out"):
         path = getattr(options, name)
@@ -207,10 +209,11 @@ def _check_modes(options: types.SimpleNamespace) -> None:
         raise app.UsageError("give only one of --calibrate and --tradeoff")
     if options.calibrate and not options.model_dir:
         raise app.UsageError("--calibrate keeps its table in --model_dir; give that")
-    knob = {"threshold", "target_madds", "target_latency_ms"}
+    effort = set(flags.EFFORT_FLAGS)
     useless = {
-        "calibrate": knob | {"json_out", "detections_out", "figure_out", "random_draws", "routes"},
-        "tradeoff": knob | {"detections_out", "routes"},
+        "calibrate": effort
+        | {"json_out", "detections_out", "figure_out", "random_draws", "routes"},
+        "tradeoff": effort | {"detections_out", "routes"},
         "": {"figure_out", "random_draws"} - ({"figure_out"} if options.routes else set()),
     }
     mode = "calibrate" if options.calibrate else "tradeoff" if options.tradeoff else ""

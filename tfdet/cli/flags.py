@@ -4,12 +4,16 @@ import os
 import pathlib
 import types
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from tfdet.cli import app
 from tfdet.errors import UserError
+
+if TYPE_CHECKING:
+    from tfdet.detectors.base import Detector
+    from tfdet.serving.driver import Driver
 
 DATA_HELP = (
     "shapes[:SPLIT], coco:ANNOTATIONS.json:IMAGE_DIR, voc:DIR:SPLIT, yolo:DATA.yaml:SPLIT or "
@@ -44,67 +48,86 @@ def define_data(flags: absl_flags.FlagValues, purpose: str) -> None:
     absl_flags.DEFINE_string("data", None, f"{purpose}: {DATA_HELP}.", flag_values=flags)
 
 
-def define_knob(flags: absl_flags.FlagValues) -> None:
-    """Adds the flags that turn a dynamic detector's knob."""
+def define_effort(flags: absl_flags.FlagValues) -> None:
+    """Adds the flags that choose what a dynamic detector spends on an image."""
+    absl_flags.DEFINE_float(
+        "effort",
+        None,
+        "Dynamic detectors: from 0, the least they can do, to 1, everything. Values between need a "
+        "calibration.",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_float(
         "threshold",
         None,
-        "Dynamic detectors: images less easy than this go to the second detector; 0 none, 1 all. "
-        "CADDet: gates below this are closed.",
+        "Dynamic detectors, in place of --effort: images less easy than this go to the second "
+        "detector; 0 none, 1 all. CADDet: gates below this are closed.",
         flag_values=flags,
     )
     absl_flags.DEFINE_float(
         "target_madds",
         None,
-        "Dynamic detectors that are calibrated: mean multiply-adds per image, such as 3.5e9.",
+        "Calibrated dynamic detectors: mean multiply-adds per image, such as 3.5e9.",
         flag_values=flags,
     )
     absl_flags.DEFINE_float(
         "target_latency_ms",
         None,
-        "Dynamic detectors that are calibrated: mean milliseconds per image.",
+        "Calibrated dynamic detectors: mean milliseconds per image.",
         flag_values=flags,
     )
 
 
-_KNOB = ("threshold", "target_madds", "target_latency_ms")
+EFFORT_FLAGS = ("effort", "threshold", "target_madds", "target_latency_ms")
 
 
-def check_knob(options: types.SimpleNamespace) -> None:
-    """Refuses several wishes, and a threshold that is none."""
-    given = [name for name in _KNOB if getattr(options, name) is not None]
+def check_effort(options: types.SimpleNamespace) -> None:
+    """Refuses more than one of `EFFORT_FLAGS`, and values out of range."""
+    given = [name for name in EFFORT_FLAGS if getattr(options, name) is not None]
     if len(given) > 1:
         raise app.UsageError(f"give only one of {' and '.join(f'--{name}' for name in given)}")
-    threshold = options.threshold
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise app.UsageError(f"--threshold must be between 0 and 1, got {threshold}")
+    for name in ("effort", "threshold"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value <= 1:
+            raise app.UsageError(f"--{name} must be between 0 and 1, got {value}")
     check_positive(options, "target_madds", "target_latency_ms")
 
 
-def chosen_threshold(options: types.SimpleNamespace, driver: Any) -> float | None:
-    """The knob's position that the flags ask for; None where they leave it as it is.
+def chosen_threshold(options: types.SimpleNamespace, driver: "Driver") -> float | None:
+    """The threshold that the flags ask for; None where they leave it as it is.
 
     Args:
         options: of the command.
-        driver: what has `knob` (None for static detectors) and `calibration`.
+        driver: what detects.
     """
-    given = {name: getattr(options, name) for name in _KNOB if getattr(options, name) is not None}
+    values = {name: getattr(options, name) for name in EFFORT_FLAGS}
+    given = {name: value for name, value in values.items() if value is not None}
     if not given:
         return None
     ((name, value),) = given.items()
-    if driver.knob is None:
+    if driver.threshold is None:
         raise UserError(
-            f"--{name} turns the knob of a dynamic detector, and this one is static; "
+            f"--{name} is for dynamic detectors, and this one is static; "
             "the least score of a detection is --min_score of tfdet-infer"
         )
     if name == "threshold":
         return value
-    if driver.calibration is None:
-        raise UserError(
-            f"--{name} needs a calibration: run `tfdet-eval --calibrate` with this model"
-            " (and export it again)"
-        )
-    return driver.calibration.threshold_for(**given)
+    from tfdet.serving import driver as drivers
+
+    try:
+        threshold = drivers.threshold_for(driver, **given)
+    except UserError as error:
+        raise UserError(f"--{error}") from None
+    if name.startswith("target_"):
+        _say_where_clipped(name, value, driver.calibration.target_range(name))
+    return threshold
+
+
+def _say_where_clipped(name: str, target: float, reachable: tuple[float, float]) -> None:
+    least, most = reachable
+    if not least <= target <= most:
+        side, end = ("least", least) if target < least else ("most", most)
+        print(f"--{name}={target:g} is out of reach: the {side} is {end:g}, which is taken")
 
 
 def check_one_of(options: types.SimpleNamespace, *names: str) -> str:
@@ -136,7 +159,7 @@ def check_new_folder(options: types.SimpleNamespace, name: str) -> None:
         raise UserError(f"--{name}={folder}: nothing can be written to {above}")
 
 
-def load_model(options: types.SimpleNamespace) -> Any:
+def load_model(options: types.SimpleNamespace) -> "Detector":
     """The detector that `--model_dir`, or `--model_name` and `--weights`, stand for."""
     changes = _model_changes(options.hparams)
     if "model_dir" in options.given:

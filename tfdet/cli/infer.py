@@ -6,15 +6,16 @@ import json
 import os
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
 from tfdet.cli import app, flags, progress
 from tfdet.errors import UserError
 
-# What a dynamic detector tells about an image.
-_ROUTE = ("easiness", "is_hard", "macs")
+if TYPE_CHECKING:
+    from tfdet.serving.driver import Driver
+
 _ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 COMMAND = app.Command(
@@ -23,6 +24,7 @@ COMMAND = app.Command(
     example="""
         tfdet-infer --model_dir=runs/shapes --input='photos/*.jpg' --output_dir=found
         tfdet-infer --saved_model=runs/shapes/saved_model --input=photos --output_dir=found
+        tfdet-infer --model_dir=runs/dynamic --input=photos --output_dir=found --effort=0.3
         tfdet-infer --model_dir=runs/caddet --input=photos --output_dir=found --draw_routes
     """,
     required=("input", "output_dir"),
@@ -49,13 +51,13 @@ absl_flags.DEFINE_boolean(
     "Draw the route that each image took through a CADDet's grid beside its detections.",
     flag_values=COMMAND.flags,
 )
-flags.define_knob(COMMAND.flags)
+flags.define_effort(COMMAND.flags)
 
 
 def main(options: types.SimpleNamespace) -> int:
     """Detects in every image; 1 where some could not be read."""
     given = flags.check_model(options, "saved_model")
-    flags.check_knob(options)
+    flags.check_effort(options)
     if not 0 <= options.min_score <= 1:
         raise app.UsageError(f"--min_score must be between 0 and 1, got {options.min_score}")
     files = _find(options.input)
@@ -70,7 +72,7 @@ def main(options: types.SimpleNamespace) -> int:
     else:
         driver = drivers.ModelDriver(flags.load_model(options))
     threshold = flags.chosen_threshold(options, driver)
-    if options.draw_routes and driver.grid is None:
+    if options.draw_routes and driver.route_map is None:
         raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
     os.makedirs(options.output_dir, exist_ok=True)
     results, damaged, counter = [], [], progress.ImageCounter()
@@ -132,7 +134,7 @@ def _check_output(folder: str, files: list[str], pictures: dict[str, str]) -> No
 
 
 def _result(
-    driver: Any,
+    driver: "Driver",
     detected: dict,
     image: Any,
     file: str,
@@ -140,6 +142,7 @@ def _result(
     options: types.SimpleNamespace,
 ) -> dict[str, Any]:
     """One image's entry of detections.json; its picture is written."""
+    from tfdet.detectors.dynamic import reported
     from tfdet.visualization import draw, route_figures
 
     found = {name: values[0] for name, values in detected.items()}
@@ -155,13 +158,13 @@ def _result(
         runs = [_run_lengths(mask, box, image) for mask, box in zip(masks, boxes, strict=True)]
     drawn = draw.draw_boxes(shown, boxes, labels, driver.class_names, scores)
     if options.draw_routes:
-        drawn = route_figures.route_beside(drawn, driver.grid, found["gates"], found["macs"])
+        drawn = route_figures.route_beside(drawn, driver.route_map, found["gates"], found["macs"])
     draw.save_picture(picture, drawn)
     return {
         "file": file,
         "picture": os.path.basename(picture),
         "size": list(image.shape[:2]),
-        **{name: found[name].item() for name in _ROUTE if name in found},
+        **{name: value.item() for name, value in reported(found).items() if value.ndim == 0},
         "detections": [
             {
                 "class": driver.class_names[label],

@@ -3,7 +3,7 @@
 import dataclasses
 import weakref
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 from keras import ops
@@ -76,6 +76,10 @@ class NetworkConfig(DetectorConfig):
     nms: NMSConfig = dataclasses.field(default_factory=NMSConfig)
 
 
+if TYPE_CHECKING:
+    from tfdet.backbones.grid import SupernetConfig
+
+
 class Detector(keras.Model):
     """A detector: images to raw predictions, raw predictions to a loss or to detections.
 
@@ -97,12 +101,9 @@ class Detector(keras.Model):
 
     config_class: ClassVar[type]
 
-    # True of detectors that have a `knob`, a `calibration` and take `threshold` in `detect`.
-    has_knob: ClassVar[bool] = False
-
     # Ends of the names of the variables in the L2 loss. Usually kernels only: neither biases, nor
     # norms, nor fusion weights are pulled towards zero.
-    decayed: ClassVar[tuple[str, ...]] = ("kernel",)
+    decayed: tuple[str, ...] = ("kernel",)
 
     def __init__(
         self,
@@ -184,13 +185,23 @@ class Detector(keras.Model):
     def paths(self) -> dict[str, Callable[[Any], Any]]:
         """What is computed for an image, by the path it takes: functions of images [B, H, W, 3].
 
-        Empty where all images are treated alike. `tfdet.profile` counts each path.
+        From the least expensive to the most. Empty where all images are treated alike.
+        `tfdet.profile` counts each path.
         """
         return {}
 
+    def full_path(self, images: Any) -> Any:
+        """All that an image can need, and no more: what `tfdet.profile` counts as its cost."""
+        return self.compute_output_spec(images)
+
     @property
-    def stages(self) -> Any:
-        """The computations of a cascade, see `routing.Stages`; None of other detectors."""
+    def is_dynamic(self) -> bool:
+        """Whether the cost of an image can be chosen, see `detectors.dynamic.Dynamic`."""
+        return False
+
+    @property
+    def route_map(self) -> "SupernetConfig | None":
+        """Of a detector whose images take routes through a grid, what that looks like."""
         return None
 
     def build_variables(self) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -12,11 +12,10 @@ from keras import ops
 from tfdet import profiling, records, registry
 from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.supernet import Supernet
-from tfdet.detectors.base import Detector, each_alone
-from tfdet.detectors.calibration import Calibration
+from tfdet.detectors.base import Detector
+from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.fcos import FCOS, FCOSConfig
 from tfdet.detectors.grid_cost import GridCost
-from tfdet.detectors.knob import Dynamic
 from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL
 from tfdet.detectors.retinanet import RetinaNet, RetinaNetConfig
 from tfdet.detectors.route_statistics import RouteStatistics
@@ -35,18 +34,77 @@ from tfdet.losses.routing_budget import (
 )
 from tfdet.necks.fpn import Kind as NeckKind
 
+# Keys that the dense detector takes from the whole.
+_SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
+
 
 @dataclasses.dataclass(frozen=True)
 class CADDetConfig:
-    """What a CADDet has beside the keys of its head's detector.
+    """A CADDet before any registered dense detector.
+
+    Attributes:
+        image_size: (height, width) of the canvas.
+        num_classes: classes without background.
+        class_names, class_ids: a name and the data set's own id per class; may be empty.
+        weight_decay: factor of the L2 loss.
+        dense: {"name": registered name, **changes to its configuration}; its backbone is the grid.
+        supernet: see `backbones.grid.SupernetConfig`.
+        reference_size: (height, width) of the image that costs are given for; None for image_size.
+        routing_loss: see `losses.routing_budget.RoutingLossConfig`.
+    """
+
+    image_size: tuple[int, int] = (256, 256)
+    num_classes: int = 80
+    class_names: tuple[str, ...] = ()
+    class_ids: tuple[int, ...] = ()
+    weight_decay: float = 0.0
+    dense: dict[str, Any] = dataclasses.field(default_factory=dict)
+    supernet: SupernetConfig = dataclasses.field(default_factory=SupernetConfig)
+    reference_size: tuple[int, int] | None = None
+    routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
+
+    def __post_init__(self) -> None:
+        _check_scales(self.supernet)
+        if self.dense:
+            self.part()  # checks its keys
+
+    @property
+    def cost_size(self) -> tuple[int, int]:
+        """(height, width) that costs are given for."""
+        return self.reference_size or self.image_size
+
+    def part(self) -> tuple[str, Any]:
+        """Name and full configuration of the dense detector."""
+        changes = dict(self.dense)
+        name = changes.pop("name", None)
+        if name is None:
+            raise UserError("dense lacks the key 'name', that of a registered detector")
+        for key in _SHARED:
+            if key in changes:
+                raise UserError(f"dense.{key} cannot be set: it is that of the whole; set {key}")
+            changes[key] = getattr(self, key)
+        return name, records.replace(registry.config(name), changes, "dense")
+
+    @property
+    def pixels(self) -> str:
+        """How images are normalised, that of the dense detector."""
+        return self.part()[1].pixels
+
+    @property
+    def batch_norm(self) -> str:
+        """The kind of batch norms, that of the dense detector."""
+        return self.part()[1].batch_norm
+
+
+@dataclasses.dataclass(frozen=True)
+class GridKeys:
+    """The keys of a CADDet beside those of its dense detector, where both stand in one record.
 
     Attributes:
         backbone: "supernet"; the key is there because other detectors have it.
         frozen_stages: 0; likewise.
         neck: "projection" to one width, the paper's, or a feature pyramid.
-        supernet: see `backbones.grid.SupernetConfig`.
-        reference_size: (height, width) of the image that costs are given for; None for image_size.
-        routing_loss: see `losses.routing_budget.RoutingLossConfig`.
+        supernet, reference_size, routing_loss: as in `CADDetConfig`.
     """
 
     backbone: str = "supernet"
@@ -57,45 +115,47 @@ class CADDetConfig:
     routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[misc]  # of the dense detector's keys
         for name, only in (("backbone", "supernet"), ("frozen_stages", 0)):
             if getattr(self, name) != only:
                 raise UserError(
                     f"{name} of a CADDet is {only!r}, got {getattr(self, name)!r}; its backbone is "
                     "described by supernet"
                 )
-        if len(self.supernet.channels) > MAX_LEVEL - MIN_LEVEL + 1:
-            raise UserError(f"supernet.channels has more scales than levels P3 to P{MAX_LEVEL}")
+        _check_scales(self.supernet)
 
     @property
     def cost_size(self) -> tuple[int, int]:
         """(height, width) that costs are given for."""
-        return self.reference_size or self.image_size
+        return self.reference_size or self.image_size  # type: ignore[attr-defined]  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
-class CADDetFCOSConfig(CADDetConfig, FCOSConfig):
+class CADDetFCOSConfig(GridKeys, FCOSConfig):
     """Keys of a CADDet with the head of FCOS, plain or packed."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CADDetRetinaNetConfig(CADDetConfig, RetinaNetConfig):
+class CADDetRetinaNetConfig(GridKeys, RetinaNetConfig):
     """Keys of a CADDet with the head of RetinaNet, plain or packed."""
 
 
-class CADDet(Dynamic, Detector):
-    """A grid of nodes whose routers open and close paths; stands before a detector with a pyramid.
+@keras.saving.register_keras_serializable(package="tfdet")
+class CADDet(Dynamic):
+    """A grid of nodes whose routers open and close paths, before any dense detector.
 
-    `call` gives what that detector gives, and "gates", float32 [B, gates], the route of each image
-    (see `backbones.supernet.Supernet`). Detections have, beside those of `Detector`,
+    The dense detector has the grid as its backbone and gives neck, head, losses and decoding. Its
+    layers are those of the CADDet, under their own names.
+
+    `call` gives what the dense detector gives, and "gates", float32 [B, gates], the route of each
+    image (see `backbones.supernet.Supernet`). Detections report
 
     - `gates`: float32 [B, gates], as above, without those that are closed;
     - `macs`: float32 [B], the multiply-adds of each image in backbone and neck at the reference
       size, without head and routers, as the paper counts them.
 
-    `detect` and `detect_fitted` compute only what is open. The `knob` is the threshold below which
-    a gate is closed: the published 1e-4, and more trades precision for cost; `threshold_for` finds
-    the one for a cost that is wanted.
+    Only what is open is computed. A gate below the `threshold` is closed: the published one is
+    1e-4, and more trades precision for cost. Effort 0 opens nothing, effort 1 what 1e-4 opens.
 
     Where there are routers, training adds `global_loss`, for costs that differ from their budget,
     and `path_loss`, for routes that are less alike than the sizes of objects are; in `fit` neither
@@ -103,53 +163,97 @@ class CADDet(Dynamic, Detector):
 
     Paper: https://arxiv.org/abs/2012.04265.
 
+    Example:
+        dense = FCOS(registry.config("fcos-nano"), backbone=Supernet(SupernetConfig()))
+        model = CADDet(dense)
+        model.build_variables()
+
     Args:
-        config: what to build.
+        dense: a detector with `taps`, `predictions`, a `neck`, and a `Supernet` as `backbone`.
+        config: what else there is to say: a `CADDetConfig`, or another record with its keys; where
+            not given, size and classes are those of `dense`.
     """
 
-    def __init__(self, config: Any, **kwargs: Any):
-        supernet = Supernet(
-            config.supernet, config.batch_norm, config.gradient_checkpointing, name="backbone"
-        )
-        has_routers = config.supernet.routers
-        names = ("global_loss", "path_loss") if has_routers else ()
-        super().__init__(config, backbone=supernet, extra_losses=names, **kwargs)
-        self._passed_in = ()  # the configuration makes it
-        self.cost = GridCost.of(config.supernet, config.cost_size)
+    config_class: ClassVar[type] = CADDetConfig
+    score = "gates"
+    threshold_ends = (1.0, CLOSED)
+
+    def __init__(self, dense: Detector, config: Any = None, **kwargs: Any):
+        backbone = getattr(dense, "backbone", None)
+        if not isinstance(backbone, Supernet):
+            raise UserError(
+                f"the backbone of a CADDet's dense detector is a Supernet, got "
+                f"{type(backbone).__name__}; "
+                "give it one, as in FCOS(config, backbone=Supernet(...))"
+            )
+        grid = backbone.config
+        if config is None:
+            shared = {key: getattr(dense.config, key) for key in _SHARED}
+            config = CADDetConfig(**shared, supernet=grid)
+        names = tuple(name for name in dense.loss_names if name != "l2_loss")
+        if grid.routers:
+            names = (*names, "global_loss", "path_loss")
+        super().__init__(config, names, CLOSED, **kwargs)
+        dense.belongs_to(self)
+        self.decayed = dense.decayed
+        # Behind a function, where Keras does not look: the layers are saved and trained as those of
+        # the whole, which has no other.
+        self._dense = lambda: dense
+        for layer in dense.layers:
+            setattr(self, layer.name, layer)
+        self.cost = GridCost.of(grid, config.cost_size)
         loss = config.routing_loss
-        self.statistics = RouteStatistics(config.supernet.num_gates) if has_routers else None
-        is_ranked = has_routers and loss.strategy == "loss_aware"
+        self.statistics = RouteStatistics(grid.num_gates) if grid.routers else None
+        is_ranked = grid.routers and loss.strategy == "loss_aware"
         self.buffer = LossBuffer(loss.buffer) if is_ranked else None
         self._are_routed = Setting(float(loss.free_epochs == 0), "routing_losses_count")
-        self._knob = Setting(CLOSED, "knob")
+
+    @classmethod
+    def from_record(cls, config: CADDetConfig, name: str) -> "CADDet":
+        kind, part = config.part()
+        return cls(_before_grid(registry.detector_class(kind), part, config), config, name=name)
+
+    def dense(self) -> Detector:
+        """The detector behind the grid. No property, of which Keras would save the layers again."""
+        return self._dense()
 
     @property
-    def has_knob(self) -> bool:
+    def is_dynamic(self) -> bool:
         """Whether there are routers, without which all images are treated alike."""
         return self.config.supernet.routers
 
     @property
-    def knob(self) -> float:
-        """The threshold below which a gate is closed, 0 to 1; below 1e-4 it is 1e-4."""
-        return float(self._knob)
+    def route_map(self) -> SupernetConfig | None:
+        return self.config.supernet if self.is_dynamic else None
 
-    @knob.setter
-    def knob(self, threshold: float) -> None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"the knob goes from 0 to 1 (nothing is open), got {threshold}")
-        self._knob.variable.assign(threshold)
+    @property
+    def pad_value(self) -> tuple[float, float, float]:
+        return self.dense().pad_value
+
+    @property
+    def parts(self) -> dict[str, list[keras.layers.Layer]]:
+        return self.dense().parts
 
     @property
     def run_variables(self) -> list[keras.Variable]:
-        return self.buffer.variables if self.buffer else []
+        own = self.buffer.variables if self.buffer else []
+        return [*self.dense().run_variables, *own]
 
     @property
     def paths(self) -> dict[str, Callable[[Any], Any]]:
+        dense = self.dense()
+
         def path(route: np.ndarray) -> Callable[[Any], Any]:
-            return lambda images: self.neck(self.backbone.along(self.normalization(images), route))
+            return lambda images: dense.neck(self.backbone.along(self._normalized(images), route))
 
         kinds = ("floor", "cheapest", "all_open")
         return {kind: path(self.config.supernet.route(kind)) for kind in kinds}
+
+    def full_path(self, images: Any) -> Any:
+        return self.compute_output_spec(images)
+
+    def _normalized(self, images: Any) -> Any:
+        return self.dense().normalization(images)
 
     @functools.cached_property
     def floor(self) -> int:
@@ -160,10 +264,19 @@ class CADDet(Dynamic, Detector):
     def cost_ends(self) -> tuple[int, int]:
         return self.floor, self.floor + self.cost.total
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.call(keras.KerasTensor(input_shape))
+
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        maps = self.backbone(self.normalization(images), training=training)
-        gates = maps.pop("gates")
-        return {**self.head(self.neck(maps), training=training), "gates": gates}
+        maps = self.dense().taps(images, training=training)
+        return self._predictions(maps, images, training)
+
+    def _predictions(
+        self, maps: dict[str, Any], images: Any, training: bool | None = None
+    ) -> dict[str, Any]:
+        levels, size = dict(maps), tuple(images.shape[1:3])
+        gates = levels.pop("gates")
+        return {**self.dense().predictions(levels, training, size), "gates": gates}
 
     @property
     def whole(self) -> int:
@@ -177,17 +290,19 @@ class CADDet(Dynamic, Detector):
 
     def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
         """The detection loss of each image as if it were alone in its batch, float32 [B]."""
-        return each_alone(super().loss_terms, targets, raw)
+        return self.dense().losses_per_image(targets, raw)
 
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        return self._terms_and_budget(targets, raw)[0]
+        dense = self.dense().loss_terms(targets, raw)
+        return self._terms_and_budget(targets, raw, dense)[0]
 
     def step_terms(
         self, targets: dict[str, Any], raw: dict[str, Any], training: bool
     ) -> dict[str, Any]:
-        terms, budget, losses = self._terms_and_budget(targets, raw)
+        dense = self.dense().step_terms(targets, raw, training)
+        terms, budget, losses = self._terms_and_budget(targets, raw, dense)
         if self.statistics is not None:
-            if training and losses is not None:
+            if training and self.buffer is not None:
                 self.buffer.push(losses)
             gates = raw["gates"]
             hard, soft = 1e-9 * self.macs_of(gates), self.soft_cost(gates)
@@ -195,15 +310,16 @@ class CADDet(Dynamic, Detector):
         return terms
 
     def _terms_and_budget(
-        self, targets: dict[str, Any], raw: dict[str, Any]
+        self, targets: dict[str, Any], raw: dict[str, Any], dense: dict[str, Any]
     ) -> tuple[dict[str, Any], Any, Any]:
-        """Loss terms; the budgets [B]; and the losses [B] that these follow from, if they do."""
-        terms = super().loss_terms(targets, raw)
+        """All loss terms, given those of the dense detector; the budgets [B]; and the losses [B]
+        that these follow from, if they do.
+        """
         if not self.config.supernet.routers:
-            return terms, None, None
+            return dense, None, None
         config, gates = self.config.routing_loss, ops.cast(raw["gates"], "float32")
         codes, losses = scale_code(targets, config), None
-        if config.strategy == "loss_aware":
+        if self.buffer is not None:  # the strategy is "loss_aware"
             losses = ops.stop_gradient(self.losses_per_image(targets, raw))
             budget = ranked_budget(self.buffer.rank(losses), config)
         elif config.strategy == "scale_aware":
@@ -217,11 +333,11 @@ class CADDet(Dynamic, Detector):
         similarity = path_similarity_loss(
             gates, codes, config.similarity_min, config.similarity_max, config.pairs == "replica"
         )
-        terms |= {
+        routing = {
             "global_loss": weight * config.global_weight * distance,
             "path_loss": weight * config.local_weight * similarity,
         }
-        return terms, budget, losses
+        return {**dense, **routing}, budget, losses
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """As Keras's; the losses of routes do not count in the first epochs."""
@@ -232,23 +348,22 @@ class CADDet(Dynamic, Detector):
             callbacks = [count, *keras.tree.flatten(callbacks or [])]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
-    def detect_fitted(self, canvas: Any, threshold: Any = None) -> dict[str, Any]:
-        """As `Detector.detect_fitted`; `threshold` in the place of the knob's."""
-        if threshold is None:
-            threshold = ops.convert_to_tensor(self._knob.variable)
-        maps = self.open_maps(canvas, threshold)
-        gates = maps.pop("gates")
-        raw = self.head(self.neck(maps), training=False)
-        return self.decode({**raw, "gates": gates}, self.image_size)
+    def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
+        raw = self._predictions(self.open_maps(canvas, threshold), canvas, training=False)
+        return self.decode(raw, self.image_size)
 
     def open_maps(self, canvas: Any, threshold: Any) -> dict[str, Any]:
         """The backbone's maps of images [B, H, W, 3], and "gates"; only what is open is run."""
-        images, threshold = self.normalization(canvas), ops.maximum(threshold, CLOSED)
-        if not self.has_knob or keras.backend.backend() != "tensorflow":
+        images, threshold = self._normalized(canvas), ops.maximum(threshold, CLOSED)
+        if not self.is_dynamic or keras.backend.backend() != "tensorflow":
             return self.backbone(images, training=False, threshold=threshold)
         from tfdet.backbones import grid_inference
 
         return grid_inference.skip_closed(self.backbone, images, threshold)
+
+    def shares(self, canvas: Any, threshold: Any) -> tuple[Any, Any]:
+        gates = self.open_maps(canvas, threshold)["gates"]
+        return gates, self.cost.hard(gates)
 
     def macs_of(self, gates: Any) -> Any:
         """[B] float32: the multiply-adds of routes [B, gates] at the reference size."""
@@ -256,19 +371,39 @@ class CADDet(Dynamic, Detector):
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         gates = ops.cast(raw["gates"], "float32")
-        found = super().decode(raw, image_size)
+        found = self.dense().decode(raw, image_size)
         return {**found, "gates": gates, "macs": self.macs_of(gates)}
 
     def get_config(self) -> dict[str, Any]:
-        table = records.to_dict(self.calibration) if self.calibration else None
-        return {**super().get_config(), "knob": self.knob, "calibration": table}
+        if self.config.dense:  # the record says it all
+            return super().get_config()
+        dense = keras.saving.serialize_keras_object(self.dense())
+        dense.pop("build_config", None)  # the whole builds its layers, under its own name
+        return {**super().get_config(), "dense": dense}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "CADDet":
-        model = super().from_config(config)
-        model.knob, table = config["knob"], config["calibration"]
-        model.calibration = records.from_dict(Calibration, table) if table else None
-        return model
+    def _from_parts(cls, config: dict[str, Any]) -> "CADDet":
+        record = records.from_dict(cls.config_class, config["config"])
+        if "dense" not in config:
+            return cls.from_record(record, config["name"])
+        dense = keras.saving.deserialize_keras_object(config["dense"])
+        return cls(dense, record, name=config["name"])
+
+
+def _before_grid(kind: Callable[..., Detector], part: Any, config: Any) -> Detector:
+    """A dense detector of a class and its configuration, with a grid as its backbone."""
+    grid = Supernet(
+        config.supernet,
+        getattr(part, "batch_norm", "plain"),
+        getattr(part, "gradient_checkpointing", False),
+        name="backbone",
+    )
+    return kind(part, backbone=grid, name="dense")
+
+
+def _check_scales(supernet: SupernetConfig) -> None:
+    if len(supernet.channels) > MAX_LEVEL - MIN_LEVEL + 1:
+        raise UserError(f"supernet.channels has more scales than levels P3 to P{MAX_LEVEL}")
 
 
 class _RoutingLosses(keras.callbacks.Callback):
@@ -283,8 +418,21 @@ class _RoutingLosses(keras.callbacks.Callback):
         self._variable.assign(float(epoch >= self._free_epochs))
 
 
+class _OneRecord(CADDet):
+    """A CADDet with a published head, whose keys and those of its dense detector are one record."""
+
+    dense_class: ClassVar[type[Detector]]
+
+    @classmethod
+    def from_record(cls, config: Any, name: str) -> "CADDet":
+        return cls(_before_grid(cls.dense_class, config, config), config, name=name)
+
+    def get_config(self) -> dict[str, Any]:
+        return super(CADDet, self).get_config()
+
+
 @keras.saving.register_keras_serializable(package="tfdet")
-class CADDetFCOS(CADDet, FCOS):
+class CADDetFCOS(_OneRecord):
     """A CADDet with the head of FCOS.
 
     Example:
@@ -293,10 +441,11 @@ class CADDetFCOS(CADDet, FCOS):
     """
 
     config_class = CADDetFCOSConfig
+    dense_class = FCOS
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class CADDetRetinaNet(CADDet, RetinaNet):
+class CADDetRetinaNet(_OneRecord):
     """A CADDet with the head of RetinaNet.
 
     Example:
@@ -305,6 +454,7 @@ class CADDetRetinaNet(CADDet, RetinaNet):
     """
 
     config_class = CADDetRetinaNetConfig
+    dense_class = RetinaNet
 
 
 # The first FCOS's settings, which are those of mmdetection 2.1.
@@ -353,13 +503,29 @@ _TEST_RETINANET = CADDetRetinaNetConfig(
     coarse_from="pyramid",
 )
 
+_ANY = CADDetConfig(
+    image_size=(800, 1344),
+    weight_decay=1e-4,
+    dense={"name": "packdet-r50", "batch_norm": "synchronized"},
+    **_PUBLISHED,
+)
+_TEST_ANY = CADDetConfig(
+    image_size=(64, 64),
+    num_classes=5,
+    weight_decay=4e-5,
+    dense={"name": "packdet-test"},
+    supernet=_TEST.supernet,
+)
+
 for _name, _class, _entry in (
+    ("caddet", CADDet, _ANY),
     ("caddet-fcos", CADDetFCOS, _FCOS),
     ("caddet-retinanet", CADDetRetinaNet, _RETINANET),
     ("caddet-fpnlite-fcos", CADDetFCOS, dataclasses.replace(_FCOS, neck="fpnlite")),
     ("caddet-nano", CADDetFCOS, _NANO),
     ("caddet-test", CADDetFCOS, _TEST),
     ("caddet-retinanet-test", CADDetRetinaNet, _TEST_RETINANET),
+    ("caddet-packdet-test", CADDet, _TEST_ANY),
 ):
     registry.register(_name, _class, _entry)
 

@@ -1,21 +1,19 @@
 """DynamicDet: two detectors in a cascade and a router between them."""
 
-import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import keras
 import numpy as np
 from keras import ops
 
-from tfdet import profiling, records, registry
+from tfdet import records, registry
 from tfdet.detectors import routing
 from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
-from tfdet.detectors.cascade import SHARED, CascadeConfig, DynamicConfig
-from tfdet.detectors.knob import Dynamic
+from tfdet.detectors.cascade_config import SHARED, CascadeConfig, DynamicConfig
+from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.second_backbone import SecondBackbone
-from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
 from tfdet.layers.router import Router
 from tfdet.losses.router import OffsetRecord, router_loss
@@ -26,10 +24,10 @@ _ROUTER_METRICS = ("easiness", "offset", "first_loss", "second_loss")
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class DynamicDetector(Dynamic, Detector):
+class DynamicDetector(Dynamic):
     """Easy images leave after the first detector; hard ones go on to the second.
 
-    The backbone of the first detector sees every image, and the router says from its features how
+    The backbone of the first detector sees every image, and from its features the router scores how
     easy the image is. An easy image gets the neck and the head of the first detector; a hard one
     gets the second detector, whose backbone also takes the features of the first. What an image
     does not need is not computed, also in a batch of easy and hard images.
@@ -46,7 +44,7 @@ class DynamicDetector(Dynamic, Detector):
     Example:
         model = DynamicDetector(tfdet.create("efficientdet-d0"), tfdet.create("efficientdet-d0"))
         model.build_variables()
-        model.knob = 0.3  # images that are less easy than this are hard
+        model.threshold = 0.3  # images that are less easy than this are hard
         detections = model.predict(images)
 
     Args:
@@ -59,7 +57,7 @@ class DynamicDetector(Dynamic, Detector):
     """
 
     config_class = CascadeConfig
-    has_knob = True
+    score = "easiness"
 
     def __init__(
         self,
@@ -78,7 +76,8 @@ class DynamicDetector(Dynamic, Detector):
             raise UserError("both detectors must find masks of one size, or neither any")
         if not first.tap_channels.keys() & second.joint_channels.keys():
             raise UserError("the two detectors have no level in common where they can be joined")
-        super().__init__(config, _loss_names(heads, config), **kwargs)
+        names = _loss_names(heads, config)
+        super().__init__(config, names, config.first_threshold, **kwargs)
         for detector in heads.values():
             detector.belongs_to(self)
         self.first = first
@@ -87,7 +86,6 @@ class DynamicDetector(Dynamic, Detector):
         self.fusion = fusion or second.make_fusion(name="fusion")
         decayed = (name for detector in heads.values() for name in detector.decayed)
         self.decayed = tuple(dict.fromkeys(decayed))
-        self._knob = Setting(config.first_threshold, "knob")
         self.record = OffsetRecord(config.router_loss) if config.step == "router" else None
         self.router_trackers = [
             keras.metrics.Mean(name=name)
@@ -96,9 +94,10 @@ class DynamicDetector(Dynamic, Detector):
 
     @classmethod
     def from_record(cls, config: CascadeConfig, name: str) -> "DynamicDetector":
-        def detector(role: str) -> Detector:
-            kind, part = config.part(role)
-            return registry.detector_class(kind).from_record(part, name=role)
+        def detector(role: Literal["first", "second"]) -> Detector:
+            name, part = config.part(role)
+            kind: type[Detector] = registry.detector_class(name)
+            return kind.from_record(part, name=role)
 
         first = detector("first")
         if config.shared_heads:
@@ -125,17 +124,6 @@ class DynamicDetector(Dynamic, Detector):
                 shape = {"images": input_shape, **{name: x.shape for name, x in taps.items()}}
             self.second.build(shape)
         self.call(keras.KerasTensor(input_shape))
-
-    @property
-    def knob(self) -> float:
-        """The threshold: images that are less easy are hard. 0: none is, 1: all are."""
-        return float(self._knob)
-
-    @knob.setter
-    def knob(self, threshold: float) -> None:
-        if not 0 <= threshold <= 1:
-            raise UserError(f"the knob goes from 0 (all easy) to 1 (all hard), got {threshold}")
-        self._knob.variable.assign(threshold)
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
@@ -180,20 +168,12 @@ class DynamicDetector(Dynamic, Detector):
 
         Those of the form for inference, which is what an image costs in the end.
         """
-        return self._inference_profile.routes
-
-    @property
-    def cost_ends(self) -> tuple[int, int]:
-        return self.route_macs["early"], self.route_macs["late"]
+        return self.inference_profile.routes
 
     @property
     def router_macs(self) -> int:
         """What deciding costs, which both paths contain."""
-        return self._inference_profile.parts["router"].macs
-
-    @functools.cached_property
-    def _inference_profile(self) -> profiling.Profile:
-        return profiling.profile_unbuilt(self.inference_form)
+        return self.inference_profile.parts["router"].macs
 
     def easiness(self, taps: dict[str, Any]) -> Any:
         """The router's scores [B], given the features of the first backbone."""
@@ -219,15 +199,35 @@ class DynamicDetector(Dynamic, Detector):
             "easiness": self.easiness(taps),
         }
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        return self.call(images, training=training)
-
-    def detect_fitted(self, canvas: Any, threshold: Any = None) -> dict[str, Any]:
-        """As `Detector.detect_fitted`; `threshold` in the place of the knob's."""
-        if threshold is None:
-            threshold = ops.convert_to_tensor(self._knob.variable)
+    def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
         found = routing.route(self.stages, canvas, threshold, self.nothing)
         return self.with_costs(found)
+
+    def measure(self, canvases: Iterable[Any]) -> Calibration:
+        from tfdet.detectors import cost_measurement
+
+        stages = self.stages
+        return cost_measurement.from_scores(
+            lambda canvas: stages.scout(canvas)[1], canvases, self.cost_ends
+        )
+
+    def freeze(
+        self, frozen: Callable[..., Any], canvas: Any, threshold: Any
+    ) -> Callable[..., dict[str, Any]]:
+        """As `Dynamic.freeze`, stage by stage.
+
+        In the branches of a graph that is frozen as a whole, constants are arguments, and nothing
+        folds.
+        """
+        scout, early, late = self.stages
+        scout = frozen(scout, canvas)
+        taps, _ = scout.outputs
+        stages = routing.Stages(scout, frozen(early, taps), frozen(late, canvas, taps))
+
+        def route(images: Any, at: Any) -> dict[str, Any]:
+            return self.with_costs(routing.route(stages, images, at, self.nothing))
+
+        return route
 
     def inference_form(self) -> "DynamicDetector":
         first, second = self.first.inference_form(), self.second
@@ -236,11 +236,6 @@ class DynamicDetector(Dynamic, Detector):
         if first is self.first and second is self.second:
             return self
         return DynamicDetector(first, second, self.router, self.fusion, self.config, name=self.name)
-
-    def for_inference(self) -> "DynamicDetector":
-        form = super().for_inference()
-        form.knob, form.calibration = self.knob, self.calibration
-        return form
 
     @property
     def stages(self) -> routing.Stages:
@@ -272,8 +267,8 @@ class DynamicDetector(Dynamic, Detector):
         return {**found, "macs": ops.where(found["is_hard"], late, early)}
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-        """Detections of all that `call` gives, chosen by the knob."""
-        hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._knob.variable))
+        """Detections of all that `call` gives, chosen by the threshold."""
+        hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._threshold.variable))
         early, late = (self.decode_part(role, raw[role]) for role in ("first", "second"))
         found = {name: routing.select(hard, late[name], early[name]) for name in early}
         return self.with_costs({**found, "easiness": raw["easiness"], "is_hard": hard})
@@ -310,7 +305,7 @@ class DynamicDetector(Dynamic, Detector):
     def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         if self.config.step == "router":
             return self._router_terms(targets, raw, training=False)
-        terms = {}
+        terms: dict[str, Any] = {}
         for role, weight in zip(_ROLES, (self.config.first_weight, 1.0), strict=True):
             part = self.heads_of(role).loss_terms(targets, raw[role])
             terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
@@ -328,14 +323,13 @@ class DynamicDetector(Dynamic, Detector):
         self, targets: dict[str, Any], raw: dict[str, Any], training: bool
     ) -> dict[str, Any]:
         """The router's loss; in training the gains go on record."""
-        config = self.config.router_loss
+        config, record = self.config.router_loss, self.record
+        assert record is not None, "the router step has one"
         first, second = self.losses_of_paths(targets, raw)
         if config.offset == "running" and training:
-            offset = self.record.advance(first - second)
+            offset = record.advance(first - second)
         else:
-            offset = ops.zeros_like(first) + (
-                0.0 if config.offset == "none" else self.record.offset
-            )
+            offset = ops.zeros_like(first) + (0.0 if config.offset == "none" else record.offset)
         for tracker, value in zip(
             self.router_trackers, (raw["easiness"], offset, first, second), strict=True
         ):
@@ -346,24 +340,17 @@ class DynamicDetector(Dynamic, Detector):
     def get_config(self) -> dict[str, Any]:
         parts = ("first", "second", "router", "fusion")
         return {
+            **super().get_config(),
             **{name: _serialized(getattr(self, name)) for name in parts},
-            "config": records.to_dict(self.config),
-            "knob": self.knob,
-            "calibration": records.to_dict(self.calibration) if self.calibration else None,
-            "name": self.name,
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "DynamicDetector":
+    def _from_parts(cls, config: dict[str, Any]) -> "DynamicDetector":
         config = dict(config)
-        knob, table = config.pop("knob"), config.pop("calibration")
         record = records.from_dict(DynamicConfig, config.pop("config"))
         parts = ("first", "second", "router", "fusion")
         loaded = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in parts}
-        model = cls(**loaded, config=record, **config)
-        model.knob = knob
-        model.calibration = records.from_dict(Calibration, table) if table else None
-        return model
+        return cls(**loaded, config=record, **config)
 
 
 def _loss_names(roles: dict[str, Detector], config: DynamicConfig) -> tuple[str, ...]:
@@ -394,7 +381,7 @@ def _serialized(part: keras.layers.Layer) -> dict[str, Any]:
 # Name: both detectors, and the changes to the second. "nano" and "test" are ours, as is the pair of
 # EfficientDets. The second YOLOv7-X reads a map of the first: a slip in the published table, and so
 # in its weights.
-_CASCADES = {
+_CASCADES: dict[str, tuple[str, dict[str, Any]]] = {
     "dy-yolov7": ("yolov7", {}),
     "dy-yolov7-x": ("yolov7-x", {"borrows_p2": True}),
     "dy-yolov7-w6": ("yolov7-w6", {}),
@@ -406,7 +393,7 @@ _CASCADES = {
 }
 # Those with shared heads: the detector, and changes to it. The published ones have these backbones;
 # "test" is ours, and has them small.
-_WITH_SHARED_HEADS = {
+_WITH_SHARED_HEADS: dict[str, tuple[str, dict[str, Any]]] = {
     "dy-faster-rcnn-r50": ("faster-rcnn-r50", {}),
     "dy-faster-rcnn-nano": ("faster-rcnn-nano", {}),
     "dy-faster-rcnn-test": ("faster-rcnn-test", {"backbone": "resnet-test"}),

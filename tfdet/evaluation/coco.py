@@ -6,12 +6,15 @@ crowd boxes are neither hits nor misses. Images that cannot be read are left out
 """
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from absl import logging
 
+from tfdet.data.dataset import DetectionDataset
+from tfdet.detectors.base import Detector
+from tfdet.detectors.dynamic import reported
 from tfdet.errors import UserError
 from tfdet.ops import masks as mask_ops
 
@@ -33,9 +36,6 @@ METRICS = {
 # The numbers of masks have the same names behind this.
 MASK = "mask/"
 
-# What dynamic detectors tell about an image.
-_TOLD = ("is_hard", "macs", "gates")
-
 
 class CocoEvaluator:
     """Collects the detections of a data set's images and gives the COCO numbers.
@@ -45,7 +45,7 @@ class CocoEvaluator:
         backend: "pycocotools" or "faster-coco-eval"; None takes the faster one that is installed.
     """
 
-    def __init__(self, dataset: Any, backend: str | None = None):
+    def __init__(self, dataset: DetectionDataset, backend: str | None = None):
         self._dataset = dataset
         self._backend = backend or _best_backend()
         self._seen: set[int] = set()
@@ -58,15 +58,15 @@ class CocoEvaluator:
         self._has_masks = False
         self._masks: list[dict[str, Any]] = []  # run lengths
 
-    def add(self, index: Sequence[int], detections: Mapping[str, Any]) -> None:
+    def add(self, index: Sequence[int] | np.ndarray, detections: Mapping[str, Any]) -> None:
         """Adds a batch.
 
         Args:
             index: position in the data set of each image, [B].
             detections: "boxes" [B, N, 4] xyxy in pixels of the original images, "scores" [B, N],
                 "labels" [B, N] of the data set, "count" [B]; rows from count on are ignored, and
-                so are rows with label -1. "masks" [B, N, h, w], chances in the frames of the boxes,
-                are measured where the data set has outlines.
+                so are rows with label -1. "masks" [B, N, h, w], probabilities in the frames of the
+                boxes, are measured where the data set has outlines.
         """
         boxes, scores, labels, count = (
             np.asarray(detections[key]) for key in ("boxes", "scores", "labels", "count")
@@ -85,7 +85,7 @@ class CocoEvaluator:
                 masks = np.asarray(detections["masks"])[row, keep]
                 self._masks += self._runs(image, masks, boxes[row, keep])
 
-    def leave_out(self, index: Sequence[int]) -> None:
+    def leave_out(self, index: Iterable[int]) -> None:
         """Takes images, by position, out of the measurement: those that cannot be read."""
         self._left_out.update(int(i) for i in index)
 
@@ -151,11 +151,13 @@ class CocoEvaluator:
     def _add_masks(self, truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
         from pycocotools import mask as coco_masks
 
+        outlines = self._dataset.outlines
+        assert outlines is not None, "`add` has masks of such data alone"
         for row, (annotation, size) in enumerate(
             (annotation, self._size(annotation["image_id"])) for annotation in truth
         ):
             x, y, w, h = annotation["bbox"]
-            runs = self._dataset.outlines.runs(row, size)
+            runs = outlines.runs(row, size)
             if runs is None:  # an object without an outline is its box
                 runs = coco_masks.frPyObjects([[x, y, x + w, y, x + w, y + h, x, y + h]], *size)[0]
             annotation["segmentation"] = runs
@@ -192,12 +194,11 @@ class Evaluation:
         dataset: as given, with the classes that the model knows.
         costs: of a dynamic detector, after `run`: mean "macs", and the "share" of hard images of a
             cascade.
-        routes: of a dynamic detector, after `run`: "index" [N], the positions of the images in the
-            data set, and what the detector told about each: "macs" [N], and "is_hard" [N] of a
-            cascade or "gates" [N, gates] of a CADDet.
+        routes: after `run`: "index" [N], the positions of the images in the data set, and what a
+            dynamic detector reports about each: "macs" [N] and more, see `detectors.dynamic`.
     """
 
-    def __init__(self, model: Any, dataset: Any, batch_size: int = 8):
+    def __init__(self, model: Detector, dataset: DetectionDataset, batch_size: int = 8):
         if batch_size < 1:
             raise UserError(f"the evaluation's batch size must be at least 1, got {batch_size}")
         if not len(dataset):
@@ -219,7 +220,7 @@ class Evaluation:
         from tfdet.data import pipeline
 
         evaluator = CocoEvaluator(self.dataset)
-        told: list[dict[str, np.ndarray]] = []
+        reports: list[dict[str, np.ndarray]] = []
         batches = pipeline.eval_batches(
             self.dataset, self._model.image_size, self._batch_size, self._model.pad_value
         )
@@ -229,15 +230,15 @@ class Evaluation:
             inputs = (images, targets["scale"], targets["size"])
             found = self._detect(*(filled(x, self._batch_size) for x in inputs))
             found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
-            told.append({"index": index, **{key: found[key] for key in _TOLD if key in found}})
+            reports.append({"index": index, **reported(found)})
             found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
             evaluator.add(index, found)
             done.extend(index)
             if progress:
                 progress(len(done), len(self.dataset))
         evaluator.leave_out(set(range(len(self.dataset))) - set(done))
-        names = told[0] if told else ()
-        self.routes = {key: np.concatenate([part[key] for part in told]) for key in names}
+        names = reports[0] if reports else ()
+        self.routes = {key: np.concatenate([part[key] for part in reports]) for key in names}
         means = {"share": "is_hard", "macs": "macs"}
         self.costs = {
             name: float(self.routes[key].mean())
@@ -248,8 +249,8 @@ class Evaluation:
 
 
 def evaluate(
-    model: Any,
-    dataset: Any,
+    model: Detector,
+    dataset: DetectionDataset,
     batch_size: int = 8,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
@@ -260,7 +261,7 @@ def evaluate(
     return Evaluation(model, dataset, batch_size).run(progress).result()
 
 
-def known_classes(model: Any, dataset: Any) -> Any:
+def known_classes(model: Detector, dataset: DetectionDataset) -> DetectionDataset:
     """The data set with its own order and ids of those classes that the model has."""
     names = model.config.class_names
     unknown = [name for name in dataset.class_names if names and name not in names]
@@ -276,7 +277,7 @@ def known_classes(model: Any, dataset: Any) -> Any:
     return dataset.with_classes(*zip(*known, strict=True))
 
 
-def label_map(model: Any, dataset: Any) -> np.ndarray:
+def label_map(model: Detector, dataset: DetectionDataset) -> np.ndarray:
     """For each label of the model the data set's label, int64 [num_classes]; -1: not in the data.
 
     Classes are matched by name, so that a model of many classes can be measured on some of them.
@@ -313,7 +314,7 @@ def format_table(metrics: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def _compile(model: Any, batch_size: int) -> Callable[..., dict[str, Any]]:
+def _compile(model: Detector, batch_size: int) -> Callable[..., dict[str, Any]]:
     import tensorflow as tf
 
     from tfdet.detectors.base import to_original
@@ -325,7 +326,7 @@ def _compile(model: Any, batch_size: int) -> Callable[..., dict[str, Any]]:
             tf.TensorSpec([batch_size, 2], tf.int32),
         ]
     )
-    def detect(images, scale, size):
+    def detect(images: tf.Tensor, scale: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
         return to_original(model.detect_fitted(images), scale, (size[:, 0], size[:, 1]))
 
     return detect

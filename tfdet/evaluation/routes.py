@@ -6,17 +6,20 @@ from typing import Any
 import numpy as np
 
 from tfdet.backbones.grid import SupernetConfig
+from tfdet.data.dataset import DetectionDataset
+from tfdet.detectors.caddet import CADDet
+from tfdet.evaluation import coco
 from tfdet.losses.routing_budget import RoutingLossConfig
 
 
-def facts_of(model: Any, evaluation: Any) -> dict[str, Any]:
+def facts_of(model: CADDet, evaluation: coco.Evaluation) -> dict[str, Any]:
     """`route_facts` of a CADDet on the data set that `coco.Evaluation` has run it on."""
-    told = evaluation.routes
+    reports = evaluation.routes
     compared = traits_of(model, evaluation)
-    return route_facts(model.config.supernet, told["gates"], told["macs"], compared)
+    return route_facts(model.config.supernet, reports[model.score], reports["macs"], compared)
 
 
-def traits_of(model: Any, evaluation: Any) -> dict[str, np.ndarray]:
+def traits_of(model: CADDet, evaluation: coco.Evaluation) -> dict[str, np.ndarray]:
     """`traits` of the images that `coco.Evaluation` has run a CADDet on."""
     config, index = model.config, evaluation.routes["index"]
     return traits(evaluation.dataset, index, model.image_size, config.routing_loss)
@@ -67,7 +70,10 @@ def _node(spec: Any, is_open: np.ndarray) -> dict[str, Any]:
 
 
 def traits(
-    dataset: Any, index: np.ndarray, image_size: tuple[int, int], config: RoutingLossConfig
+    dataset: DetectionDataset,
+    index: np.ndarray,
+    image_size: tuple[int, int],
+    config: RoutingLossConfig,
 ) -> dict[str, np.ndarray]:
     """What the cost of an image could follow, float64 [N] by name.
 
@@ -88,7 +94,7 @@ def traits(
 
 
 def _intervals(
-    dataset: Any, i: int, image_size: tuple[int, int], config: RoutingLossConfig
+    dataset: DetectionDataset, i: int, image_size: tuple[int, int], config: RoutingLossConfig
 ) -> float:
     rows = dataset.rows(int(i))
     boxes = dataset.boxes[rows][~dataset.is_crowd[rows]]

@@ -1,284 +1,90 @@
-"""AP against cost of a dynamic detector, from one pass over the data.
+"""AP against cost of a dynamic detector, at eleven efforts."""
 
-Both detectors' detections of every image are kept; a position of the knob then merges them into one
-set of results, which is measured as a whole.
-"""
-
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
+from tfdet.data.dataset import DetectionDataset
+from tfdet.detectors import cost_measurement
+from tfdet.detectors.calibration import mixed
+from tfdet.detectors.dynamic import Dynamic
+from tfdet.detectors.dynamicdet import DynamicDetector
+from tfdet.errors import UserError
+from tfdet.evaluation import cascade_tradeoff, coco
 
-from tfdet.detectors.base import to_original
-from tfdet.detectors.calibration import Calibration, mixed, share_at, threshold_of_share
-from tfdet.evaluation import calibration, coco
+EFFORTS = cascade_tradeoff.SHARES
 
-# "/0" to "/100": percent of the images that take the late path.
-SHARES = tuple(i / 10 for i in range(11))
-_TARGETS = 10
-
-
-@dataclasses.dataclass(frozen=True)
-class Paths:
-    """What both paths find in each image of a data set.
-
-    Attributes:
-        dataset: the data set.
-        index: [N] positions in it.
-        easiness: [N] the router's scores.
-        gains: [N] loss of the first detector minus loss of the second.
-        early, late: detections by either path, [N, ...].
-    """
-
-    dataset: Any
-    index: np.ndarray
-    easiness: np.ndarray
-    gains: np.ndarray
-    early: Mapping[str, np.ndarray]
-    late: Mapping[str, np.ndarray]
-
-    def hard_at(self, threshold: float) -> np.ndarray:
-        """[N] bool: which images the router sends to the second detector."""
-        if threshold <= 0 or threshold >= 1:
-            return np.full(len(self.index), threshold >= 1)
-        return self.easiness < np.float32(threshold)
-
-    def metrics(self, is_hard: np.ndarray, with_masks: bool = True) -> dict[str, float]:
-        """The COCO numbers of one set of results, merged image by image.
-
-        Args:
-            is_hard: [N], which images take the late path.
-            with_masks: measure masks too where there are any.
-        """
-        evaluator = coco.CocoEvaluator(self.dataset)
-        merged = {
-            name: np.where(_rows(is_hard, early), self.late[name], early)
-            for name, early in self.early.items()
-            if with_masks or name != "masks"
-        }
-        evaluator.add(self.index, merged)
-        evaluator.leave_out(set(range(len(self.dataset))) - set(self.index.tolist()))
-        return evaluator.result()
-
-
-class BothPaths:
-    """Runs both paths of a `DynamicDetector` on a data set, as often as wanted.
-
-    Args:
-        model: its weights at the time of `run` are the ones used.
-        dataset: `DetectionDataset`.
-        batch_size: images per step.
-    """
-
-    def __init__(self, model: Any, dataset: Any, batch_size: int = 8):
-        from tfdet.data import loader
-
-        self._dataset = coco.known_classes(model, dataset)
-        loader.check_usable(self._dataset)
-        self._label_map = coco.label_map(model, self._dataset)
-        self._model = model
-        self._batch_size = batch_size
-        self._run = _compile(model, self._label_map)
-
-    def run(self, progress: Callable[[int, int], None] | None = None) -> Paths:
-        """What both paths find; `progress(done, total)` is called after each batch."""
-        from tfdet.data import pipeline
-
-        model, size = self._model, self._batch_size
-        # The losses that gains are made of want the objects' masks.
-        masks = model.mask_size if self._dataset.outlines is not None else 0
-        batches = pipeline.eval_batches(
-            self._dataset, model.image_size, size, model.pad_value, mask_size=masks
-        )
-        parts: list[dict[str, Any]] = []
-        for images, targets in batches:
-            index = np.asarray(targets.pop("index"))
-            inputs = tf.nest.map_structure(lambda x: coco.filled(x, size), (images, targets))
-            found = _first_rows(self._run(*inputs), len(index))
-            for path in ("early", "late"):
-                labels = found[path]["labels"]
-                found[path]["labels"] = np.where(labels >= 0, self._label_map[labels], -1)
-            parts.append({"index": index, **found})
-            if progress:
-                progress(sum(len(part["index"]) for part in parts), len(self._dataset))
-        return Paths(self._dataset, **tf.nest.map_structure(lambda *x: np.concatenate(x), *parts))
-
-
-def _first_rows(tensors: Any, count: int) -> Any:
-    return tf.nest.map_structure(lambda x: np.asarray(x)[:count], tensors)
-
-
-def _compile(model: Any, label_map: np.ndarray) -> Callable[..., dict[str, Any]]:
-    # From labels of the data to those of the model; one more row for images that fill a batch up.
-    model_label = np.full(max(2, label_map.max() + 1), -1, np.int32)
-    model_label[label_map[label_map >= 0]] = np.flatnonzero(label_map >= 0)
-
-    @tf.function
-    def run(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> dict[str, Any]:
-        scale, size, labels = targets["scale"], targets["size"], targets["labels"]
-        known = tf.gather(model_label, tf.maximum(labels, 0))
-        truth = {**targets, "labels": tf.where(labels >= 0, known, -1)}
-        raw = model(images, training=False)
-        first, second = model.losses_of_paths(truth, raw)
-        found = {"easiness": raw["easiness"], "gains": first - second}
-        for path, role in (("early", "first"), ("late", "second")):
-            detections = model.decode_part(role, raw[role])
-            found[path] = to_original(detections, scale, (size[:, 0], size[:, 1]))
-        return found
-
-    return run
+# Gives a function of (images done, all) for each pass over the data.
+Progress = Callable[[], Callable[[int, int], None]]
 
 
 def trade_off(
-    model: Any,
-    paths: Paths,
-    random_draws: int = 3,
-    progress: Callable[[int, int], None] | None = None,
+    model: Dynamic,
+    dataset: DetectionDataset,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    random_draws: int | None = None,
 ) -> dict[str, Any]:
-    """The whole comparison as plain numbers, ready for JSON.
+    """AP at eleven efforts, as plain numbers, ready for JSON.
 
     Args:
-        model: the detector, for its costs and its calibration.
-        paths: of a data set.
-        random_draws: how many random routings are averaged for each share.
-        progress: called with (done, total) measurements.
+        model: the detector. Of a cascade one pass over the data is enough. Others go over it for
+            each effort and must be calibrated, best on other data; their threshold is what it was
+            at the end.
+        dataset: the data.
+        batch_size: images per step.
+        progress: see `Progress`.
+        random_draws: of a cascade, how many random routings are averaged for each share.
 
     Returns:
-        "curve": a row per share of `SHARES` with "share", "threshold", "macs", "latency_ms", the
-        COCO numbers (those of masks too where there are any), and "AP_random" and "AP_oracle" of as
-        many images chosen blindly, and by who gains most in loss; "static": the two detectors
-        without a router; "above_line": by how much the three routings surpass the straight line
-        between the ends, in AP, on average over the shares between them; "targets": wishes for cost
-        and latency, see `target_errors`.
+        "data", "images"; "curve": a row per effort with the "share" of what can be skipped that was
+        computed, "threshold", "macs", "latency_ms" and the COCO numbers; "targets": the target
+        costs that led to the rows, and what they came to. Of a cascade more, see
+        `cascade_tradeoff.trade_off`.
     """
-    macs = (model.route_macs["early"], model.route_macs["late"])
-    samples = calibration.sample_canvases(model, paths.dataset)
-    latency = calibration.latency_ms(model, samples)
-    total = len(SHARES) + (len(SHARES) - 2) * (1 + random_draws)
-    done = 0
+    if isinstance(model, DynamicDetector):
+        paths = cascade_tradeoff.BothPaths(model, dataset, batch_size).run(
+            progress() if progress else None
+        )
+        draws = cascade_tradeoff.RANDOM_DRAWS if random_draws is None else random_draws
+        return cascade_tradeoff.trade_off(model, paths, draws)
+    if random_draws is not None:
+        raise UserError(
+            f"{model.name} has no random routing to compare with: random_draws is for cascades"
+        )
+    threshold = model.threshold
+    try:
+        return _of_passes(model, dataset, batch_size, progress)
+    finally:
+        model.threshold = threshold
 
-    def measure(is_hard: np.ndarray, with_masks: bool = False) -> dict[str, float]:
-        nonlocal done
-        metrics = paths.metrics(is_hard, with_masks)
-        done += 1
-        if progress:
-            progress(done, total)
-        # Without those of single classes.
-        return {
-            name: value
-            for name, value in metrics.items()
-            if name.removeprefix(coco.MASK) in coco.METRICS
-        }
 
-    curve = []
-    for wanted in SHARES:
-        threshold = float(threshold_of_share(paths.easiness, wanted))
-        is_hard = paths.hard_at(threshold)
-        share = float(is_hard.mean())
-        row = {
-            "share": share,
-            "threshold": threshold,
-            "macs": float(mixed(macs, share)),
-            "latency_ms": float(mixed(latency, share)),
-            **measure(is_hard, with_masks=True),
-        }
-        row |= _references(paths, int(is_hard.sum()), random_draws, measure, row["AP"])
-        curve.append(row)
+def _of_passes(
+    model: Dynamic, dataset: DetectionDataset, batch_size: int, progress: Progress | None
+) -> dict[str, Any]:
+    if model.calibration is None:
+        raise UserError("a trade-off needs a calibration: run `tfdet-eval --calibrate` first")
+    evaluation = coco.Evaluation(model, dataset, batch_size)
+    ends, samples = model.cost_ends, cost_measurement.sample_canvases(model, dataset)
+    latency = cost_measurement.latency_ms(model, samples)
+    known = model.calibration.target_range("target_madds")
+    curve, targets = [], []
+    for effort in EFFORTS:
+        target = float(mixed(known, effort))
+        model.effort = effort
+        metrics = evaluation.run(progress() if progress else None).result()
+        reached = evaluation.costs["macs"]
+        share = (reached - ends[0]) / (ends[1] - ends[0])
+        row = {"share": share, "threshold": model.threshold, "macs": reached}
+        row["latency_ms"] = float(mixed(latency, share))
+        curve.append(row | {name: metrics[name] for name in coco.METRICS})
+        row = {"target": target, "threshold": model.threshold, "share": share, "reached": reached}
+        targets.append({**row, "error": reached / target - 1})
     return {
-        "data": paths.dataset.name,
-        "images": len(paths.index),
+        "data": dataset.name,
+        "images": len(dataset),
         "curve": curve,
-        "static": _static(model, macs, curve),
-        "above_line": _above_line(curve),
-        "targets": target_errors(model.calibration, paths, macs, latency),
+        "targets": {"target_madds": targets},
     }
-
-
-def target_errors(
-    table: Calibration | None,
-    paths: Paths,
-    macs: tuple[float, float],
-    latency_ms: tuple[float, float],
-) -> dict[str, list[dict[str, float]]]:
-    """How well a calibration meets ten wishes each on data that it has not seen.
-
-    Args:
-        table: the calibration; None gives an empty result.
-        paths: of the data.
-        macs, latency_ms: the costs of the two paths, today.
-
-    Returns:
-        "target_madds" and "target_latency_ms": rows with "target", "threshold", "share", what it
-        came to ("reached") and its relative "error".
-    """
-    if table is None:
-        return {}
-    ends = {
-        "target_madds": ((table.macs[0], table.macs[-1]), macs),
-        "target_latency_ms": ((table.latency_ms[0], table.latency_ms[-1]), latency_ms),
-    }
-    errors: dict[str, list[dict[str, float]]] = {}
-    for name, (known, today) in ends.items():
-        rows = errors[name] = []
-        for position in (np.arange(_TARGETS) + 0.5) / _TARGETS:
-            target = float(mixed(known, position))
-            threshold = table.threshold_for(**{name: target})
-            share = share_at(paths.easiness, threshold)
-            reached = float(mixed(today, share))
-            row = {"target": target, "threshold": threshold, "share": share, "reached": reached}
-            rows.append({**row, "error": reached / target - 1})
-    return errors
-
-
-def _references(
-    paths: Paths,
-    count: int,
-    draws: int,
-    measure: Callable[[np.ndarray], dict[str, float]],
-    routed: float,
-) -> dict[str, float]:
-    """AP where as many images are chosen at random, and by their gain."""
-    images = len(paths.index)
-    if count in (0, images):  # all routings are one
-        return {"AP_random": routed, "AP_oracle": routed}
-    chosen = [np.random.default_rng(seed).permutation(images)[:count] for seed in range(draws)]
-    random = [measure(_mask(rows, images))["AP"] for rows in chosen]
-    best = np.argsort(-paths.gains, kind="stable")[:count]
-    return {
-        "AP_random": float(np.mean(random)),
-        "AP_oracle": measure(_mask(best, images))["AP"],
-    }
-
-
-def _static(model: Any, macs: tuple[float, float], curve: list[dict]) -> dict[str, dict]:
-    """Both ends without what the router costs."""
-    router = model.router_macs
-    return {
-        name: {"macs": cost - router, "AP": row["AP"]}
-        for name, cost, row in zip(("first", "second"), macs, (curve[0], curve[-1]), strict=True)
-    }
-
-
-def _above_line(curve: list[dict]) -> dict[str, float]:
-    shares = np.array([row["share"] for row in curve[1:-1]])
-    line = mixed((curve[0]["AP"], curve[-1]["AP"]), shares)
-    names = {"router": "AP", "random": "AP_random", "oracle": "AP_oracle"}
-    return {
-        name: float(np.mean([row[key] for row in curve[1:-1]] - line))
-        for name, key in names.items()
-    }
-
-
-def _mask(rows: np.ndarray, length: int) -> np.ndarray:
-    mask = np.zeros(length, bool)
-    mask[rows] = True
-    return mask
-
-
-def _rows(is_hard: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return is_hard.reshape(-1, *[1] * (values.ndim - 1))
 
 
 def format_table(result: Mapping[str, Any]) -> str:
@@ -296,8 +102,8 @@ def format_table(result: Mapping[str, Any]) -> str:
         )
     if "above_line" in result:
         above = ", ".join(f"{name} {100 * x:+.2f}" for name, x in result["above_line"].items())
-        lines.append(f"AP above the straight line between the ends, on average: {above}")
+        lines.append(f"AP gained over interpolating between the two detectors, on average: {above}")
     for name, rows in result["targets"].items():
         worst = max(abs(row["error"]) for row in rows)
-        lines.append(f"{name}: {len(rows)} wishes met within {100 * worst:.1f} %")
+        lines.append(f"{name}: {len(rows)} targets met within {100 * worst:.1f} %")
     return "\n".join(lines)

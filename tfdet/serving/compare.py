@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.detectors.dynamic import reported
+
 BOX_TOLERANCE = 0.5  # pixels
 SCORE_TOLERANCE = 1e-3
-MASK_TOLERANCE = 1e-2  # chances move with the edges of their boxes
+MASK_TOLERANCE = 1e-2  # probabilities move with the edges of their boxes
 # Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
 TIE = 1e-5
-
-_PER_IMAGE = {"easiness", "is_hard", "macs"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,9 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
     Counts must be equal, and every detection needs a partner with the same label, boxes within
     `BOX_TOLERANCE`, scores within `SCORE_TOLERANCE` and masks, where there are any, within
     `MASK_TOLERANCE`. Partners need not have the same rank,
-    since rounding orders detections of almost equal score. Images of a dynamic detector must have
-    taken the same path at the same cost, with an easiness within `SCORE_TOLERANCE`.
+    since rounding orders detections of almost equal score. What a dynamic detector reports about an
+    image must be the same too: yes or no exactly, numbers within `SCORE_TOLERANCE`, and those that
+    are large, such as costs, within 1e-6 of their size: sums of float32, whose order may differ.
 
     Args:
         expected, found: as `Detector.decode` returns them.
@@ -67,17 +68,15 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
             )
             return Difference(mismatches=(sentence,))
     for i in range(len(expected["count"])):
-        images = ({key: value[i] for key, value in side.items()} for side in (expected, found))
-        total += _compare_image(*images, f"{name}, image {i}")
+        ours, theirs = ({k: value[i] for k, value in side.items()} for side in (expected, found))
+        total += _compare_image(ours, theirs, f"{name}, image {i}")
     return total
 
 
 def _compare_image(expected: dict, found: dict, name: str) -> Difference:
-    for key in _PER_IMAGE & expected.keys():
-        # Costs are sums of float32, whose order may differ.
-        tolerance = {"easiness": SCORE_TOLERANCE, "macs": 1e-6 * float(expected[key])}.get(key, 0.0)
-        if abs(float(found[key]) - float(expected[key])) > tolerance:
-            return _mismatch(f"{name}: {key} should be {expected[key]}, got {found[key]}")
+    for key, value in reported(expected).items():
+        if not _is_same_report(value, found[key]):
+            return _mismatch(f"{name}: {key} should be {value}, got {found[key]}")
     count = int(expected["count"])
     if int(found["count"]) != count:
         return _mismatch(f"{name}: {count} detections expected, got {int(found['count'])}")
@@ -92,7 +91,7 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
     pairs = np.flatnonzero(partner >= 0)
     boxes = np.abs(expected["boxes"][pairs] - found["boxes"][partner[pairs]])
     scores = np.abs(expected["scores"][pairs] - found["scores"][partner[pairs]])
-    mismatches = ()
+    mismatches: tuple[str, ...] = ()
     if lost:
         i = lost[0]
         mismatches = (
@@ -111,6 +110,13 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
         tied=len(alone) - len(lost),
         mismatches=mismatches,
     )
+
+
+def _is_same_report(expected: np.ndarray, found: np.ndarray) -> bool:
+    if expected.dtype.kind != "f":
+        return np.array_equal(expected, found)
+    tolerance = np.maximum(SCORE_TOLERANCE, 1e-6 * np.abs(expected))
+    return bool((np.abs(found - expected) <= tolerance).all())
 
 
 def _partners(expected: dict, found: dict, count: int) -> np.ndarray:

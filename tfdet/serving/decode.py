@@ -38,11 +38,11 @@ def jpeg_orientation(encoded: tf.Tensor) -> tf.Tensor:
     head = tf.cast(tf.pad(head, [[0, 64]]), tf.int32)
     is_jpeg = (head[0] == 0xFF) & (head[1] == 0xD8)
 
-    def is_searching(position, tiff):
+    def is_searching(position: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
         in_segments = (head[position] == 0xFF) & (head[position + 1] != _START_OF_SCAN)
         return is_jpeg & (tiff < 0) & (position < size) & in_segments
 
-    def next_segment(position, tiff):
+    def next_segment(position: tf.Tensor, tiff: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         is_exif = (head[position + 1] == _APP1) & tf.reduce_all(
             head[position + 4 : position + 10] == tf.constant(_EXIF_SIGNATURE)
         )
@@ -59,7 +59,7 @@ def _tiff_orientation(tiff: tf.Tensor) -> tf.Tensor:
     is_little_endian = tiff[0] == 0x49  # "II"; otherwise "MM"
     end = tf.size(tiff) - 4  # of the padding, so that 4 bytes can be read from every position
 
-    def number(position, places):
+    def number(position: tf.Tensor, places: int) -> tf.Tensor:
         clipped = tf.clip_by_value(position, 0, end)
         digits = tf.stack([tf.gather(tiff, clipped + i) for i in range(places)], axis=-1)
         digits = tf.where(is_little_endian, tf.reverse(digits, [-1]), digits)

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdet import records
 from tfdet.backbones.grid import SupernetConfig
+from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
@@ -24,37 +25,39 @@ class Driver(Protocol):
         class_names: a name per label.
         class_ids: the data set's own id per label.
         image_size: (height, width) of the canvas that images are fitted into.
-        knob: of a dynamic detector, its position; None of others.
+        threshold: of a dynamic detector, its own threshold; None of others.
         calibration: of a dynamic detector that has been calibrated, else None.
-        grid: of a CADDet, what its routes lead through; None of others.
+        route_map: of a CADDet, what its routes lead through; None of others.
     """
 
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
     image_size: tuple[int, int]
-    knob: float | None
+    threshold: float | None
     calibration: Calibration | None
-    grid: SupernetConfig | None
+    route_map: SupernetConfig | None
 
-    def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
+    def detect(
+        self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
+    ) -> dict[str, np.ndarray]:
         """uint8 images [B, H, W, 3] of any size to detections, see `Detector`.
 
-        `threshold` stands in for the knob.
+        `threshold`, or the `effort` that the calibration has one for, replaces that of the model.
         """
 
 
 class ModelDriver:
     """Runs a `Detector`; one graph serves every image size."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Detector):
         self.class_names = tuple(model.class_names)
         self.class_ids = tuple(model.class_ids)
-        self.image_size = tuple(model.image_size)
-        self.knob = model.knob if model.has_knob else None
-        self.calibration = model.calibration if model.has_knob else None
-        self.grid = getattr(model.config, "supernet", None)
+        self.image_size = model.image_size
+        self.threshold = model.threshold if model.is_dynamic else None
+        self.calibration = model.calibration if model.is_dynamic else None
+        self.route_map = model.route_map
         specs = [tf.TensorSpec([None, None, None, 3], tf.uint8)]
-        if model.has_knob:
+        if model.is_dynamic:
             specs.append(tf.TensorSpec([], tf.float32))
             self._detect = tf.function(
                 lambda images, threshold: model.detect(images, threshold=threshold),
@@ -63,9 +66,11 @@ class ModelDriver:
         else:
             self._detect = tf.function(model.detect, input_signature=specs)
 
-    def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
-        knob = _chosen_knob(self, threshold)
-        return _to_numpy(self._detect(tf.constant(images), *knob.values()))
+    def detect(
+        self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
+    ) -> dict[str, np.ndarray]:
+        chosen = _chosen(self, threshold, effort)
+        return _to_numpy(self._detect(tf.constant(images), *chosen.values()))
 
 
 class SavedModelDriver:
@@ -92,29 +97,46 @@ class SavedModelDriver:
                 f"{path} was not written by tfdet-export: its signatures are {sorted(signatures)}"
             )
         self._detect = signatures["serving_default"]
-        metadata = _to_numpy(signatures["metadata"]())
+        metadata: dict[str, Any] = _to_numpy(signatures["metadata"]())
         self.class_names = tuple(name.decode() for name in metadata["class_names"])
         self.class_ids = tuple(metadata["class_ids"].tolist())
-        self.image_size = tuple(metadata["image_size"].tolist())
-
-        has_knob = "threshold" in metadata
-        self.knob = float(metadata["threshold"]) if has_knob else None
-        table = metadata["calibration"].decode() if has_knob else ""
+        height, width = metadata["image_size"].tolist()
+        self.image_size = (height, width)
+        self.threshold, table = None, ""
+        if "threshold" in metadata:  # of a dynamic detector
+            self.threshold = float(metadata["threshold"])
+            table = metadata["calibration"].decode()
         self.calibration = records.from_dict(Calibration, json.loads(table)) if table else None
         grid = metadata["grid"].decode() if "grid" in metadata else ""
-        self.grid = records.from_dict(SupernetConfig, json.loads(grid)) if grid else None
+        self.route_map = records.from_dict(SupernetConfig, json.loads(grid)) if grid else None
 
-    def detect(self, images: np.ndarray, threshold: float | None = None) -> dict[str, np.ndarray]:
-        knob = _chosen_knob(self, threshold)
-        return _to_numpy(self._detect(images=tf.constant(images), **knob))
+    def detect(
+        self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
+    ) -> dict[str, np.ndarray]:
+        chosen = _chosen(self, threshold, effort)
+        return _to_numpy(self._detect(images=tf.constant(images), **chosen))
 
 
-def _chosen_knob(driver: Driver, threshold: float | None) -> dict[str, tf.Tensor]:
-    if driver.knob is None:
-        if threshold is not None:
-            raise UserError("the model has no knob: it treats all images alike")
+def threshold_for(driver: Driver, **target: float) -> float:
+    """The threshold of a dynamic detector for an effort or a target, by its calibration."""
+    if driver.calibration is None:
+        raise UserError(
+            f"{next(iter(target))} needs a calibration: run `tfdet-eval --calibrate` with this "
+            "model (and export it again)"
+        )
+    return driver.calibration.threshold_for(**target)
+
+
+def _chosen(driver: Driver, threshold: float | None, effort: float | None) -> dict[str, tf.Tensor]:
+    if driver.threshold is None:
+        if threshold is not None or effort is not None:
+            raise UserError("the model is static: it takes neither a threshold nor an effort")
         return {}
-    return {"threshold": tf.constant(driver.knob if threshold is None else threshold, tf.float32)}
+    if effort is not None:
+        threshold = threshold_for(driver, effort=effort)
+    if threshold is None:
+        threshold = driver.threshold
+    return {"threshold": tf.constant(threshold, tf.float32)}
 
 
 def _to_numpy(tensors: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:

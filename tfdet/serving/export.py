@@ -5,21 +5,24 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
-from typing import Any
 
 import tensorflow as tf
 
 from tfdet.data import sources
+from tfdet.detectors import cost_measurement
+from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
+from tfdet.detectors.dynamic import Dynamic
 from tfdet.errors import UserError
-from tfdet.evaluation import calibration
 from tfdet.ops import pack_native
 from tfdet.serving import compare, signatures, verify
 from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
 
 
-def export(model: Any, path: str | pathlib.Path, native_ops: bool = False) -> compare.Difference:
+def export(
+    model: Detector, path: str | pathlib.Path, native_ops: bool = False
+) -> compare.Difference:
     """Writes `model` as a SavedModel, runs that in a new process and compares.
 
     The file needs TensorFlow alone: no tfdet, no custom ops, no variables. Its signatures are
@@ -30,8 +33,8 @@ def export(model: Any, path: str | pathlib.Path, native_ops: bool = False) -> co
     - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2].
 
     Both serving signatures return what `model.predict` returns. Those of a dynamic detector also
-    take the `threshold`, float32 [], which has the model's knob as default for TensorFlow Serving;
-    Python's loader wants it given. Its metadata has `threshold`, that default, and `calibration`,
+    take the `threshold`, float32 [], whose default for TensorFlow Serving is the model's; Python's
+    loader wants it given. Its metadata has `threshold`, that default, and `calibration`,
     the table of `model.calibration` as JSON with times of the exported form, or "".
 
     Args:
@@ -62,27 +65,27 @@ def export(model: Any, path: str | pathlib.Path, native_ops: bool = False) -> co
     return difference
 
 
-def _save(model: Any, folder: pathlib.Path, native_ops: bool) -> None:
+def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
     model = model.for_inference()
     if native_ops:
         pack_native.check()
     with pack_native.allowed(native_ops):
         network = networks.frozen_network(model)
     canvas = signatures.Canvas(model.image_size, model.pad_value)
-    knob = model.knob if model.has_knob else None
-    table = _calibration(model, network) if model.has_knob else None
+    threshold = model.threshold if model.is_dynamic else None
+    table = _calibration(model, network) if model.is_dynamic else None
     tf.saved_model.save(
         tf.Module(),
         str(folder),
         signatures={
-            "serving_default": signatures.images_function(network, canvas, knob),
-            "serving_encoded": signatures.encoded_function(network, canvas, knob),
+            "serving_default": signatures.images_function(network, canvas, threshold),
+            "serving_encoded": signatures.encoded_function(network, canvas, threshold),
             "metadata": signatures.metadata_function(model, table),
         },
     )
 
 
-def _add_library(model: Any, folder: pathlib.Path) -> None:
+def _add_library(model: Detector, folder: pathlib.Path) -> None:
     graph = (folder / "saved_model.pb").read_bytes()
     if pack_native.OP.encode() not in graph:
         raise UserError(f"{model.name} does not pack: there is no native op for it to use")
@@ -91,7 +94,7 @@ def _add_library(model: Any, folder: pathlib.Path) -> None:
     shutil.copy(pack_native.library_path(), target)
 
 
-def _calibration(model: Any, network: networks.Network) -> Calibration | None:
+def _calibration(model: Dynamic, network: networks.Network) -> Calibration | None:
     """The model's table with the times of what is exported, which is faster than the model."""
     if model.calibration is None:
         return None
@@ -99,8 +102,8 @@ def _calibration(model: Any, network: networks.Network) -> Calibration | None:
         tf.TensorSpec([1, *model.image_size, 3]), tf.TensorSpec([])
     )
     # The images of the calibration are gone; these have something to find in them, too.
-    samples = calibration.sample_canvases(model, sources.open_dataset("shapes:val"))
-    return model.calibration.with_latency(calibration.cheap_and_dear(model, run, samples))
+    samples = cost_measurement.sample_canvases(model, sources.open_dataset("shapes:val"))
+    return model.calibration.with_latency(cost_measurement.least_and_most(model, run, samples))
 
 
 @contextlib.contextmanager

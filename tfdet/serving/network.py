@@ -7,44 +7,30 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfdet.detectors import routing
+from tfdet.detectors.base import Detector
 from tfdet.ops import conditional
 
-# Canvas float32 [B, h, w, 3] to detections in its pixels; a detector with a knob takes that too.
+# Canvas float32 [B, h, w, 3] to detections in its pixels; of a dynamic detector with a threshold.
 Network = Callable[..., dict[str, tf.Tensor]]
 
 _BRANCHES = ("If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile")
 _NUMBERS = itertools.count()
 
 
-def frozen_network(model: Any) -> Network:
+def frozen_network(model: Detector) -> Network:
     """The detector's inference with its variables as constants, so that Grappler folds batch norms.
 
-    1.6 times as fast on CPU for EfficientDet-D0. A cascade is frozen stage by stage: in the
-    branches of a graph that is frozen as a whole, constants are arguments, and nothing folds. The
-    many branches of a CADDet are made with constants of their own, and run within the graph.
+    1.6 times as fast on CPU for EfficientDet-D0. What is frozen together in a dynamic detector is
+    its own choice, see `Dynamic.freeze`.
 
     Returns:
         A function that all signatures call, so that the constants are stored once.
     """
     canvas = tf.TensorSpec([None, *model.image_size, 3], tf.float32)
-    if not model.has_knob:
-        detect = frozen(model.detect_fitted, canvas)
-        return lambda images: conditional.at_least_one(detect, images)
-    if model.stages is None:
-        found = frozen(model.detect_fitted, canvas, tf.TensorSpec([]), inline_branches=True)
-        return lambda images, threshold: conditional.at_least_one(
-            lambda rows: found(rows, threshold), images
-        )
-    scout, early, late = model.stages
-    scout = frozen(scout, canvas)
-    taps, _ = scout.outputs
-    stages = routing.Stages(scout, frozen(early, taps), frozen(late, canvas, taps))
-
-    def route(images: tf.Tensor, threshold: tf.Tensor) -> dict[str, tf.Tensor]:
-        return model.with_costs(routing.route(stages, images, threshold, model.nothing))
-
-    return route
+    if model.is_dynamic:
+        return model.freeze(frozen, canvas, tf.TensorSpec([]))
+    detect = frozen(model.detect_fitted, canvas)
+    return lambda images: conditional.at_least_one(detect, images)
 
 
 class Frozen:

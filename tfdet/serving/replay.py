@@ -17,7 +17,9 @@ def main(model: str, source: str, target: str) -> None:
     for library in pathlib.Path(model, "assets.extra").glob("*.so"):
         tf.load_op_library(str(library))
     served = tf.saved_model.load(model)
-    inputs, batches, thresholds = np.load(source), {}, {}
+    inputs = np.load(source)
+    batches: dict = {}
+    thresholds = {}
     for key in inputs.files:
         if key.startswith("THRESHOLD/"):
             thresholds[key.partition("/")[2]] = {"threshold": tf.constant(inputs[key])}

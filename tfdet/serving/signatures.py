@@ -3,12 +3,11 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from tfdet import records
-from tfdet.detectors.base import to_original
+from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import decode
@@ -24,32 +23,32 @@ class Canvas:
 
 
 def images_function(
-    network: Network, canvas: Canvas, knob: float | None = None
+    network: Network, canvas: Canvas, threshold: float | None = None
 ) -> tf.types.experimental.GenericFunction:
     """uint8 images [B, H, W, 3] of any batch and image size to detections in their pixels.
 
-    With a knob also of its position, a scalar whose default is `knob`.
+    Of a dynamic detector also of its threshold, a scalar whose default is `threshold`.
     """
 
-    def detect(images, *threshold):
+    def detect(images: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted, scale = letterbox(images, canvas.size, canvas.pad_value)
         size = tf.shape(images)
-        return to_original(network(fitted, *threshold), scale, (size[1], size[2]))
+        return to_original(network(fitted, *at), scale, (size[1], size[2]))
 
-    return _served(detect, tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"), knob)
+    return _served(detect, tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"), threshold)
 
 
 def encoded_function(
-    network: Network, canvas: Canvas, knob: float | None = None
+    network: Network, canvas: Canvas, threshold: float | None = None
 ) -> tf.types.experimental.GenericFunction:
     """Encoded images [B], each of its own size, to detections in pixels of the upright image."""
 
-    def fit(encoded):
+    def fit(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = decode.decode_upright(encoded)
         fitted, scale = letterbox(image, canvas.size, canvas.pad_value)
         return fitted, scale, tf.shape(image)[:2]
 
-    def detect(encoded, *threshold):
+    def detect(encoded: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted, scale, size = tf.map_fn(
             fit,
             encoded,
@@ -59,26 +58,26 @@ def encoded_function(
                 tf.TensorSpec([2], tf.int32),
             ),
         )
-        return to_original(network(fitted, *threshold), scale, (size[:, 0], size[:, 1]))
+        return to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
 
-    return _served(detect, tf.TensorSpec([None], tf.string, name="encoded"), knob)
+    return _served(detect, tf.TensorSpec([None], tf.string, name="encoded"), threshold)
 
 
 def metadata_function(
-    model: Any, calibration: Calibration | None = None
+    model: Detector, calibration: Calibration | None = None
 ) -> tf.types.experimental.GenericFunction:
     """No input to what a client must know: class names and ids by label, size of the canvas.
 
-    Of a model with a knob also its position and the calibration as JSON, "" where there is none;
-    of a CADDet its grid as JSON.
+    Of a dynamic detector also its threshold and the calibration as JSON, "" where there is none;
+    of one with a `route_map` also that, as JSON under the name "grid".
     """
     table = json.dumps(records.to_dict(calibration)) if calibration else ""
-    more = {"threshold": model.knob, "calibration": table} if model.has_knob else {}
-    if hasattr(model.config, "supernet"):
-        more["grid"] = json.dumps(records.to_dict(model.config.supernet))
+    more = {"threshold": model.threshold, "calibration": table} if model.is_dynamic else {}
+    if model.route_map is not None:
+        more["grid"] = json.dumps(records.to_dict(model.route_map))
 
     @tf.function(input_signature=[])
-    def metadata():
+    def metadata() -> dict[str, tf.Tensor]:
         return {
             "class_names": tf.constant(list(model.class_names), tf.string),
             "class_ids": tf.constant(list(model.class_ids), tf.int64),
@@ -90,16 +89,16 @@ def metadata_function(
 
 
 def _served(
-    detect: Callable[..., dict[str, tf.Tensor]], inputs: tf.TensorSpec, knob: float | None
+    detect: Callable[..., dict[str, tf.Tensor]], inputs: tf.TensorSpec, threshold: float | None
 ) -> tf.types.experimental.GenericFunction:
-    """`detect(inputs)` as a signature, or `detect(inputs, threshold)` where there is a knob."""
-    if knob is None:
+    """`detect(inputs)` as a signature, or `detect(inputs, threshold)` with that as the default."""
+    if threshold is None:
         return tf.function(lambda x: detect(x), input_signature=[inputs])
 
     # The default goes into the signature's definition, where TensorFlow Serving looks for it.
-    default = tf.constant(knob, tf.float32)
+    default = tf.constant(threshold, tf.float32)
 
-    def route(x, threshold=default):
+    def route(x: tf.Tensor, threshold: tf.Tensor = default) -> dict[str, tf.Tensor]:
         return detect(x, threshold)
 
     return tf.function(

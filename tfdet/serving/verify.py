@@ -1,4 +1,4 @@
-"""Proof that an exported model gives what the model gave: run anew, elsewhere, and compared."""
+"""Proof that an exported model gives what the model gave: run again, elsewhere, and compared."""
 
 import importlib.resources
 import io
@@ -11,37 +11,38 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from tfdet.detectors.base import Detector
 from tfdet.serving import compare
 from tfdet.serving.driver import Driver, ModelDriver
 
 _TIMEOUT_SECONDS = 1800
-# How far the easiness of an image may move by rounding: 1e-7 to 1e-6 were seen.
+# How far a score of an image may move by rounding: 1e-7 to 1e-6 were seen.
 _ROUNDING = 5e-6
 
 
-def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
+def verify(model: Detector, path: str | pathlib.Path) -> compare.Difference:
     """Runs both signatures of the SavedModel at `path` in a new process and compares.
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
     and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
-    detector is run with nothing hard, with all hard, and with something of both in a batch. Where a
+    detector is run with the efforts 0 and 1, and at a threshold that parts the scores. Where a
     library of native ops lies in the SavedModel, the process loads it first.
     """
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
-    thresholds = _thresholds(driver, images["batch of 3"])
-    inputs = {}
+    thresholds = _thresholds(model, driver, images["batch of 3"])
+    inputs: dict[str, np.ndarray] = {}
     for threshold in thresholds:
         for name, batch in images.items():
             inputs[f"serving_default/{_at(name, threshold)}"] = batch
-        for name, batch in encoded.items():
-            for i, image in enumerate(batch):
+        for name, files in encoded.items():
+            for i, image in enumerate(files):
                 key = f"serving_encoded/{_at(name, threshold)}/{i}"
                 inputs[key] = np.frombuffer(_png(image), np.uint8)
         for name in {**images, **encoded} if threshold is not None else ():
             for signature in ("serving_default", "serving_encoded"):
                 key = f"THRESHOLD/{signature}/{_at(name, threshold)}"
-                inputs[key] = np.float32(threshold)
+                inputs[key] = np.asarray(threshold, np.float32)
     outputs = _replay(path, inputs)
     total = _compare_metadata(driver, outputs)
     for threshold in thresholds:
@@ -49,39 +50,34 @@ def verify(model: Any, path: str | pathlib.Path) -> compare.Difference:
             where = f"serving_default/{_at(name, threshold)}"
             expected = driver.detect(batch, threshold)
             total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
-        for name, batch in encoded.items():
+        for name, files in encoded.items():
             where = f"serving_encoded/{_at(name, threshold)}"
-            singles = [driver.detect(image[None], threshold) for image in batch]
+            singles = [driver.detect(image[None], threshold) for image in files]
             expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
             total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
     return total
 
 
-def _thresholds(driver: Driver, batch: np.ndarray) -> list[float | None]:
-    """Positions of the knob to try: both ends, and one that parts the images of `batch`."""
-    if driver.knob is None:
+def _thresholds(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
+    """Thresholds to try: of both ends of effort, and one that parts the scores of `batch`."""
+    if not model.is_dynamic:
         return [None]
-    found = driver.detect(batch, 0.0)
-    if "gates" in found:
-        return [0.0, _inner_gate(found["gates"]), 1.0]
-    easiness = np.sort(found["easiness"])
-    gaps = np.diff(easiness)
-    chosen: list[float | None] = [0.0, 1.0]
-    # Where the scores are equal but for rounding, no threshold parts the images.
-    if gaps.max() > 2 * _ROUNDING:
-        i = int(gaps.argmax())
-        chosen.append(float(easiness[i : i + 2].mean()))
-    return chosen
+    least, most = model.threshold_ends
+    inner = _parting(driver.detect(batch, most)[model.score], min(least, most))
+    return [least, most, *([] if inner is None else [inner])]
 
 
-def _inner_gate(gates: np.ndarray) -> float:
-    """A threshold that closes about half of the open gates, and is far from each of them."""
-    values = np.sort(gates[gates > 0])
-    if values.size < 2:
-        return 0.5
-    middle = values[values.size // 4 : 1 - values.size // 4 or None]
-    i = int(np.diff(middle).argmax())
-    return float(middle[i : i + 2].mean())
+def _parting(scores: np.ndarray, lowest: float) -> float | None:
+    """A threshold with about half of the scores above it, far from each; None without a gap."""
+    values = np.sort(scores[scores >= lowest], axis=None)
+    middle = values[values.size // 4 : values.size - values.size // 4]
+    values = middle if middle.size > 1 else values
+    gaps = np.diff(values)
+    # Where the scores are equal but for rounding, no threshold parts them.
+    if gaps.max(initial=0.0) <= 2 * _ROUNDING:
+        return None
+    i = int(gaps.argmax())
+    return float(values[i : i + 2].mean())
 
 
 def _at(name: str, threshold: float | None) -> str:
@@ -135,7 +131,7 @@ def _replay(path: str | pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str
     program = importlib.resources.files("tfdet.serving").joinpath("replay.py").read_text("utf-8")
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(pathlib.Path(folder, name)) for name in ("in.npz", "out.npz"))
-        np.savez(source, **inputs)
+        np.savez(source, **inputs)  # type: ignore[arg-type]  # no name of ours is an option
         # The text and not the file: Python would look for modules beside the file. The empty
         # folder: it would look for them in the current one.
         done = subprocess.run(
@@ -157,11 +153,16 @@ def _batch(outputs: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]
 
 def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare.Difference:
     found = _batch(outputs, "metadata")
-    given = tuple(tuple(found[key].tolist()) for key in ("class_names", "class_ids", "image_size"))
-    expected = (driver.class_names, driver.class_ids, driver.image_size)
-    if driver.knob is not None:
-        given += (float(found["threshold"]), bool(found["calibration"].item()))
-        expected += (driver.knob, driver.calibration is not None)
+    expected: dict[str, Any] = {
+        "class_names": driver.class_names,
+        "class_ids": driver.class_ids,
+        "image_size": driver.image_size,
+    }
+    given: dict[str, Any] = {key: tuple(found[key].tolist()) for key in expected}
+    if driver.threshold is not None:
+        expected |= {"threshold": driver.threshold, "calibration": driver.calibration is not None}
+        given["threshold"] = float(found["threshold"])
+        given["calibration"] = bool(found["calibration"].item())
     if given == expected:
         return compare.Difference()
     return compare.Difference(mismatches=(f"metadata should be {expected}, got {given}",))

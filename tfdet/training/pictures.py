@@ -1,18 +1,21 @@
 """Pictures of a training run: validation detections, and the routes of a CADDet."""
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
+from tfdet.detectors.base import Detector
+from tfdet.evaluation import coco
 from tfdet.visualization import draw, route_figures
 
 
 def of_measurement(
-    model: Any, dataset: DetectionDataset, count: int, evaluation: Any = None
+    model: Detector,
+    dataset: DetectionDataset,
+    count: int,
+    evaluation: coco.Evaluation | None = None,
 ) -> dict[str, np.ndarray]:
     """What there is to see after a measurement, uint8 [H, W, 3] by name.
 
@@ -29,7 +32,7 @@ def of_measurement(
     detections = validation(model, dataset, count)
     if detections is not None:
         drawn["detections"] = detections
-    if evaluation is not None and _has_routes(model, evaluation.routes):
+    if evaluation is not None and model.route_map is not None:
         drawn["routes"] = route_figures.diversity_of(model, evaluation)
     return drawn
 
@@ -41,7 +44,7 @@ def save(folder: pathlib.Path, name: str, epoch: int, picture: np.ndarray) -> No
     draw.save_picture(str(folder / f"{kind}_{epoch:04d}.{ending}"), picture)
 
 
-def validation(model: Any, dataset: DetectionDataset, count: int) -> np.ndarray | None:
+def validation(model: Detector, dataset: DetectionDataset, count: int) -> np.ndarray | None:
     """The first `count` images of `dataset`, each with its truth and with its detections.
 
     Beside those of a CADDet the route that the image took. None where all images are damaged.
@@ -57,11 +60,7 @@ def validation(model: Any, dataset: DetectionDataset, count: int) -> np.ndarray 
     images, targets = batch
     found = model.detect_fitted(images)
     names = model.class_names
-    if not _has_routes(model, found):
+    if model.route_map is None:
         return draw.comparison(images.numpy(), targets, found, names)
-    panels = route_figures.route_panels(model.config.supernet, found["gates"], found["macs"])
+    panels = route_figures.route_panels(model.route_map, found[model.score], found["macs"])
     return draw.comparison(images.numpy(), targets, found, names, columns=1, panels=panels)
-
-
-def _has_routes(model: Any, told: Mapping[str, Any]) -> bool:
-    return model.has_knob and "gates" in told

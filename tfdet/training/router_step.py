@@ -8,8 +8,11 @@ import tensorflow as tf
 
 from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
+from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration, threshold_of_share
-from tfdet.evaluation import tradeoff
+from tfdet.detectors.dynamic import Dynamic
+from tfdet.detectors.dynamicdet import DynamicDetector
+from tfdet.evaluation.cascade_tradeoff import BothPaths
 from tfdet.training import trained
 
 # Where a router is measured: its own threshold would have the score follow the share of hard
@@ -17,29 +20,35 @@ from tfdet.training import trained
 MEASURED_SHARE = 0.5
 
 
-def trains_router(model: Any) -> bool:
-    """Whether the model is a dynamic detector in its router step."""
-    return model.has_knob and getattr(model.config, "step", "") == "router"
+def trains_router(model: Detector) -> bool:
+    """Whether the model is a cascade in its router step."""
+    return isinstance(model, DynamicDetector) and model.config.step == "router"
 
 
-def measure_offset(model: Any, batches: Iterable[Any]) -> None:
+def measure_offset(model: DynamicDetector, batches: Iterable[Any]) -> None:
     """Sets the offset to the median gain of all images of `batches`, the paper's form."""
+
+    record = model.record
+    assert record is not None, "the router step has one"
 
     @tf.function
     def collect(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> None:
         first, second = model.losses_of_paths(targets, model(images, training=False))
-        model.record.collect(first - second)
+        record.collect(first - second)
 
     for images, targets in batches:
         collect(images, targets)
-    model.record.settle()
+    record.settle()
 
 
 def measure_function(
-    model: Any, dataset: DetectionDataset, batch_size: int, progress: Callable[..., Any]
+    model: DynamicDetector,
+    dataset: DetectionDataset,
+    batch_size: int,
+    progress: Callable[..., Any],
 ) -> Callable[[], dict[str, float]]:
     """Gives the COCO numbers with half of the images on the late path, and their threshold."""
-    both = tradeoff.BothPaths(model, dataset, batch_size)
+    both = BothPaths(model, dataset, batch_size)
 
     def measure() -> dict[str, float]:
         paths = both.run(progress())
@@ -50,7 +59,7 @@ def measure_function(
 
 
 def calibrate(
-    model: Any, model_dir: str | pathlib.Path, dataset: DetectionDataset, batch_size: int
+    model: Dynamic, model_dir: str | pathlib.Path, dataset: DetectionDataset, batch_size: int
 ) -> tuple[pathlib.Path, Calibration]:
     """Calibrates a model with the best weights of a training folder; keeps the table there."""
     batches = pipeline.eval_batches(dataset, model.image_size, batch_size, model.pad_value)

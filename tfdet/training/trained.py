@@ -40,7 +40,7 @@ def load_trained(
     name = settings.pop("name")
     model = registry.create(name, **settings)
     load_weights(model, weights)
-    if model.has_knob:
+    if model.is_dynamic:
         model.calibration = read_calibration(model_dir, weights.name)
     return model
 
@@ -96,7 +96,7 @@ def save_weights(model: Any, path: str | pathlib.Path) -> None:
 
 
 def load_weights(model: Any, path: str | pathlib.Path) -> None:
-    """Reads a .weights.h5 file into a model; a file that is damaged or of another model is told."""
+    """Reads a .weights.h5 file into a model; refuses a damaged file and one of another model."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about each layer that is missing, ahead of the error

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, SupernetConfig
-from tfdet.evaluation import routes
+from tfdet.detectors.caddet import CADDet
+from tfdet.evaluation import coco, routes
 from tfdet.visualization import draw
 
 _HIGHEST = 640  # of a route beside a photograph, in pixels
@@ -60,19 +61,19 @@ def route_beside(
 def route_panels(
     config: SupernetConfig, gates: Any, macs: Any, height: int = 360
 ) -> list[tuple[np.ndarray, str]]:
-    """For each image [B] of a batch the picture of its route, and a title that tells its cost."""
+    """For each image [B] of a batch the picture of its route, and a title with its cost."""
     return [
         (draw_route(config, one, height), _title(config, one, cost))
         for one, cost in zip(np.asarray(gates), np.asarray(macs), strict=True)
     ]
 
 
-def diversity_of(model: Any, evaluation: Any) -> np.ndarray:
+def diversity_of(model: CADDet, evaluation: coco.Evaluation) -> np.ndarray:
     """The figure `diversity` of the routes that a CADDet took in `coco.Evaluation`."""
-    told, images = evaluation.routes, len(evaluation.routes["index"])
+    reports, images = evaluation.routes, len(evaluation.routes["index"])
     title = f"{model.name} on {evaluation.dataset.name}, {images} images"
     compared = routes.traits_of(model, evaluation)
-    return diversity(model.config.supernet, told["gates"], told["macs"], compared, title)
+    return diversity(model.config.supernet, reports[model.score], reports["macs"], compared, title)
 
 
 def diversity(
@@ -84,8 +85,8 @@ def diversity(
 ) -> np.ndarray:
     """A figure of a data set's routes.
 
-    How often each path is open; which gates each image has open, the cheapest image on top; how
-    often each cost occurs; and the cost over the last of `traits`.
+    How often each path is open; which gates each image has open, the least expensive image on top;
+    how often each cost occurs; and the cost over the last of `traits`.
 
     Args:
         config: of the grid.
@@ -241,7 +242,7 @@ def _show_gates(axis: Any, config: SupernetConfig, is_open: np.ndarray) -> None:
     starts = [spec.first_gate for spec in config.nodes if spec.scale == 0]
     step = max(1, len(starts) // 8)
     axis.set_xticks(starts[::step], range(0, len(starts), step))
-    axis.set(xlabel="gates, by layer", ylabel="images, the cheapest on top")
+    axis.set(xlabel="gates, by layer", ylabel="images, the least expensive on top")
     axis.set_title(f"open gates, {100 * is_open.mean():.0f} % of all", fontsize=10)
 
 

@@ -21,7 +21,7 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
         of_masks = (coco.MASK + "AP", "-", "router, AP of the masks")
         if "AP_random" in curve[0]:  # of a cascade
             ends = [100 * curve[0]["AP"], 100 * curve[-1]["AP"]]
-            axis.plot(x[[0, -1]], ends, ":", color="gray", label="straight line")
+            axis.plot(x[[0, -1]], ends, ":", color="gray", label="interpolated")
         for name, style, words in (
             ("AP_oracle", "--", "oracle: who gains most in loss"),
             ("AP_random", "-.", "random routing"),

@@ -1,4 +1,4 @@
-"""What a dynamic detector is made of, as records."""
+"""What a cascade of two detectors is made of, as records."""
 
 import dataclasses
 from typing import Any, Literal
@@ -23,9 +23,9 @@ class DynamicConfig:
         weight_decay: factor of the L2 loss on the weights that are trained.
         step: what training trains: "joint" both detectors, with the sum of their losses; "router"
             the router alone, on frozen detectors.
-        threshold: the knob's first position: images that are less easy go to the second detector;
-            0 sends none, 1 all. None is 1 in the joint step, whose router knows nothing yet, so
-            that the second detector is measured (0 measures the first), and 0.5 after that.
+        threshold: of a new model: images that are less easy go to the second detector; 0 sends
+            none, 1 all. None is 1 in the joint step, whose router is not trained yet, so that the
+            second detector is measured (0 measures the first), and 0.5 after that.
         first_weight: factor of the first detector's losses in the joint step. DynamicDet adds both
             with 1; CBNetV2, which has the first for its training alone, with 0.5.
         router_loss: of the router step, see `losses.router.RouterLossConfig`.
@@ -51,7 +51,7 @@ class DynamicConfig:
 
     @property
     def first_threshold(self) -> float:
-        """The knob's position in a new model."""
+        """The threshold of a new model."""
         if self.threshold is not None:
             return self.threshold
         return 1.0 if self.step == "joint" else 0.5

@@ -1,4 +1,4 @@
-"""CADDet answers a wish for a cost."""
+"""The cost that is measured for an effort is met; a CADDet shows it."""
 
 import time
 
@@ -8,8 +8,8 @@ import pytest
 
 import tfdet
 from tfdet.backbones.grid import CLOSED
+from tfdet.detectors import cost_measurement
 from tfdet.errors import UserError
-from tfdet.evaluation import calibration
 
 IMAGES = 12
 GRID = {"layers": 3, "channels": (8, 10, 12)}
@@ -38,35 +38,35 @@ def model(images):
     return model
 
 
-def test_the_ends_are_those_of_the_knob(model, images):
+def test_the_ends_are_those_of_effort(model, images):
     table = model.calibration
     assert table.images == IMAGES
     assert (table.thresholds[0], table.thresholds[-1]) == (1.0, CLOSED)
     for threshold, macs in ((1.0, model.floor), (CLOSED, table.macs[-1])):
-        model.knob = threshold
+        model.threshold = threshold
         found = model.predict(images, verbose=0)["macs"]
         assert found.mean() == pytest.approx(macs, rel=1e-4)
         assert table.macs[0] <= macs <= model.cost_ends[1]
 
 
 @pytest.mark.parametrize("position", [0.1, 0.35, 0.6, 0.9])
-def test_a_wish_for_a_cost_is_met(model, images, position):
+def test_a_target_cost_is_met(model, images, position):
     least, most = model.calibration.macs[0], model.calibration.macs[-1]
     target = least + position * (most - least)
-    model.knob = model.threshold_for(target_madds=target)
+    model.threshold = model.threshold_for(target_madds=target)
     found = model.predict(images, verbose=0)["macs"].mean()
     # A node, which closes for many images at once, is a ninth of this grid.
     assert abs(found - target) < 0.2 * (most - least)
 
 
 def test_times_of_a_part_of_the_grid_are_scaled_to_all_of_it(model, images, monkeypatch):
-    monkeypatch.setattr(calibration, "time_paths", lambda run, samples: (30.0, 10.0))
-    cheap, dear = model.cost_ends
+    monkeypatch.setattr(cost_measurement, "time_paths", lambda *ways: (10.0, 30.0))
+    least, most = model.cost_ends
 
     def run(canvas, threshold):
-        return {"macs": np.float32(cheap + 0.4 * (dear - cheap)) + 0 * canvas[0, 0, 0]}
+        return {"macs": np.float32(least + 0.4 * (most - least)) + 0 * canvas[0, 0, 0]}
 
-    times = calibration.cheap_and_dear(model, run, [np.zeros((4, 4, 3), np.float32)])
+    times = cost_measurement.least_and_most(model, run, [np.zeros((4, 4, 3), np.float32)])
     assert times == pytest.approx((10.0, 10.0 + 20.0 / 0.4), rel=1e-4)
 
 
@@ -75,11 +75,11 @@ def test_the_table_is_saved_with_the_model(model, tmp_path):
     assert keras.saving.load_model(tmp_path / "model.keras").calibration == model.calibration
 
 
-def test_no_image_and_no_table_are_told():
+def test_no_image_and_no_table_are_errors():
     model = tfdet.create("caddet-test", num_classes=3, supernet=GRID)
     with pytest.raises(UserError, match="at least one image"):
         model.calibrate([])
-    with pytest.raises(UserError, match="call `calibrate` first"):
+    with pytest.raises(UserError, match="has not been calibrated"):
         model.threshold_for(target_madds=1e6)
 
 
@@ -89,6 +89,6 @@ def test_paths_are_timed_apart():
         time.sleep(0.03 if float(threshold) == 1 else 0.01)
         return {"count": canvas[:, 0, 0, 0]}
 
-    early, late = calibration.time_paths(run, 2 * [np.zeros((8, 8, 3), np.uint8)])
+    early, late = cost_measurement.time_paths(run, 2 * [np.zeros((8, 8, 3), np.uint8)], (0.0, 1.0))
     assert early >= 10 and late >= 30
     assert early < late
