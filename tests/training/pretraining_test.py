@@ -12,7 +12,8 @@ from tfdet.cli import pretrain as command
 from tfdet.data import classification, folders
 from tfdet.errors import UserError
 from tfdet.training import pretrained, pretraining
-from tfdet.training.classifier import SupernetClassifier
+from tfdet.training.classifier import SupernetClassifier, load_classifier
+from tfdet.training.pretrain_recipe import PretrainRecipe
 
 CLASSES = {"blue": (20, 40, 230), "green": (30, 200, 60), "red": (220, 40, 30)}
 CHANGES = {
@@ -47,7 +48,7 @@ def images(tmp_path_factory):
 def recipe(images, **changes):
     data = {"data.train": str(images), "data.val": str(images)}
     every = {**CHANGES, **data, **changes}
-    return config.make_recipe(changes=every, kind=pretraining.PretrainRecipe)
+    return config.make_recipe(changes=every, kind=PretrainRecipe)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_it_learns_and_keeps_what_it_learned(images, run):
     assert history[-1]["loss"] < history[0]["loss"]
     rows = [json.loads(x) for x in (folder / "logs" / "history.jsonl").read_text().splitlines()]
     assert rows == history
-    again = pretraining.load_classifier(folder)
+    again = load_classifier(folder)
     dataset = folders.open_folders(str(images))
     found = pretraining.accuracy(again, dataset, 7)
     assert found["val_accuracy"] == pytest.approx(history[-1]["val_accuracy"])
@@ -109,7 +110,7 @@ def test_a_detector_takes_the_grid_and_nothing_else(run):
     heads = [np.asarray(v).copy() for v in (*model.neck.weights, *model.head.weights)]
     routers = [np.asarray(v).copy() for router in model.backbone.routers for v in router.weights]
     sentence = pretrained.start_from(model, str(folder))
-    classifier = pretraining.load_classifier(folder)
+    classifier = load_classifier(folder)
     for ours, theirs in zip(model.backbone.nodes, classifier.backbone.nodes, strict=True):
         for mine, other in zip(ours.weights, theirs.weights, strict=True):
             np.testing.assert_array_equal(mine, other)
@@ -156,6 +157,7 @@ def test_the_loss_is_cross_entropy_and_decay():
     [
         ({"model.name": "fcos-test"}, "model.name must be that of a CADDet"),
         ({"train.frozen": "stem"}, "train.frozen has no meaning in pre-training"),
+        ({"train.gamma_l1": 1e-5}, "train.gamma_l1 has no meaning in pre-training"),
         ({"train.strategy": "multi_worker"}, "pre-training knows one machine"),
     ],
 )

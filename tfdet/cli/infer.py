@@ -10,7 +10,8 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from tfdet.cli import app, flags, progress
+from tfdet import progress
+from tfdet.cli import app, flags
 from tfdet.errors import UserError
 
 # What a dynamic detector tells about an image.

@@ -178,12 +178,10 @@ class CADDet(Dynamic, Detector):
         """The detection loss of each image as if it were alone in its batch, float32 [B]."""
         return each_alone(super().loss_terms, targets, raw)
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        return self._terms_and_budget(targets, raw)[0]
-
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
+        """As `Detector.loss_terms`; in training the losses of the images go into the buffer."""
         terms, budget, losses = self._terms_and_budget(targets, raw)
         if self.statistics is not None:
             if training and losses is not None:

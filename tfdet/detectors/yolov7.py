@@ -209,7 +209,9 @@ class YoloV7(Detector):
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
         config = self.config
         return ota_loss_terms(
             targets, raw, config.grid, config.image_size, config.loss, raw.get("auxiliary")
