@@ -22,7 +22,8 @@ class Detector(keras.Model):
 
     Images are RGB, 0–255, uint8 or float, [B, H, W, 3]; normalisation is the model's own work.
     A subclass composes `backbone -> neck -> head` in `call`, and gives `loss_terms` and `decode`.
-    Training is `compile(optimizer)` and `fit` on batches `(images, targets)` with
+    Training is `compile(optimizer)` and `fit`, which minimises what `compute_loss` returns, on
+    batches `(images, targets)` with
 
     - `targets["boxes"]`: float32 [B, M, 4], xyxy in pixels of the batch image;
     - `targets["labels"]`: int32 [B, M], contiguous from 0, -1 where a row is padding.
