@@ -20,7 +20,7 @@ def test_keys_without_effect_are_refused(changes, sentence):
 
 
 def test_the_model_is_a_caddet_with_changes():
-    recipe = config.make_recipe(changes={"model.name": "caddet-test"}, kind=PretrainRecipe)
+    recipe = config.make_recipe(["model.name=caddet-test"], kind=PretrainRecipe)
     assert recipe.model_config().supernet.layers == 4
-    with pytest.raises(UserError, match="unknown key"):
-        config.make_recipe(changes={"model.widht": 3}, kind=PretrainRecipe)
+    with pytest.raises(UserError, match="widht"):
+        config.make_recipe(["model.name=caddet-test,model.widht=3"], kind=PretrainRecipe)
