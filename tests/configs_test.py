@@ -7,7 +7,7 @@ import pytest
 
 from tfdet import config, registry
 from tfdet.nas.search_recipe import SearchRecipe
-from tfdet.training import pretraining
+from tfdet.training import pretrain_recipe
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 PRETRAINING = CONFIGS / "caddet" / "pretrain_imagenet.yaml"
@@ -45,7 +45,7 @@ def test_coco_searches_keep_the_published_settings():
         for settings in (train, tune):
             assert (settings.learning_rate, settings.learning_rate_batch) == (0.01, 0), stem
             assert (settings.schedule, settings.batch_size) == ("cosine", 4), stem
-        assert train.gamma_l1 == 1e-5
+        assert train.additions["gamma_l1"] == 1e-5
         assert (recipe.score.alpha, recipe.score.beta) == (0.1 if "x101" in stem else 0.4, 0.8)
 
 
@@ -141,7 +141,7 @@ def test_recipes_of_two_stage_cascades_say_what_the_paper_leaves_open():
 
 
 def test_pretraining_keeps_the_published_schedule():
-    recipe = config.load_recipe(PRETRAINING, pretraining.PretrainRecipe)
+    recipe = config.load_recipe(PRETRAINING, pretrain_recipe.PretrainRecipe)
     train = recipe.train
     assert (train.optimizer, train.batch_size, train.num_epochs) == ("sgd", 256, 120)
     assert (train.learning_rate, train.learning_rate_batch) == (0.2, 256)
@@ -171,10 +171,10 @@ def test_recipes_of_the_teacher_pool_keep_the_published_phases():
     for phase in range(3):
         recipe = recipes[f"joint_detnas/pool_{phase}_coco"]
         model, train = recipe.model_config(), recipe.train
-        space = train.elastic.space(model.backbone, model.image_size)
+        space = train.additions["elastic"].space(model.backbone, model.image_size)
         found.append((train.num_epochs, train.learning_rate, space.count))
         assert train.batch_size == train.learning_rate_batch == 64
         assert [round(epoch / train.num_epochs, 2) for epoch in train.decay_epochs] == [0.67, 0.92]
-        assert bool(train.distill.teacher) == (phase > 0)
+        assert bool(train.additions["distill"].teacher) == (phase > 0)
         assert model.batch_norm == "synchronized"
     assert found == [(48, 0.12, 4), (24, 0.04, 192 * 4), (36, 0.04, 85_536)]

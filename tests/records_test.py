@@ -40,6 +40,29 @@ def test_dotted_keys_of_one_record_nest_together():
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class Open:
+    rate: float = 0.5
+    others: dict = dataclasses.field(
+        default_factory=dict, metadata={records.OPEN: lambda: {"limit": int, "inner": Inner}}
+    )
+    flag: bool = False
+
+
+def test_an_open_field_holds_keys_that_stand_among_the_records_own():
+    record = records.from_dict(Open, {"limit": 3, "inner": {"limit": 2}, "flag": True})
+    assert record == Open(0.5, {"limit": 3, "inner": Inner(limit=2.0)}, True)
+    assert list(records.to_dict(record)) == ["rate", "limit", "inner", "flag"]
+    assert records.replace(record, {"inner.method": "soft"}).others["inner"] == Inner("soft", 2.0)
+    for data, message in (
+        ({"limti": 3}, "did you mean 'limit'"),
+        ({"limit": "much"}, "limit must be a whole number"),
+        ({"others": {}}, "unknown key 'others'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            records.from_dict(Open, data)
+
+
 def test_yaml_floats_without_a_dot_are_numbers():
     assert records.from_dict(Outer, {"width": 1, "rate": "4e-5"}).rate == 4e-5
 

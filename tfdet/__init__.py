@@ -6,7 +6,11 @@ The public names below are imported when they are first used, so that `import tf
 import importlib
 from typing import Any
 
+from tfdet import additions
 from tfdet.version import __version__
+
+# Upper packages that add to training; recipes and the trainer find them by this name.
+additions.declare("tfdet.nas")
 
 _PUBLIC = {
     "create": "tfdet.registry",

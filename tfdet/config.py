@@ -19,12 +19,10 @@ from typing import Any, Literal
 
 import yaml
 
-from tfdet import records, renames
+from tfdet import additions, records, renames
 from tfdet.backbones.encoding import Encoding
 from tfdet.data import augment as augment_lib
 from tfdet.errors import UserError
-from tfdet.losses.distillation import DistillConfig
-from tfdet.nas.subnets import ElasticConfig
 
 DEFAULT_MODEL = "efficientdet-d0"
 
@@ -99,11 +97,8 @@ class TrainConfig:
             not trained; for example "backbone|neck".
         pretrained: weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, or a
             .weights.h5 file.
-        distill: a teacher of a two-stage detector, see `losses.distillation.DistillConfig`.
-        gamma_l1: factor of the sum of |gamma| of all batch norms in the loss; Joint-DetNAS has
-            1e-5, so that channels can be pruned.
-        elastic: a two-stage detector on a ResNet is trained as a super-network, see
-            `nas.subnets.ElasticConfig`; None trains it as it is.
+        additions: {key: value} of the keys that other packages have registered, see `additions`; in
+            a recipe they stand among the keys of this section.
         strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"
             for the machines that TF_CONFIG lists.
         seed: of weights, data order and augmentation.
@@ -138,9 +133,9 @@ class TrainConfig:
     mixed_precision: Literal["", "float16", "bfloat16"] = ""
     frozen: str = ""
     pretrained: str = ""
-    distill: DistillConfig = dataclasses.field(default_factory=DistillConfig)
-    gamma_l1: float = 0.0
-    elastic: ElasticConfig | None = None
+    additions: dict[str, Any] = dataclasses.field(
+        default_factory=dict, metadata={records.OPEN: additions.kinds}
+    )
     strategy: Literal["", "mirrored", "multi_worker"] = ""
     seed: int = 0
     deterministic: bool = False
@@ -150,7 +145,8 @@ class TrainConfig:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=0)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
         _check_at_least(self, "train", warmup_steps=0, last_share=0)
-        _check_at_least(self, "train", weight_decay=0, accumulate_batch=0, gamma_l1=0)
+        _check_at_least(self, "train", weight_decay=0, accumulate_batch=0)
+        object.__setattr__(self, "additions", additions.complete(self.additions))
         self._check_optimizer()
         _check_at_least(self, "train", clip_gradients_norm=0, save_seconds=0, polynomial_power=0)
         if self.seed >= 2**32:

@@ -14,6 +14,9 @@ from typing import Any, Literal, TypeVar
 from tfdet.errors import UserError
 
 Record = TypeVar("Record")
+# In the metadata of a field: a function that gives {key: type} of keys that the record's class does
+# not know. The field holds them, {key: value}; in plain data they stand among the record's own.
+OPEN = "open"
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -25,7 +28,11 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
 
 def to_dict(record: Any) -> dict[str, Any]:
     """The record as plain dicts, lists and scalars, ready for JSON or YAML."""
-    return {f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}
+    plain = {}
+    for field in dataclasses.fields(record):
+        value = _plain(getattr(record, field.name))
+        plain |= value if OPEN in field.metadata else {field.name: value}
+    return plain
 
 
 def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Record:
@@ -33,13 +40,22 @@ def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Re
     if not isinstance(data, Mapping):
         raise UserError(f"{where or cls.__name__} must be a mapping of keys, got {data!r}")
     hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls) if f.init]
-    values = {}
+    known = [f.name for f in dataclasses.fields(cls) if f.init and OPEN not in f.metadata]
+    homes = {}  # key -> open field
+    for field in dataclasses.fields(cls):
+        kinds = field.metadata[OPEN]() if OPEN in field.metadata else {}
+        hints, homes = {**hints, **kinds}, {**homes, **dict.fromkeys(kinds, field.name)}
+    known += homes
+    values: dict[str, Any] = {}
     for key, value in data.items():
         place = f"{where}.{key}" if where else str(key)
         if key not in known:
             raise UserError(f"unknown key {place!r}; {nearest(str(key), known)}")
-        values[key] = _typed(hints[key], value, place)
+        value = _typed(hints[key], value, place)
+        if key in homes:
+            values.setdefault(homes[key], {})[key] = value
+        else:
+            values[key] = value
     missing = [
         f.name
         for f in dataclasses.fields(cls)

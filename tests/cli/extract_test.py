@@ -48,7 +48,7 @@ def test_the_folder_is_measured_and_trained_like_any_other(run, pool_dir, tmp_pa
     assert subnet.config.backbone.out_widths == (32, 64, 192, 256)
     assert subnet.image_size == (48, 48)
     train = trained.trained_recipe(output).train
-    assert train.elastic is None and not train.distill.teacher
+    assert train.additions["elastic"] is None and not train.additions["distill"].teacher
     assert train.pretrained == str(output)
 
 

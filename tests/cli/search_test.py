@@ -139,7 +139,7 @@ def test_a_killed_search_ends_with_the_same_rows_and_its_student_is_used(
     code, said, _ = run("search", "--mode=finetune", f"--search_dir={two}")
     tuned = two / f"finetuned_{best.number:04d}"
     assert code == 0 and str(tuned) in said
-    assert trained.trained_recipe(tuned).train.distill.teacher
+    assert trained.trained_recipe(tuned).train.additions["distill"].teacher
     assert trained.load_trained(tuned).config.backbone == best.net
     output = tmp_path / "exported"
     code, _, _ = run("export", f"--model_dir={tuned}", f"--output={output}")

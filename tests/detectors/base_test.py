@@ -6,6 +6,10 @@ import pytest
 import tensorflow as tf
 
 from tfdet import registry
+from tfdet.detectors.dynamicdet import DynamicDetector
+from tfdet.detectors.efficientdet import EfficientDet
+from tfdet.errors import UserError
+from tfdet.training.wrapper import TrainingWrapper
 
 
 def batch(size=64):
@@ -42,3 +46,71 @@ def test_step_follows_the_gradient_of_the_whole_loss(scale):
     for variable, value, gradient in zip(variables, before, expected, strict=True):
         moved = value - variable.numpy()
         np.testing.assert_allclose(moved, gradient, rtol=1e-3, atol=1e-4, err_msg=variable.path)
+
+
+def test_evaluate_reports_the_loss_that_a_step_computes():
+    """Of a detector whose forward pass is the same in training."""
+    keras.utils.set_random_seed(3)
+    model = registry.create("fcos-test", num_classes=2, batch_norm="frozen", weight_decay=0.01)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    images, targets = batch()
+    fitted = model.train_on_batch(images, targets, return_dict=True)
+    model.reset_metrics()
+    evaluated = model.evaluate(images, targets, batch_size=2, verbose=0, return_dict=True)
+    assert evaluated.keys() == fitted.keys() == {"loss", *model.loss_names}
+    for name, value in evaluated.items():
+        assert value == pytest.approx(fitted[name], rel=1e-5), name
+    assert evaluated["loss"] == pytest.approx(sum(evaluated[name] for name in model.loss_names))
+
+
+class _Twice(EfficientDet):
+    """Of the whole loss, L2 included."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return 2.0 * super().compute_loss(x, y, y_pred, sample_weight, training)
+
+
+class _Own(EfficientDet):
+    """Without the terms, and without L2: one kernel shall be 1. Keras allows fewer arguments."""
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None):
+        return keras.ops.sum(keras.ops.square(self.trainable_variables[0] - 1.0))
+
+
+def _step(kind):
+    keras.utils.set_random_seed(3)
+    config = registry.config("efficientdet-test", weight_decay=0.01, num_classes=2)
+    model = kind.from_record(config, "efficientdet-test")
+    model.build_variables()
+    model.compile(optimizer=keras.optimizers.SGD(0.125))
+    before = [v.numpy() for v in model.trainable_variables]
+    logs = model.train_on_batch(*batch(), return_dict=True)
+    moves = [v.numpy() - x for v, x in zip(model.trainable_variables, before, strict=True)]
+    return model, logs, before, moves
+
+
+def test_fit_minimises_what_compute_loss_of_a_subclass_returns():
+    _, logs, _, moves = _step(EfficientDet)
+    _, doubled, _, doubled_moves = _step(_Twice)
+    assert doubled["loss"] == pytest.approx(2 * logs["loss"], rel=1e-5)
+    assert doubled["l2_loss"] == pytest.approx(logs["l2_loss"], rel=1e-6)
+    for one, two in zip(moves, doubled_moves, strict=True):
+        np.testing.assert_allclose(two, 2 * one, rtol=1e-3, atol=1e-5)
+
+
+def test_fit_adds_no_decay_to_a_loss_that_has_none():
+    model, logs, before, moves = _step(_Own)
+    assert logs["loss"] == pytest.approx(np.sum((before[0] - 1) ** 2), rel=1e-5)
+    np.testing.assert_allclose(moves[0], -0.25 * (before[0] - 1), rtol=1e-4)
+    assert not any(np.any(move) for move in moves[1:])
+    evaluated = model.evaluate(*batch(), verbose=0, return_dict=True)["loss"]
+    assert evaluated == pytest.approx(np.sum((before[0] + moves[0] - 1) ** 2), rel=1e-5)
+
+
+def test_a_whole_refuses_parts_with_a_loss_that_it_would_not_call():
+    part = _Own.from_record(registry.config("efficientdet-test"), "part")
+    message = "_Own overrides compute_loss, which {} would not call; override loss_terms"
+    with pytest.raises(UserError, match=message.format("TrainingWrapper")):
+        TrainingWrapper(part, (), "wrapper")
+    with pytest.raises(UserError, match=message.format("DynamicDetector")):
+        DynamicDetector(part, registry.create("efficientdet-test"))

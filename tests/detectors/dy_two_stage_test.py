@@ -86,18 +86,28 @@ def _twins(model):
     return [first[v.path.partition("/backbone/")[2]] for v in model.second.weights]
 
 
+BATCH = (
+    np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8),
+    {"boxes": np.array([[[4, 6, 40, 44]]], np.float32), "labels": np.array([[1]], np.int32)},
+)
+
+
 def test_shared_heads_learn_from_both_and_follow_the_steps_of_the_whole():
     model = registry.create("dy-faster-rcnn-test", num_classes=3, first_weight=0.5)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     assert "second_class_loss" in model.loss_names
-    model.optimizer.iterations.assign(7)
-    assert int(model.first.steps_done) == 7
+    raw = model(BATCH[0], training=True)
+    found = []
+    for step in (0, 7, 0):
+        model.optimizer.iterations.assign(step)
+        model.reset_metrics()
+        model.compute_loss(*BATCH, raw)
+        found.append(float(model.loss_trackers[0].result()))
+    assert found[0] == found[2] != found[1]  # the samples of a step follow from its number
 
 
 def test_the_first_detector_counts_as_much_as_is_said():
-    images = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.uint8)
-    boxes = np.array([[[4, 6, 40, 44]]], np.float32)
-    targets = {"boxes": boxes, "labels": np.array([[1]], np.int32)}
+    images, targets = BATCH
     model = registry.create("dy-faster-rcnn-test", num_classes=3, first_weight=0.5)
     raw = model(images, training=True)
     terms = model.loss_terms(targets, raw)

@@ -101,7 +101,7 @@ def test_every_step_looks_at_other_samples_and_a_resumed_one_at_the_same():
     chosen = []
     for step in (0, 1, 0):
         model.optimizer.iterations.assign(step)
-        chosen.append(np.array(model.samples(targets, raw).boxes))
+        chosen.append(np.array(model.sampled(targets, raw)["samples"].boxes))
     assert np.any(chosen[0] != chosen[1])
     np.testing.assert_array_equal(chosen[0], chosen[2])
 

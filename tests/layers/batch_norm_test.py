@@ -25,6 +25,14 @@ def _run(layer, x, training):
     return y, tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
 
 
+class _Factors(norms.Hook):
+    def __init__(self, only):
+        self.only = only
+
+    def factor(self, layer):
+        return np.array([1.0, 0.0, 1.0], np.float32) if layer is self.only else None
+
+
 @pytest.mark.parametrize("kind", ["plain", "synchronized"])
 @pytest.mark.parametrize("training", [True, False])
 def test_equals_keras_in_outputs_gradients_and_statistics(kind, training):
@@ -82,16 +90,24 @@ def test_an_unknown_kind_is_named():
         norms.batch_norm("sync", "stem_bn")
 
 
+class _Factors(norms.Hook):
+    def __init__(self, only):
+        self.only = only
+
+    def factor(self, layer):
+        return np.array([1.0, 0.0, 1.0], np.float32) if layer is self.only else None
+
+
 @pytest.mark.parametrize("kind", ["plain", "synchronized"])
 @pytest.mark.parametrize("training", [True, False])
-def test_masked_channels_are_zero_and_the_others_as_ever(kind, training):
+def test_channels_with_the_factor_zero_are_zero_and_the_others_as_ever(kind, training):
     layer = norms.batch_norm(kind, "bn")
     images = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     layer.build(images.shape)
     layer.beta.assign([1.0, 2.0, 3.0])
     with norms.no_updates():
         whole = np.array(layer(images, training=training))
-        with norms.masked({layer: np.array([1.0, 0.0, 1.0], np.float32)}):
+        with norms.hooked(_Factors(layer)):
             found = np.array(layer(images, training=training))
         after = np.array(layer(images, training=training))
     assert not found[..., 1].any() and whole[..., 1].any()
@@ -99,16 +115,29 @@ def test_masked_channels_are_zero_and_the_others_as_ever(kind, training):
     np.testing.assert_array_equal(after, whole)
 
 
-def test_recorded_statistics_are_the_batchs_and_move_nothing():
+class _Seen(norms.Hook):
+    def __init__(self, answer):
+        self.answer, self.rows = answer, []
+
+    def moves(self, layer, mean, variance):
+        self.rows.append((layer, mean, variance))
+        return self.answer
+
+
+def test_hooks_see_the_statistics_of_the_batch_and_one_of_them_stops_the_moving():
     layer = norms.batch_norm("plain", "bn")
     images = np.random.default_rng(0).normal(size=(2, 5, 4, 3)).astype(np.float32)
     layer.build(images.shape)
-    with norms.recording() as rows:
+    no, yes = _Seen(False), _Seen(True)
+    with norms.hooked(no), norms.hooked(yes):
         layer(images, training=True)
-    ((found, mean, variance),) = rows
+        layer(images, training=False)  # uses the moving statistics, and sees none
+    assert len(no.rows) == len(yes.rows) == 1
+    ((found, mean, variance),) = yes.rows
     assert found is layer
     np.testing.assert_allclose(np.array(mean), images.mean((0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(np.array(variance), images.var((0, 1, 2)), rtol=1e-5)
     np.testing.assert_array_equal(np.array(layer.moving_mean), 0)
-    layer(images, training=True)
+    with norms.hooked(yes):
+        layer(images, training=True)
     assert np.any(np.array(layer.moving_mean))

@@ -13,7 +13,7 @@ from tfdet.losses.distillation import DistillConfig
 from tfdet.nas import distill
 from tfdet.nas.depth import dirac
 from tfdet.nas.weights import take_weights
-from tfdet.training import trained, trainer
+from tfdet.training import fitting, trained, trainer
 
 
 @pytest.mark.parametrize("adapt", ["regions", "maps"])
@@ -22,9 +22,9 @@ def test_equal_networks_teach_nothing(adapt):
     student = teacher_cases.detector(batch_norm="frozen")
     model = distill.Distilled(student, teacher_cases.same_as(student), DistillConfig(adapt=adapt))
     width = student.config.fpn_width
-    assert any(teacher_cases.step_terms(model)[name] > 0 for name in model.distillation.terms)
+    assert any(teacher_cases.loss_terms(model)[name] > 0 for name in model.distillation.terms)
     model.adapter.kernel.assign(dirac(3, width, width))
-    terms = teacher_cases.step_terms(model)
+    terms = teacher_cases.loss_terms(model)
     assert {terms[name] for name in model.distillation.terms} == {0.0}
     alone = {name: float(value) for name, value in _own_terms(student).items()}
     assert {name: terms[name] for name in alone} == alone
@@ -40,14 +40,14 @@ def test_teacher_looks_at_the_students_samples():
     model = distill.Distilled(student, teacher, DistillConfig())
     images, targets = teacher_cases.batch()
     raw = model(images, training=True)
-    samples = student.samples(targets, raw)
+    samples = student.sampled(targets, raw)["samples"]
     maps = teacher(images, training=False)["maps"]
     theirs = teacher.box_head(teacher.align(maps, samples.boxes))
     ours = student.box_head(student.align(raw["maps"], samples.boxes))
     p, q = (np.array(keras.ops.softmax(x["class_logits"]), np.float64) for x in (theirs, ours))
     divergence = np.sum(p * (np.log(p) - np.log(q)), axis=-1)
     wanted = divergence[np.array(samples.is_sampled)].mean()
-    assert teacher_cases.step_terms(model)["distill_class_loss"] == pytest.approx(wanted, rel=1e-4)
+    assert teacher_cases.loss_terms(model)["distill_class_loss"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_a_step_trains_student_and_adapter_and_leaves_the_teacher():
@@ -72,7 +72,7 @@ def test_the_saved_student_is_the_student_alone(tmp_path):
     model = distill.Distilled(student, teacher, DistillConfig())
     model.compile(optimizer=keras.optimizers.SGD(0.01), jit_compile=False)
     model.fit(tf.data.Dataset.from_tensors(teacher_cases.batch()), verbose=0)
-    assert model.bare() is student
+    assert model.detector is student
     student.save_weights(tmp_path / "student.weights.h5")
     with h5py.File(tmp_path / "student.weights.h5") as file:
         assert "optimizer" not in file
@@ -111,7 +111,7 @@ def test_a_mask_rcnn_learns_from_a_faster_rcnn():
     side = student.config.target_size
     targets["masks"] = np.ones((2, 2, side, side), np.uint8)
     assert {"mask_loss", *model.distillation.terms} <= set(
-        teacher_cases.step_terms(model, (images, targets))
+        teacher_cases.loss_terms(model, (images, targets))
     )
 
 
@@ -158,11 +158,11 @@ def test_a_killed_run_goes_on_and_leaves_the_student_alone(tmp_path, monkeypatch
     )
     whole = trainer.train(wanted, tmp_path / "whole", measure=False)
     assert {*DistillConfig().terms, "gamma_loss"} <= set(whole[0])
-    made = trainer._callbacks
-    monkeypatch.setattr(trainer, "_callbacks", lambda *args: [*made(*args), _Killer()])
+    made = fitting.Fitting._callbacks
+    monkeypatch.setattr(fitting.Fitting, "_callbacks", lambda *args: [*made(*args), _Killer()])
     with pytest.raises(_Killed):
         trainer.train(wanted, tmp_path / "killed", measure=False)
-    monkeypatch.setattr(trainer, "_callbacks", made)
+    monkeypatch.setattr(fitting.Fitting, "_callbacks", made)
     again = trainer.train(wanted, tmp_path / "killed", measure=False)
     assert [row["loss"] for row in again] == [row["loss"] for row in whole]
     first, second = (

@@ -10,7 +10,6 @@ import tensorflow as tf
 from tests.nas import teacher_cases
 from tfdet import registry
 from tfdet.errors import UserError
-from tfdet.layers import batch_norm
 from tfdet.nas import elastic, extraction
 from tfdet.nas.subnets import ElasticConfig
 from tfdet.nas.teacher_pool import TeacherPool, backbone_parameters
@@ -25,7 +24,7 @@ def test_an_extracted_subnet_says_what_the_super_network_said(lively, maps, subn
     """Bit for bit: all sums are of small whole numbers."""
     model = lively(dataclasses.replace(teacher_cases.FULL, epsilon=0.0), exact=True)
     pool = TeacherPool(model, teacher_cases.SPACE, teacher_cases.batches)
-    with batch_norm.masked(elastic.subnet_masks(model, teacher_cases.SPACE, subnet)):
+    with elastic.masked(elastic.subnet_masks(model, teacher_cases.SPACE, subnet)):
         wanted = maps(model)
     alone = pool.extract(subnet)
     found = maps(alone)
@@ -93,11 +92,11 @@ def test_each_step_has_a_size_with_scaled_boxes():
     wrapper.compile(optimizer=keras.optimizers.SGD(0.0), jit_compile=False)
     seen = []
 
-    def step_terms(targets, raw, training):
+    def loss_terms(targets, raw, training):
         seen.append((raw["maps"]["P2"].shape[1:3], targets["boxes"]))
-        return model.step_terms(targets, raw, training)
+        return model.loss_terms(targets, raw, training)
 
-    wrapper.step_terms = step_terms
+    wrapper.loss_terms = loss_terms
     wanted = [wrapper.size_of_step(step) for step in range(20)]
     assert set(wanted) == {0, 1}
     for size, scale in ((0, 1.0), (1, 0.5)):  # 64 x 64 fits into 32 x 48 as 32 x 32

@@ -40,6 +40,6 @@ def test_a_short_training_stops_at_a_loss_that_is_no_number():
 
 
 def test_a_short_training_refuses_what_it_would_not_do():
-    wrong = config.TrainConfig(distill=DistillConfig(teacher="runs/teacher"))
+    wrong = config.TrainConfig(additions={"distill": DistillConfig(teacher="runs/teacher")})
     with pytest.raises(UserError, match=r"distill\.teacher cannot be used"):
         fine_tune(teacher_cases.detector(0), None, [], 1, wrong)

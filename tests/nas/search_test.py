@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.nas import toy_search
 from tests.nas.toy_search import ToyWorkers
+from tfdet import progress
 from tfdet.errors import UserError
 from tfdet.nas import search as search_lib
 from tfdet.nas.candidates import Table, read_table
@@ -168,11 +169,11 @@ def _last_job(table):
 def test_the_time_left_is_told_by_the_candidates_that_were_trained(tmp_path, capsys, monkeypatch):
     minutes = iter([0, 50, *range(51, 62)])  # the base is measured in 50, a candidate done in 1
     clock = types.SimpleNamespace(monotonic=lambda: 60.0 * next(minutes))
-    monkeypatch.setattr(search_lib, "time", clock)
+    monkeypatch.setattr(progress, "time", clock)
     run(tmp_path, ToyWorkers())
     told = capsys.readouterr().out.splitlines()
     ends = [line.rpartition("; ")[2] for line in told if "min left" in line]
-    assert ends == [f"{left} min left" for left in range(10, 0, -1)]
+    assert ends == [f"{left}:00 min left" for left in range(10, 0, -1)]
     assert "min left" not in next(line for line in told if line.startswith("base"))
 
 

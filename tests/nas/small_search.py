@@ -45,7 +45,7 @@ def write_detector(folder, encoding, name="faster-rcnn-test", elastic=None, **ch
     data = {"train": "shapes:train:4", "val": "shapes:val:8"}
     recipe = config.make_recipe(changes={"model": {"name": name, **section}, "data": data})
     if elastic is not None:
-        train = dataclasses.replace(recipe.train, elastic=elastic, batch_size=2)
+        train = dataclasses.replace(recipe.train, additions={"elastic": elastic}, batch_size=2)
         recipe = dataclasses.replace(recipe, train=train)
     folder.mkdir(parents=True, exist_ok=True)
     config.save_recipe(recipe, folder / trained.RECIPE_FILE)

@@ -37,9 +37,9 @@ def same_as(model):
     return other
 
 
-def step_terms(model, data=None):
+def loss_terms(model, data=None):
     images, targets = data or batch()
-    terms = model.step_terms(targets, model(images, training=True), True)
+    terms = model.loss_terms(targets, model(images, training=True), True)
     return {name: float(value) for name, value in terms.items()}
 
 

@@ -11,14 +11,14 @@ from tfdet.nas.teacher_pool import TeacherPool
 from tfdet.nas.weights import take_weights
 
 
-def test_the_pool_teaches_with_frozen_recalibrated_subnets():
+def test_the_pool_teaches_with_frozen_subnets_of_their_own_statistics():
     model = teacher_cases.super_network()
     pool = TeacherPool(model, teacher_cases.SPACE, teacher_cases.batches)
     student = registry.create("faster-rcnn-test", backbone=super_encoding((1,) * 4, 0.5, stem=8))
     teacher = pool.teacher_for(student, teacher_cases.MIXED)
     assert teacher is pool.teacher_for(student, teacher_cases.MIXED)
     assert not teacher.trainable_variables
-    again = TeacherPool(model, teacher_cases.SPACE, teacher_cases.batches).recalibrated(
+    again = TeacherPool(model, teacher_cases.SPACE, teacher_cases.batches).ready(
         teacher_cases.MIXED
     )
     for name, value in take_weights(teacher).items():

@@ -2,7 +2,6 @@
 
 import json
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +11,8 @@ from tfdet.cli import pretrain as command
 from tfdet.data import classification, folders
 from tfdet.errors import UserError
 from tfdet.training import pretrained, pretraining
-from tfdet.training.classifier import SupernetClassifier
+from tfdet.training.classifier import load_classifier
+from tfdet.training.pretrain_recipe import PretrainRecipe
 
 CLASSES = {"blue": (20, 40, 230), "green": (30, 200, 60), "red": (220, 40, 30)}
 CHANGES = {
@@ -47,7 +47,7 @@ def images(tmp_path_factory):
 def recipe(images, **changes):
     data = {"data.train": str(images), "data.val": str(images)}
     every = {**CHANGES, **data, **changes}
-    return config.make_recipe(changes=every, kind=pretraining.PretrainRecipe)
+    return config.make_recipe(changes=every, kind=PretrainRecipe)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_it_learns_and_keeps_what_it_learned(images, run):
     assert history[-1]["loss"] < history[0]["loss"]
     rows = [json.loads(x) for x in (folder / "logs" / "history.jsonl").read_text().splitlines()]
     assert rows == history
-    again = pretraining.load_classifier(folder)
+    again = load_classifier(folder)
     dataset = folders.open_folders(str(images))
     found = pretraining.accuracy(again, dataset, 7)
     assert found["val_accuracy"] == pytest.approx(history[-1]["val_accuracy"])
@@ -109,7 +109,7 @@ def test_a_detector_takes_the_grid_and_nothing_else(run):
     heads = [np.asarray(v).copy() for v in (*model.neck.weights, *model.head.weights)]
     routers = [np.asarray(v).copy() for router in model.backbone.routers for v in router.weights]
     sentence = pretrained.start_from(model, str(folder))
-    classifier = pretraining.load_classifier(folder)
+    classifier = load_classifier(folder)
     for ours, theirs in zip(model.backbone.nodes, classifier.backbone.nodes, strict=True):
         for mine, other in zip(ours.weights, theirs.weights, strict=True):
             np.testing.assert_array_equal(mine, other)
@@ -122,46 +122,6 @@ def test_a_detector_takes_the_grid_and_nothing_else(run):
     for before, now in zip(routers, kept, strict=True):
         np.testing.assert_array_equal(before, now)
     assert f"starting from {len(classifier.backbone.weights)} weights of {folder}" in sentence
-
-
-def test_the_classifier_sees_all_scales_and_has_no_routers():
-    settings = registry.config("caddet-fcos", num_classes=1000)
-    channels = settings.supernet.channels
-    model = SupernetClassifier(registry.config("caddet-test", num_classes=7), (32, 32))
-    model.build((1, 32, 32, 3))
-    assert model.classifier.kernel.shape == (8 + 10 + 12 + 14, 7)
-    assert sum(channels) == 960  # the published net's
-    assert not [v.path for v in model.weights if "router" in v.path]
-
-
-def test_the_loss_is_cross_entropy_and_decay():
-    model = SupernetClassifier(registry.config("caddet-test", num_classes=3), (32, 32))
-    model.build((1, 32, 32, 3))
-    logits = np.array([[2.0, 0, 0], [0, 0, 0]], np.float32)
-    labels = np.array([0, 2], np.int32)
-    kernels = [
-        np.asarray(v).astype(np.float64)
-        for v in model.trainable_variables
-        if v.name.endswith("kernel")  # those of depthwise convolutions too
-    ]
-    decay = 0.5 * model.config.weight_decay * sum((k**2).sum() for k in kernels)
-    expected = (np.log(1 + 2 * np.exp(-2)) + np.log(3)) / 2 + decay
-    loss = model.compute_loss(np.zeros((2, 32, 32, 3)), labels, keras.ops.convert_to_tensor(logits))
-    assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert float(model.accuracy.result()) == 0.5
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"model.name": "fcos-test"}, "model.name must be that of a CADDet"),
-        ({"train.frozen": "stem"}, "train.frozen has no meaning in pre-training"),
-        ({"train.strategy": "multi_worker"}, "pre-training knows one machine"),
-    ],
-)
-def test_keys_without_effect_are_refused(images, changes, sentence):
-    with pytest.raises(UserError, match=sentence):
-        recipe(images, **changes)
 
 
 def test_the_command_tells_what_is_missing(tmp_path, capsys):

@@ -8,7 +8,7 @@ from absl import flags
 
 from tfdet.cli import app
 from tfdet.cli.flags import DATA_HELP, check_positive
-from tfdet.cli.progress import ImageCounter
+from tfdet.progress import ImageCounter
 
 COMMAND = app.Command(
     name="tfdet-data",

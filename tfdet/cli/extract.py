@@ -1,8 +1,6 @@
 """tfdet-extract: a subnet of a trained super-network as a detector of its own."""
 
 import dataclasses
-import pathlib
-import shlex
 import sys
 import types
 from typing import Any
@@ -14,7 +12,7 @@ from tfdet.cli import flags as common
 
 COMMAND = app.Command(
     name="tfdet-extract",
-    purpose="Cuts a subnet out of a trained super-network and measures its batch norms anew.",
+    purpose="Cuts a subnet out of a super-network and recomputes its batch-norm statistics.",
     example="""
         tfdet-extract --model_dir=runs/pool_2 --output=runs/subnet \\
             --depths=1,2,2,1 --widths=1,1,1.25,1 --image_size=128,128
@@ -50,7 +48,9 @@ flags.DEFINE_list(
     "Height and width of the canvas; the largest without it.",
     flag_values=COMMAND.flags,
 )
-common.define_data(COMMAND.flags, "Images to measure batch norms on, in place of the training data")
+common.define_data(
+    COMMAND.flags, "Images for the statistics of batch norms, in place of the training data"
+)
 
 
 def main(options: types.SimpleNamespace) -> None:
@@ -69,7 +69,7 @@ def main(options: types.SimpleNamespace) -> None:
         pool.space.largest, **{name: value for name, value in changes.items() if value}
     )
     print(f"subnet {subnet}; measuring its batch norms", flush=True)
-    detector = pool.recalibrated(subnet)
+    detector = pool.ready(subnet)
     cost = profiling.profile(detector)
     print(
         f"{cost.parameters_total / 1e6:.4g} M parameters, {cost.macs / 1e9:.4g} G multiply-adds\n"
@@ -90,20 +90,16 @@ def _numbers(options: types.SimpleNamespace, name: str, kind: type) -> tuple[Any
 
 
 def _write(options: types.SimpleNamespace, detector: Any) -> None:
-    from tfdet import files
-    from tfdet.losses.distillation import DistillConfig
     from tfdet.training import trained
 
     recipe = trained.trained_recipe(options.model_dir)
+    kept = {"gamma_l1": recipe.train.additions["gamma_l1"]}
     recipe = dataclasses.replace(
         recipe,
         model={**recipe.model, "image_size": list(detector.config.image_size)},
-        train=dataclasses.replace(recipe.train, elastic=None, distill=DistillConfig()),
+        train=dataclasses.replace(recipe.train, additions=kept),
     )
-    output = pathlib.Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    files.write_text(output / "command.txt", shlex.join(["tfdet-extract", *sys.argv[1:]]) + "\n")
-    trained.save_student(detector, recipe, output)
+    trained.save_student(detector, recipe, options.output, options.typed)
 
 
 def run() -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from tfdet.cli import app, flags, progress
+from tfdet import progress
+from tfdet.cli import app, flags
 from tfdet.errors import UserError
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """tfdet-pretrain: trains a CADDet's grid as a classifier, for tfdet-train to start from."""
 
-import shlex
 import sys
 import types
 
@@ -63,13 +62,12 @@ def main(options: types.SimpleNamespace) -> None:
     """Trains, and says where the weights are."""
     common.check_positive(options, "batch_size", "num_epochs")
     from tfdet import config
-    from tfdet.training import pretraining
+    from tfdet.training import pretrain_recipe, pretraining
 
     given = [name for name in _RECIPE_KEYS if name in options.given]
     changes = {_RECIPE_KEYS[name]: getattr(options, name) for name in given}
-    recipe = config.make_recipe(options.hparams, changes, pretraining.PretrainRecipe)
-    command = shlex.join([COMMAND.name, *sys.argv[1:]])
-    pretraining.pretrain(recipe, options.model_dir, command)
+    recipe = config.make_recipe(options.hparams, changes, pretrain_recipe.PretrainRecipe)
+    pretraining.pretrain(recipe, options.model_dir, options.typed)
     print(f"start a detector from it: tfdet-train --pretrained={options.model_dir}")
 
 

@@ -1,7 +1,6 @@
 """tfdet-prune: a trained detector on a ResNet, with fewer channels."""
 
 import pathlib
-import shlex
 import sys
 import types
 from typing import Any
@@ -98,8 +97,7 @@ def _write(options: types.SimpleNamespace, pruned: Any) -> None:
     output.mkdir(parents=True, exist_ok=True)
     recipe = trained.trained_recipe(options.model_dir)
     files.write_text(output / "encoding.json", pruned.encodings[1].to_json())
-    files.write_text(output / "command.txt", shlex.join(["tfdet-prune", *sys.argv[1:]]) + "\n")
-    trained.save_student(pruned.model, recipe, output)
+    trained.save_student(pruned.model, recipe, output, options.typed)
 
 
 def run() -> None:

@@ -1,8 +1,9 @@
 """What every detector of the garden has in common."""
 
+import contextlib
 import dataclasses
-import weakref
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
@@ -85,7 +86,8 @@ class Detector(keras.Model):
 
     Images are RGB, 0–255, uint8 or float, [B, H, W, 3]; normalisation is the model's own work.
     A subclass composes `backbone -> neck -> head` in `call`, and gives `loss_terms` and `decode`.
-    Training is `compile(optimizer)` and `fit` on batches `(images, targets)` with
+    Training is `compile(optimizer)` and `fit`, which minimises what `compute_loss` returns, on
+    batches `(images, targets)` with
 
     - `targets["boxes"]`: float32 [B, M, 4], xyxy in pixels of the batch image;
     - `targets["labels"]`: int32 [B, M], contiguous from 0, -1 where a row is padding.
@@ -118,7 +120,6 @@ class Detector(keras.Model):
         self.config: Any = config  # of `config_class`
         self.loss_names = (*loss_names, "l2_loss") if config.weight_decay else loss_names
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]
-        self._whole: weakref.ref[Detector] | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -139,14 +140,6 @@ class Detector(keras.Model):
     def class_ids(self) -> tuple[int, ...]:
         """The id that the data set uses for each label; the label itself where unknown."""
         return self.config.class_ids or tuple(range(self.num_classes))
-
-    def bare(self) -> "Detector":
-        """The detector without what is only there while it is trained; what a run leaves.
-
-        See `training.wrapper.TrainingWrapper`. No property: Keras follows these when it loads
-        weights, and would come back here for ever.
-        """
-        return self
 
     @property
     def run_variables(self) -> list[keras.Variable]:
@@ -278,39 +271,30 @@ class Detector(keras.Model):
             "joined with another detector; use one with `taps`"
         )
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        """Weighted loss terms, float32 scalars by name.
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
+        """Weighted loss terms, float32 scalars by name; `compute_loss` adds them up.
 
         Under a distribution strategy each replica returns its own share: the shares of all replicas
         add up to the term of the global batch.
+
+        Args:
+            targets: of the batch.
+            raw: what `call` returned.
+            training: True in a step of `fit`, in which a loss that remembers what it was trained on
+                may do so.
         """
         raise NotImplementedError
 
     @property
     def steps_done(self) -> Any:
-        """Steps of the optimizer, int32 []; 0 where nothing is trained."""
-        whole = self._whole() if self._whole else None
-        if whole is not None:
-            return whole.steps_done
-        optimizer = getattr(self, "optimizer", None)
+        """Steps of the optimizer that trains this detector, int32 []; 0 where none does.
+
+        In `compute_loss` of a detector that has this one as a part, these are the steps of that.
+        """
+        optimizer = getattr(_fitting.detector or self, "optimizer", None)
         return ops.cast(0 if optimizer is None else optimizer.iterations, "int32")
-
-    def belongs_to(self, whole: "Detector | None") -> None:
-        """Has `whole`, which trains this detector as a part of it, count its steps.
-
-        None has it count its own again.
-        """
-        # Weak: Keras would take the whole for a part of its part.
-        self._whole = weakref.ref(whole) if whole else None
-
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
-    ) -> dict[str, Any]:
-        """The loss terms of a step of `fit`, or of `evaluate` where `training` is False.
-
-        For a subclass whose loss remembers what it was trained on.
-        """
-        return self.loss_terms(targets, raw)
 
     def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
         """The loss of each image as if it were alone in its batch, float32 [B].
@@ -347,22 +331,33 @@ class Detector(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """Sum of the loss terms; each term is also a metric of its own."""
-        terms = dict(self.step_terms(y, y_pred, training))
-        if self.config.weight_decay:
-            terms["l2_loss"] = self._l2_loss()
-        self._track(terms, ops.shape(x)[0])
-        return _sum(terms)
+        """What `fit` minimises and `evaluate` reports: the sum of the loss terms.
 
-    def _track(self, terms: dict[str, Any], batch_size: Any) -> None:
+        Each term is also a metric of its own. A subclass may override this, with or without the sum
+        that it returns here; terms are shown as long as this is called.
+
+        Args:
+            x: images [B, H, W, 3].
+            y: the targets.
+            y_pred: what `call` returned.
+            sample_weight: has no meaning for detectors.
+            training: True in a step of `fit`.
+        """
+        with _within(detector=_fitting.detector or self):
+            terms = dict(self.loss_terms(y, y_pred, training))
+            if self.config.weight_decay:
+                terms["l2_loss"] = self._l2_loss()
         for tracker in self.loss_trackers:
             share = replicas.share_to_total(terms[tracker.name])
-            tracker.update_state(share, sample_weight=batch_size)
+            tracker.update_state(share, sample_weight=ops.shape(x)[0])
+        return ops.sum(ops.stack(list(terms.values())))
 
     def _decayed_variables(self) -> list[keras.Variable]:
         return [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
 
     def _l2_loss(self) -> Any:
+        if _fitting.detector is self and _fitting.l2_loss is not None:
+            return _fitting.l2_loss
         squares = (ops.sum(ops.square(ops.cast(v, "float32"))) for v in self._decayed_variables())
         return replicas.total_to_share(0.5 * self.config.weight_decay * sum(squares))
 
@@ -392,29 +387,34 @@ class Detector(keras.Model):
         in one AddN, which begins with any whose memory it can reuse. With convolutions' gradients
         alone that is always the same one; an elementwise one among them, as that of the L2 loss,
         is chosen or not as the threads happen to run, and equal runs then end with other bits.
+
+        So `compute_loss` gets the L2 loss as a number that the tape does not look behind: the tape
+        says how much the loss grows with it (once, unless somebody overrides `compute_loss`), and
+        `_with_decay` how much it grows with each variable.
         """
         import tensorflow as tf
 
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
-        with tf.GradientTape() as tape:
+        l2_loss = ops.convert_to_tensor(self._l2_loss() if self.config.weight_decay else 0.0)
+        with tf.GradientTape() as tape, _within(detector=self, l2_loss=l2_loss):
+            tape.watch(l2_loss)
             raw = self(images, training=True)
-            terms = dict(self.step_terms(targets, raw, training=True))
-            scaled = self.optimizer.scale_loss(_sum(terms))
-        gradients = tape.gradient(scaled, variables)
-        if self.config.weight_decay:
-            terms["l2_loss"] = self._l2_loss()
-            gradients = self._with_decay(gradients, variables)
+            loss = self._compute_loss(images, targets, raw, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        *gradients, l2_factor = tape.gradient(scaled, [*variables, l2_loss])
+        if l2_factor is not None:
+            gradients = self._with_decay(gradients, variables, l2_factor)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        batch_size = tf.shape(images)[0]
-        self._track(terms, batch_size)
-        loss = replicas.share_to_total(_sum(terms))
-        self._loss_tracker.update_state(loss, sample_weight=batch_size)
+        total = replicas.share_to_total(loss)
+        self._loss_tracker.update_state(total, sample_weight=tf.shape(images)[0])
         return self.compute_metrics(images, targets, None)
 
-    def _with_decay(self, gradients: list[Any], variables: list[keras.Variable]) -> list[Any]:
-        share = replicas.total_to_share(self.config.weight_decay)
-        scale = self.optimizer.scale_loss(share)
+    def _with_decay(
+        self, gradients: list[Any], variables: list[keras.Variable], l2_factor: Any
+    ) -> list[Any]:
+        """Gradients [...] of the variables with `l2_factor` times those of the L2 loss."""
+        scale = l2_factor * replicas.total_to_share(self.config.weight_decay)
         decayed = {id(v) for v in self._decayed_variables()}
         return [
             _plus(gradient, scale * ops.cast(v, "float32")) if id(v) in decayed else gradient
@@ -456,6 +456,35 @@ def serialize_part(part: keras.layers.Layer) -> dict[str, Any]:
     return data
 
 
+class _Fitting(threading.local):
+    """What a step tells the losses that are computed in it.
+
+        fit -> step of `detector` -> its compute_loss -> loss_terms of it and of its parts
+
+    Attributes:
+        detector: the one that `fit` or `evaluate` is called on, whose optimizer counts the steps.
+        l2_loss: its L2 loss, a scalar, in a step that writes the gradient of it out.
+    """
+
+    detector: Detector | None = None
+    l2_loss: Any = None
+
+
+# Of each thread, since a strategy runs replicas in threads.
+_fitting = _Fitting()
+
+
+@contextlib.contextmanager
+def _within(**facts: Any) -> Iterator[None]:
+    """Within the block `_fitting` has these attributes."""
+    outer = {name: getattr(_fitting, name) for name in facts}
+    _fitting.__dict__.update(facts)
+    try:
+        yield
+    finally:
+        _fitting.__dict__.update(outer)
+
+
 def each_alone(
     loss_terms: Callable[..., dict[str, Any]], targets: dict[str, Any], raw: dict[str, Any]
 ) -> Any:
@@ -483,16 +512,26 @@ def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.autograph.experimental.do_not_convert(function)
 
 
-def _sum(terms: dict[str, Any]) -> Any:
-    return ops.sum(ops.stack(list(terms.values())))
-
-
 def _plus(gradient: Any, decay: Any) -> Any:
     """The sum, as vectors: the graph optimizer would merge a plain addition into the AddN."""
     if gradient is None:
         return decay
     flat = ops.reshape(gradient, (-1,)) + ops.reshape(decay, (-1,))
     return ops.reshape(flat, ops.shape(decay))
+
+
+def check_adds_terms(part: Detector, whole: str) -> None:
+    """Refuses a part with a loss of its own, since a whole takes the `loss_terms` of its parts.
+
+    Args:
+        part: of a cascade, or what a wrapper trains.
+        whole: name of its class.
+    """
+    if type(part).compute_loss is not Detector.compute_loss:
+        raise UserError(
+            f"{type(part).__name__} overrides compute_loss, which {whole} would not call; override "
+            "loss_terms in its place"
+        )
 
 
 def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, Any]:

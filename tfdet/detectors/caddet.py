@@ -194,7 +194,6 @@ class CADDet(Dynamic):
         if grid.routers:
             names = (*names, "global_loss", "path_loss")
         super().__init__(config, names, CLOSED, **kwargs)
-        dense.belongs_to(self)
         self.decayed = dense.decayed
         # Behind a function, where Keras does not look: the layers are saved and trained as those of
         # the whole, which has no other.
@@ -292,14 +291,11 @@ class CADDet(Dynamic):
         """The detection loss of each image as if it were alone in its batch, float32 [B]."""
         return self.dense().losses_per_image(targets, raw)
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        dense = self.dense().loss_terms(targets, raw)
-        return self._terms_and_budget(targets, raw, dense)[0]
-
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
-        dense = self.dense().step_terms(targets, raw, training)
+        """As `Detector.loss_terms`; in training the losses of the images go into the buffer."""
+        dense = self.dense().loss_terms(targets, raw, training)
         terms, budget, losses = self._terms_and_budget(targets, raw, dense)
         if self.statistics is not None:
             if training and self.buffer is not None:

@@ -9,7 +9,7 @@ from keras import ops
 
 from tfdet import records, registry
 from tfdet.detectors import routing
-from tfdet.detectors.base import Detector
+from tfdet.detectors.base import Detector, check_adds_terms
 from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.cascade_config import SHARED, CascadeConfig, DynamicConfig
 from tfdet.detectors.dynamic import Dynamic
@@ -78,8 +78,6 @@ class DynamicDetector(Dynamic):
             raise UserError("the two detectors have no level in common where they can be joined")
         names = _loss_names(heads, config)
         super().__init__(config, names, config.first_threshold, **kwargs)
-        for detector in heads.values():
-            detector.belongs_to(self)
         self.first = first
         self.second = second
         self.router = router or Router(name="router")
@@ -295,19 +293,15 @@ class DynamicDetector(Dynamic):
     def run_variables(self) -> list[keras.Variable]:
         return self.record.variables if self.record else []
 
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
-        if self.config.step == "joint":
-            return self.loss_terms(targets, raw)
-        return self._router_terms(targets, raw, training)
-
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        """As `Detector.loss_terms`; in training the router's loss keeps a record of the gains."""
         if self.config.step == "router":
-            return self._router_terms(targets, raw, training=False)
+            return self._router_terms(targets, raw, training)
         terms: dict[str, Any] = {}
         for role, weight in zip(_ROLES, (self.config.first_weight, 1.0), strict=True):
-            part = self.heads_of(role).loss_terms(targets, raw[role])
+            part = self.heads_of(role).loss_terms(targets, raw[role], training)
             terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
         return terms
 
@@ -366,6 +360,7 @@ def _loss_names(roles: dict[str, Detector], config: DynamicConfig) -> tuple[str,
 
 
 def _check_part(role: str, detector: Detector, config: DynamicConfig) -> None:
+    check_adds_terms(detector, "DynamicDetector")
     for key in ("image_size", "num_classes", "class_names", "class_ids"):
         ours, theirs = getattr(config, key), getattr(detector.config, key)
         if ours != theirs:

@@ -257,7 +257,9 @@ class EfficientDet(BackboneDetector):
         config = self.config
         return head_levels(config.packing, config.min_level, config.max_level)
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
         boxes = self.anchors(self.image_size)
         return dense_loss_terms(targets, raw, boxes, self.config.loss)
 

@@ -20,7 +20,6 @@ from tfdet.layers.roi_align import RoIAlign
 from tfdet.losses.roi import (
     CODE_WEIGHTS,
     RoILossConfig,
-    Samples,
     box_head_loss_terms,
     class_codes,
     sample_proposals,
@@ -215,46 +214,34 @@ class FasterRCNN(BackboneDetector):
         features = self.align(maps, boxes)
         return {"features": features, **self.box_head(features)}
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        samples = self.samples(targets, raw)
-        regions = self.regions(raw["maps"], samples.boxes)
-        return self.sampled_loss_terms(targets, raw, samples, regions)
-
-    def sampled_loss_terms(
-        self,
-        targets: dict[str, Any],
-        raw: dict[str, Any],
-        samples: Samples,
-        regions: dict[str, Any],
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
-        """`loss_terms`, for who has the samples and what `regions` says of them."""
+        raw = self.sampled(targets, raw)
         # Of the maps, not of the configuration: canvases of other sizes can be trained on.
         size = tuple(side * 2**MIN_LEVEL for side in raw["maps"]["P2"].shape[1:3])
         boxes = anchors(self.config.anchors, size)
         return {
             **rpn_loss_terms(targets, raw, boxes, self.config.rpn_loss, (*self._seeds, 0)),
-            **self.region_loss_terms(targets, raw["maps"], samples, regions),
+            **box_head_loss_terms(raw["regions"], raw["samples"]),
         }
 
-    def region_loss_terms(
-        self,
-        targets: dict[str, Any],
-        maps: dict[str, Any],
-        samples: Samples,
-        regions: dict[str, Any],
-    ) -> dict[str, Any]:
-        """The loss terms of the heads that look at regions."""
-        return box_head_loss_terms(regions, samples)
+    def sampled(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        """Raw predictions with what the heads learn from in this step; `raw` itself if it has that.
 
-    def samples(self, targets: dict[str, Any], raw: dict[str, Any]) -> Samples:
-        """The proposals that this step learns from."""
-        return sample_proposals(
+        - "samples": proposals and objects, see `losses.roi.Samples`;
+        - "regions": what `regions` returns for their boxes.
+        """
+        if "samples" in raw:
+            return raw
+        samples = sample_proposals(
             targets,
             raw["proposals"],
             raw["is_proposal"],
             self.config.roi_loss,
             (*self._seeds, 1),
         )
+        return {**raw, "samples": samples, "regions": self.regions(raw["maps"], samples.boxes)}
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         def boxes(rows: Any, labels: Any) -> Any:

@@ -73,7 +73,9 @@ class FCOS(PyramidDetector):
         cells = point_ops.cells(self.config.map_levels, size, gaps)
         return point_ops.Cells(*(array[:count] for array in cells))
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
         cells = self.cells(self.image_size, raw["class_logits"].shape[1])
         return point_loss_terms(
             targets, raw, cells, self.config.loss, self.config.normalize_distances

@@ -95,23 +95,20 @@ class MaskRCNN(FasterRCNN):
         logits = self.mask_head(self.mask_align(raw["maps"], found["boxes"]))
         return {**raw, "found": found, "mask_logits": own_masks(logits, found["labels"])}
 
-    def region_loss_terms(
-        self,
-        targets: dict[str, Any],
-        maps: dict[str, Any],
-        samples: Samples,
-        regions: dict[str, Any],
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
         if "masks" not in targets:
             raise UserError(
                 "Mask R-CNN learns from masks, and these targets have none; use a data set with "
                 "outlines, or a Faster R-CNN"
             )
-        terms = super().region_loss_terms(targets, maps, samples, regions)
+        raw = self.sampled(targets, raw)
+        terms = super().loss_terms(targets, raw, training)
         # Positives come first: no mask is predicted for the others.
-        count = min(self.config.roi_loss.max_positives, samples.boxes.shape[1])
-        samples = Samples(*(x[:, :count] for x in samples))
-        logits = self.mask_head(self.mask_align(maps, samples.boxes))
+        count = min(self.config.roi_loss.max_positives, raw["samples"].boxes.shape[1])
+        samples = Samples(*(x[:, :count] for x in raw["samples"]))
+        logits = self.mask_head(self.mask_align(raw["maps"], samples.boxes))
         return {**terms, "mask_loss": mask_loss_term(logits, targets, samples)}
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:

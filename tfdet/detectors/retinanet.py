@@ -97,7 +97,9 @@ class RetinaNet(PyramidDetector):
         """[K, 4] xyxy, one per prediction."""
         return anchors(self.config.anchors, image_size, self.config.map_levels)
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
         return retinanet_loss_terms(targets, raw, self.anchors(self.image_size), self.config.loss)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:

@@ -211,7 +211,9 @@ class YoloV7(BackboneDetector):
         raw = self.head(maps)
         return {**raw, "auxiliary": self.aux_head(auxiliary)} if auxiliary else raw
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
         config = self.config
         return ota_loss_terms(
             targets, raw, config.grid, config.image_size, config.loss, raw.get("auxiliary")

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import keras
@@ -13,44 +13,42 @@ Kind = Literal["plain", "synchronized", "frozen"]
 _state = threading.local()
 
 
+class Hook:
+    """Takes part in every batch norm that computes within `hooked`; does nothing by itself."""
+
+    def factor(self, layer: keras.layers.Layer) -> Any | None:
+        """What the channels of the layer's output are multiplied by, [C]; None for nothing."""
+        return None
+
+    def moves(self, layer: keras.layers.Layer, mean: Any, variance: Any) -> bool:
+        """Whether the moving statistics follow a batch that the layer was trained on.
+
+        Args:
+            layer: trained, and called in training.
+            mean, variance: of the batch, [C]; the variance is the biased one.
+        """
+        return True
+
+
 @contextlib.contextmanager
-def no_updates() -> Iterator[None]:
+def hooked(hook: Hook) -> Iterator[None]:
+    """Within it, batch norms ask `hook`, and those of the blocks around it."""
+    outer = getattr(_state, "hooks", ())
+    _state.hooks = (*outer, hook)
+    try:
+        yield
+    finally:
+        _state.hooks = outer
+
+
+class _Still(Hook):
+    def moves(self, layer: keras.layers.Layer, mean: Any, variance: Any) -> bool:
+        return False
+
+
+def no_updates() -> contextlib.AbstractContextManager[None]:
     """Within it, batch norms leave their moving statistics alone."""
-    outer = getattr(_state, "is_off", False)
-    _state.is_off = True
-    try:
-        yield
-    finally:
-        _state.is_off = outer
-
-
-@contextlib.contextmanager
-def masked(masks: Mapping[keras.layers.Layer, Any]) -> Iterator[None]:
-    """Within it, these batch norms give 0 in the channels where their mask [C] is 0, not 1.
-
-    The other channels compute what they would if the masked ones did not exist.
-    """
-    outer = getattr(_state, "masks", {})
-    _state.masks = {**outer, **masks}
-    try:
-        yield
-    finally:
-        _state.masks = outer
-
-
-@contextlib.contextmanager
-def recording() -> Iterator[list[tuple[keras.layers.Layer, Any, Any]]]:
-    """Within it, the statistics of each batch are put into the list that it gives.
-
-    A row is (layer, mean [C], biased variance [C]); the moving statistics are left alone.
-    """
-    outer = getattr(_state, "records", None)
-    _state.records = []
-    try:
-        with no_updates():
-            yield _state.records
-    finally:
-        _state.records = outer
+    return hooked(_Still())
 
 
 def batch_norm(kind: Kind, name: str, **kwargs: Any) -> keras.layers.Layer:
@@ -87,19 +85,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        mask = getattr(_state, "masks", {}).get(self)
+        hooks = getattr(_state, "hooks", ())
+        factors = [factor for hook in hooks if (factor := hook.factor(self)) is not None]
         if not (training and self.trainable):
             outputs = super().call(inputs, training=training)
-            return outputs if mask is None else outputs * ops.cast(mask, outputs.dtype)
+            return _multiplied(outputs, factors)
         is_fused = keras.backend.backend() == "tensorflow" and not self.synchronized
         run = self._fused if is_fused else self._unfused
-        scales = self.gamma.value, self.beta.value
-        if mask is not None:
-            scales = tuple(scale * ops.cast(mask, scale.dtype) for scale in scales)
-        outputs, mean, variance = run(inputs, *scales)
-        if getattr(_state, "records", None) is not None:
-            _state.records.append((self, mean, variance))
-        if not getattr(_state, "is_off", False):
+        # Gamma and beta are multiplied in the place of the output, which is larger.
+        gamma, beta = (_multiplied(x.value, factors) for x in (self.gamma, self.beta))
+        outputs, mean, variance = run(inputs, gamma, beta)
+        answers = [hook.moves(self, mean, variance) for hook in hooks]  # none is left out
+        if all(answers):
             self._update(self.moving_mean, mean)
             self._update(self.moving_variance, variance)
         return ops.cast(outputs, self.compute_dtype)
@@ -136,3 +133,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _update(self, moving: keras.Variable, value: Any) -> None:
         moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+
+
+def _multiplied(x: Any, factors: Sequence[Any]) -> Any:
+    for factor in factors:
+        x = x * ops.cast(factor, x.dtype)
+    return x

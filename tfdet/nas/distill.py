@@ -54,14 +54,13 @@ class Distilled(TrainingWrapper):
         maps = {name: ops.stop_gradient(maps[name]) for name in REGION_LEVELS}
         return {**self.inner(images, training=training), "teacher_maps": maps}
 
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
-        student, teacher = self.inner, self.teacher
-        samples = student.samples(targets, raw)
-        ours = student.regions(raw["maps"], samples.boxes)
-        theirs = teacher.regions(raw["teacher_maps"], samples.boxes)
-        terms = student.sampled_loss_terms(targets, raw, samples, ours)
+        raw = self.inner.sampled(targets, raw)
+        samples, ours = raw["samples"], raw["regions"]
+        theirs = self.teacher.regions(raw["teacher_maps"], samples.boxes)
+        terms = super().loss_terms(targets, raw, training)
         adapted = {**ours, "features": self._adapted(raw["maps"], ours["features"], samples.boxes)}
         return {**terms, **distillation_loss_terms(adapted, theirs, samples, self.distillation)}
 

@@ -6,8 +6,9 @@ that one graph serves all subnets, on any number of replicas; a step costs what 
 costs. `extraction.extract` then cuts out networks that cost less.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -41,20 +42,22 @@ class Elastic(TrainingWrapper):
 
     def __init__(self, inner: Detector, config: ElasticConfig, seed: int = 0):
         super().__init__(inner, (), "elastic")
-        bare = self.bare()
-        self.space = config.space(model_encoding(bare), bare.image_size)
-        self._norms = _norms(bare, self.space)
-        if bare.config.batch_norm == "frozen" or bare.config.frozen_stages:
+        model = self.detector
+        self.space = config.space(model_encoding(model), model.image_size)
+        self._norms = _norms(model, self.space)
+        if model.config.batch_norm == "frozen" or model.config.frozen_stages:
             raise UserError(
                 "a super-network trains all of its batch norms: set model.batch_norm to plain or "
                 "synchronized, and model.frozen_stages to 0"
             )
-        if bare.config.gradient_checkpointing:
+        if model.config.gradient_checkpointing:
             raise UserError(
                 "model.gradient_checkpointing would forget the subnet; leave it out of a recipe "
                 "with train.elastic"
             )
-        self._sizes = [_fitted_size(bare.image_size, size) for size in self.space.sizes]
+        if config.sort:
+            sort_channels(model, config.sort)
+        self._sizes = [_fitted_size(model.image_size, size) for size in self.space.sizes]
         self._size = 0
         self.seed = seed
 
@@ -81,7 +84,7 @@ class Elastic(TrainingWrapper):
     def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         if not training:
             return super().call(images, training=training)
-        with batch_norm.masked(self._drawn_masks()):
+        with masked(self._drawn_masks()):
             return super().call(images, training=training)
 
     def _drawn_masks(self) -> dict[keras.layers.Layer, Any]:
@@ -106,10 +109,28 @@ class Elastic(TrainingWrapper):
         return super()._tensorflow_step((images, targets))
 
 
+class _Masks(batch_norm.Hook):
+    """Gives 0 in the channels of batch norms where their mask [C] is 0, not 1.
+
+    The other channels compute what they would if the masked ones did not exist.
+    """
+
+    def __init__(self, masks: Mapping[keras.layers.Layer, Any]):
+        self._masks = masks
+
+    def factor(self, layer: keras.layers.Layer) -> Any | None:
+        return self._masks.get(layer)
+
+
+def masked(masks: Mapping[keras.layers.Layer, Any]) -> contextlib.AbstractContextManager[None]:
+    """Within it, these batch norms have only the channels where their mask [C] is 1, not 0."""
+    return batch_norm.hooked(_Masks(masks))
+
+
 def subnet_masks(
     model: Detector, space: SubnetSpace, subnet: Subnet
 ) -> dict[keras.layers.Layer, Any]:
-    """Masks for `batch_norm.masked` in which a super-network computes what a subnet would."""
+    """Masks for `masked` in which a super-network computes what a subnet would."""
     if dataclasses.replace(subnet, image_size=space.sizes[0]) not in space:
         raise UserError(f"the super-network is not trained for {subnet}")
     rows = [options.index(w) for options, w in zip(space.widths, subnet.widths, strict=True)]

@@ -5,13 +5,13 @@ import math
 from typing import Any
 
 import keras
-import tensorflow as tf
 
+from tfdet import additions
 from tfdet.config import TrainConfig
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
-from tfdet.training import additions, averaging, callbacks
-from tfdet.training.optimizer import make_optimizer
+from tfdet.nas.distill import Distilled
+from tfdet.training import callbacks, fitting
 
 
 def fine_tune(
@@ -34,22 +34,19 @@ def fine_tune(
     """
     _check(settings)
     settings = dataclasses.replace(settings, num_epochs=1)
-    if settings.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(settings.seed)
-    model = additions.with_additions(student, settings, teacher)
-    optimizer = make_optimizer(settings, steps, student.name)
-    model.compile(optimizer=optimizer, jit_compile=False)
-    optimizer.build(model.trainable_variables)
+    fitting.prepare(settings)
+    taught: Detector = student
+    if teacher is not None:
+        taught = Distilled(student, teacher, settings.additions["distill"])
+    model = additions.wrapped(taught, settings.additions, settings.seed)
+    fitting.compile_model(model, settings, steps, student.name)
+    averages = fitting.make_averages(student, settings)
     chosen: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN()]
-    averages = None
-    if settings.ema_decay:
-        averages = averaging.MovingAverages(student, settings.ema_decay, settings.ema_ramp)
+    if averages:
         chosen.append(callbacks.Averaging(averages))
     history = model.fit(
         batches, steps_per_epoch=steps, callbacks=chosen, shuffle=False, verbose=0
     ).history
-    student.belongs_to(None)
     means = {name: float(values[-1]) for name, values in history.items()}
     broken = [name for name, value in means.items() if not math.isfinite(value)]
     if broken:
@@ -64,8 +61,8 @@ def fine_tune(
 
 def _check(settings: TrainConfig) -> None:
     for key, value in {
-        "distill.teacher": settings.distill.teacher,
-        "elastic": settings.elastic,
+        "distill.teacher": settings.additions["distill"].teacher,
+        "elastic": settings.additions["elastic"],
         "strategy": settings.strategy,
         "mixed_precision": settings.mixed_precision,
         "frozen": settings.frozen,

@@ -13,14 +13,11 @@ Candidates come in generations. All parents of one are drawn from the pool as it
 they can be looked at in any order, and by any number of workers.
 """
 
-import contextlib
-import os
 import pathlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tfdet import config, files
+from tfdet import config
 from tfdet.errors import UserError
 from tfdet.nas import search_report
 from tfdet.nas.candidates import Candidate, Table
@@ -28,6 +25,8 @@ from tfdet.nas.evaluator import PARENT_STREAM, Job, candidate_random
 from tfdet.nas.search_recipe import SearchRecipe
 from tfdet.nas.selection import best_candidates, draw_parent, pareto_front
 from tfdet.nas.workers import Workers
+from tfdet.progress import Pace
+from tfdet.training.run_folder import RunFolder
 
 RECIPE_FILE = "search.yaml"
 
@@ -49,13 +48,14 @@ def search(
     Returns:
         All candidates.
     """
-    folder = pathlib.Path(folder)
-    check_folder(recipe, folder)
-    table = Table(folder)
+    ours = run_folder(folder)
+    ours.check(recipe)
+    table = Table(ours.path)
     workers = make_workers()
-    with _claimed(recipe, folder, command):
+    with ours.claimed(recipe, command):
         _say_start(recipe, table)
-        pace = _Pace(recipe.search.candidates - max(len(table) - 1, 0))
+        found, pace = len(table), Pace()
+        pace.start(found)
         for generation, numbers in enumerate(generations(recipe.search)):
             missing = [number for number in numbers if number not in table]
             if missing:
@@ -63,7 +63,7 @@ def search(
             _check_alive(table, numbers)
             if missing:
                 _tidy(recipe, table)
-        if pace.is_new:  # the kill may have come between the last candidate and its report
+        if len(table) == found:  # the kill may have come between the last candidate and its report
             _tidy(recipe, table)
     return table
 
@@ -88,55 +88,10 @@ def load_search(folder: str | pathlib.Path) -> tuple[SearchRecipe, Table]:
     return config.load_recipe(path, SearchRecipe), Table(folder)
 
 
-def check_folder(recipe: SearchRecipe, folder: pathlib.Path) -> None:
-    """Refuses a folder that cannot be written to, or where another search was begun."""
-    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not above.is_dir():
-        raise UserError(f"--search_dir={folder}: {above} is a file; give a folder")
-    if not os.access(above, os.W_OK):
-        raise UserError(f"--search_dir={folder}: {above} cannot be written to")
-    path = folder / RECIPE_FILE
-    if not path.is_file():
-        return
-    begun = config.load_recipe(path, SearchRecipe)
-    free = ("search.candidates:", "finetune.")  # a search may be made longer
-    different = [d for d in config.differences(recipe, begun) if not d.startswith(free)]
-    if different:
-        raise UserError(
-            f"{folder} was begun with another recipe ({'; '.join(different)}); use the same recipe "
-            "to go on, or another --search_dir to start anew"
-        )
-
-
-@contextlib.contextmanager
-def _claimed(recipe: SearchRecipe, folder: pathlib.Path, command: str) -> Iterator[None]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        config.save_recipe(recipe, folder / RECIPE_FILE)
-        if command:
-            files.write_text(folder / "command.txt", command + "\n")
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written to ({error.strerror})") from None
-    with files.holding(folder):
-        yield
-
-
-class _Pace:
-    """Tells how long the candidates that are left will take, by those that are done."""
-
-    def __init__(self, left: int):
-        self._left, self._done, self._started = left, 0, time.monotonic()
-        self.is_new = True
-
-    def step(self, number: int) -> str:
-        """What to say once a candidate is done; the base says nothing, since it is not trained."""
-        self.is_new = False
-        if not number:
-            self._started = time.monotonic()
-            return ""
-        self._left, self._done = self._left - 1, self._done + 1
-        each = (time.monotonic() - self._started) / self._done
-        return f"; {each * self._left / 60:.0f} min left" if self._left > 0 else ""
+def run_folder(folder: str | pathlib.Path) -> RunFolder:
+    """The folder of a search, which may be made longer while it goes on."""
+    free = ("search.candidates:", "finetune.")
+    return RunFolder(folder, RECIPE_FILE, SearchRecipe, "--search_dir", free)
 
 
 def _look_at_all(
@@ -145,14 +100,18 @@ def _look_at_all(
     workers: Workers,
     generation: int,
     numbers: list[int],
-    pace: _Pace,
+    pace: Pace,
 ) -> None:
     rows = [candidate for candidate in table.values() if candidate.generation < generation]
     jobs = (_job(recipe, table, rows, generation, number) for number in numbers)
     for candidate, weights in workers.look_at(jobs):
         table.add(candidate, weights)
-        told = search_report.sentence(candidate, recipe, table)
-        print(told + pace.step(candidate.number), flush=True)
+        if not candidate.number:  # the base, which is not trained
+            pace.start(len(table), again=True)
+        left = pace.left(len(table), recipe.search.candidates + 1)
+        is_last = len(table) > recipe.search.candidates
+        sentence = search_report.sentence(candidate, recipe, table)
+        print(f"{sentence}; {left} left" if left and not is_last else sentence, flush=True)
 
 
 def _tidy(recipe: SearchRecipe, table: Table) -> None:

@@ -107,8 +107,9 @@ class SearchRecipe:
     def __post_init__(self) -> None:
         for name in ("train", "finetune"):
             settings = getattr(self, name)
-            if settings.distill.teacher or settings.pretrained:
-                key = "distill.teacher" if settings.distill.teacher else "pretrained"
+            has_teacher = bool(settings.additions["distill"].teacher)
+            if has_teacher or settings.pretrained:
+                key = "distill.teacher" if has_teacher else "pretrained"
                 raise UserError(f"{name}.{key} is chosen by the search; leave it out")
         if self.search.distil and not self.teacher:
             raise UserError(

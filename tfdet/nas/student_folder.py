@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tfdet import config, files, records
+from tfdet import config, records
 from tfdet.errors import UserError
 from tfdet.nas import evaluator
 from tfdet.nas import weights as nas_weights
@@ -29,9 +29,7 @@ def write_folder(
     folder = pathlib.Path(folder)
     section = {"name": recipe.model["name"], **records.to_dict(model.config)}
     try:
-        trained.save_student(model, dataclasses.replace(recipe, model=section), folder)
-        if command:
-            files.write_text(folder / "command.txt", command + "\n")
+        trained.save_student(model, dataclasses.replace(recipe, model=section), folder, command)
     except OSError as error:
         raise UserError(
             f"{folder} could not be written ({error.strerror}); the search is kept: make room and "
@@ -72,8 +70,7 @@ def finetune(
     if recipe.search.distil:
         place = folder / f"teacher_{number:04d}"
         source = _teacher_folder(recipe, student, table[number], place)
-        distill = dataclasses.replace(settings.distill, teacher=str(source))
-        settings = dataclasses.replace(settings, distill=distill)
+        settings = records.replace(settings, {"distill.teacher": str(source)})
     section = trained.trained_recipe(start).model
     trainer.train(
         dataclasses.replace(_recipe_of(recipe, settings), model=section), end, True, command
@@ -87,11 +84,11 @@ def _teacher_folder(
     """The folder of a candidate's teacher; one that is cut out of a super-network is written."""
     if candidate.subnet is None:
         return recipe.teacher
-    allow_smaller = recipe.train.distill.allow_smaller
+    allow_smaller = recipe.train.additions["distill"].allow_smaller
     pool = TeacherPool.load(recipe.teacher)
     teacher = pool.teacher_for(student, candidate.subnet, allow_smaller)
     made_with = trained.trained_recipe(recipe.teacher)
-    settings = dataclasses.replace(made_with.train, elastic=None)
+    settings = records.replace(made_with.train, {"elastic": None})
     return write_folder(folder, teacher, dataclasses.replace(made_with, train=settings))
 
 

@@ -149,8 +149,8 @@ class ElasticConfig:
         sort: before the first step channels are sorted, the most important first: by the |gamma| of
             their batch norms, or by the L1 norm of the "weights" that read them. Once, before the
             first training of narrower subnets.
-        recalibration_images: training images that batch norms are measured on anew, before a subnet
-            or the whole is used.
+        recalibration_images: training images from which the statistics of batch norms are
+            recomputed, before a subnet or the whole is used.
     """
 
     depths: tuple[tuple[int, ...], ...] = ()

@@ -13,8 +13,7 @@ from tfdet.backbones.encoding import Encoding
 from tfdet.data import pipeline, sources
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
-from tfdet.nas import distill, extraction
-from tfdet.nas.recalibration import recalibrate
+from tfdet.nas import batch_statistics, distill, extraction
 from tfdet.nas.subnets import Subnet, SubnetSpace
 from tfdet.nas.weights import model_encoding, model_readers, put_weights, take_weights
 from tfdet.training import trained
@@ -66,15 +65,16 @@ class TeacherPool:
             which: "best" are the weights with the best AP of the whole super-network.
         """
         recipe = trained.trained_recipe(model_dir)
-        if recipe.train.elastic is None:
+        elastic = recipe.train.additions["elastic"]
+        if elastic is None:
             raise UserError(
                 f"{model_dir} holds no super-network: its recipe has no train.elastic; see "
                 "configs/joint_detnas"
             )
         model = trained.load_trained(model_dir, which)
-        space = recipe.train.elastic.space(model_encoding(model), model.image_size)
-        count = recipe.train.elastic.recalibration_images
-        return cls(model, space, _training_batches(recipe, model, data, count))
+        space = elastic.space(model_encoding(model), model.image_size)
+        batches = _training_batches(recipe, model, data, elastic.recalibration_images)
+        return cls(model, space, batches)
 
     def encoding(self, subnet: Subnet) -> Encoding:
         """The subnet's backbone; its cost can be told without weights."""
@@ -85,8 +85,8 @@ class TeacherPool:
     def extract(self, subnet: Subnet) -> Detector:
         """The subnet as a detector of its own, with the super-network's statistics.
 
-        It says what the super-network says within `elastic.subnet_masks`. Where it is used, its
-        batch norms must be measured anew: `recalibrated`.
+        It says what the super-network says within `elastic.masked`. Where it is used, its
+        batch norms need statistics of their own: `ready`.
         """
         self._check(subnet)
         encoding, weights = extraction.extract(
@@ -104,10 +104,10 @@ class TeacherPool:
         put_weights(detector, weights)
         return detector
 
-    def recalibrated(self, subnet: Subnet) -> Detector:
+    def ready(self, subnet: Subnet) -> Detector:
         """The subnet as a detector of its own, ready to be measured, or trained on."""
         detector = self.extract(subnet)
-        recalibrate(detector, self._batches(subnet.image_size))
+        batch_statistics.recompute(detector, self._batches(subnet.image_size))
         return detector
 
     def teacher_for(self, student: Detector, subnet: Subnet, allow_smaller: bool = False) -> Any:
@@ -142,7 +142,7 @@ class TeacherPool:
         return shared + _lateral(encoding, self.model) + backbone_parameters(encoding)
 
     def _make_teacher(self, subnet: Subnet) -> Detector:
-        teacher = self.recalibrated(subnet)
+        teacher = self.ready(subnet)
         teacher.trainable = False
         return teacher
 

@@ -107,8 +107,8 @@ class OneTeacher:
 
 def make_teachers(recipe: SearchRecipe) -> Teachers:
     """The teachers that a recipe wants; their weights are read."""
-    search, allow_smaller = recipe.search, recipe.train.distill.allow_smaller
-    if recipe.teacher and trained.trained_recipe(recipe.teacher).train.elastic:
+    search, allow_smaller = recipe.search, recipe.train.additions["distill"].allow_smaller
+    if recipe.teacher and trained.trained_recipe(recipe.teacher).train.additions["elastic"]:
         pool = TeacherPool.load(recipe.teacher)
         return ElasticTeachers(pool, search.next_teacher == "draw", search.distil, allow_smaller)
     teacher = distill.load_teacher(recipe.teacher) if search.distil else None

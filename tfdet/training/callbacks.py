@@ -9,17 +9,21 @@ import io
 import json
 import math
 import pathlib
+import shutil
 import time
 from collections.abc import Callable
+from typing import TextIO
 
 import keras
 
 from tfdet import files
 from tfdet.errors import UserError
+from tfdet.progress import Line, Pace, clock
 from tfdet.training import averaging, checkpoint, trained
 from tfdet.training.board import Board
 
 SCORE = "AP"
+_BAR_WIDTH = 20
 _FILES_NAMED = 8  # in the error's sentence; the report names all
 
 
@@ -127,6 +131,71 @@ class Averaging(keras.callbacks.Callback):
         return int(averaging.read(self.model.optimizer.iterations))
 
 
+class ProgressLine(keras.callbacks.Callback):
+    """Shows how far the run is and when it will end: a bar, and a line of numbers per epoch.
+
+    Args:
+        progress: of the run; its `step` is counted by someone else.
+        steps_per_epoch, num_epochs: length of the run.
+        stream: where to; standard output by default.
+    """
+
+    def __init__(
+        self,
+        progress: checkpoint.Progress,
+        steps_per_epoch: int,
+        num_epochs: int,
+        stream: TextIO | None = None,
+    ):
+        super().__init__()
+        self._progress = progress
+        self._steps_per_epoch = steps_per_epoch
+        self._num_epochs = num_epochs
+        self._line, self._pace = Line(stream), Pace()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._pace.start(self._progress.step)
+        if self._line.is_due():
+            self._line.show(self._bar(logs or {}))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        head = f"epoch {epoch + 1}/{self._num_epochs}"
+        self._line.finish(f"{head}  {_numbers(logs or {})}  {self._left()}")
+
+    def _bar(self, logs: dict[str, float]) -> str:
+        step = self._progress.step
+        epoch, within = divmod(step, self._steps_per_epoch)
+        done = step / (self._steps_per_epoch * self._num_epochs)
+        filled = int(done * _BAR_WIDTH)
+        bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
+        place = f"epoch {epoch + 1}/{self._num_epochs} step {within}/{self._steps_per_epoch}"
+        line = f"{bar} {done:4.0%}  {self._left()}  {place}  {_numbers(logs)}"
+        # A line that wraps could not be overwritten.
+        return line[: shutil.get_terminal_size().columns - 1]
+
+    def _left(self) -> str:
+        total = self._steps_per_epoch * self._num_epochs
+        if self._progress.step >= total:
+            return f"took {clock(self._progress.seconds)}"
+        return f"ETA {self._pace.left(self._progress.step, total) or 'unknown'}"
+
+
+_FORMATS = {
+    "loss": "loss {:.4g}",
+    "learning_rate": "rate {:.3g}",
+    "gradient_norm": "gradient {:.3g}",
+    "images_per_second": "{:.3g} images/s",
+    "AP": "AP {:.3f}",
+    "AP50": "AP50 {:.3f}",
+}
+
+
+def _numbers(logs: dict[str, float]) -> str:
+    parts = {k: f"{k.removesuffix('_loss')} {{:.4g}}" for k in logs if k.endswith("_loss")}
+    formats = {"loss": _FORMATS["loss"], **parts, **_FORMATS}
+    return "  ".join(form.format(logs[key]) for key, form in formats.items() if key in logs)
+
+
 class StateSaver(keras.callbacks.Callback):
     """Writes the state every so often and at the end of each epoch.
 
@@ -179,17 +248,19 @@ class Measurement(keras.callbacks.Callback):
     """Measures the averaged weights every few epochs and keeps the last and the best of them.
 
     Args:
+        kept: what is saved, the model that `fit` trains or the detector within it.
         progress: its `best_score` is kept up to date.
         averages: the moving averages, or None.
         model_dir: gets `last.weights.h5` and `best.weights.h5`.
         measure: gives the scores of the model as it is, called with the epoch (from 1); None keeps
-            the last weights only.
+            the last weights only. The best are those of the highest `SCORE`, if that is among them.
         interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
         prepare: called first, with the averages in the model; None does nothing.
     """
 
     def __init__(
         self,
+        kept: keras.Model,
         progress: checkpoint.Progress,
         averages: averaging.MovingAverages | None,
         model_dir: pathlib.Path,
@@ -199,6 +270,7 @@ class Measurement(keras.callbacks.Callback):
         prepare: Callable[[], None] | None = None,
     ):
         super().__init__()
+        self._kept = kept
         self._prepare = prepare
         self._progress = progress
         self._averages = averages
@@ -219,14 +291,14 @@ class Measurement(keras.callbacks.Callback):
     def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
         if self._prepare:
             self._prepare()
-        trained.save_weights(self.model.bare(), self._model_dir / "last.weights.h5")
+        trained.save_weights(self._kept, self._model_dir / "last.weights.h5")
         if self._measure is None:
             return
         scores = self._measure(epoch + 1)
         logs.update(scores)
         best = self._progress.best_score
-        if best is None or scores[SCORE] > best:
-            trained.save_weights(self.model.bare(), self._model_dir / "best.weights.h5")
+        if SCORE in scores and (best is None or scores[SCORE] > best):
+            trained.save_weights(self._kept, self._model_dir / "best.weights.h5")
             self._progress.best_score = scores[SCORE]
 
 

@@ -1,14 +1,21 @@
 """CADDet's supernet as a classifier, for pre-training: https://arxiv.org/abs/2012.04265, 4.1."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import keras
 from keras import ops
 
+from tfdet import config as recipes
 from tfdet.backbones.supernet import Supernet
+from tfdet.errors import UserError
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.losses import replicas
+from tfdet.training import trained
+from tfdet.training.pretrain_recipe import PretrainRecipe
+
+WEIGHTS_FILE = "last.weights.h5"
 
 
 class SupernetClassifier(keras.Model):
@@ -70,3 +77,20 @@ class SupernetClassifier(keras.Model):
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # Everything is built; under a strategy Keras would average labels to learn their shape.
         pass
+
+
+def make_classifier(recipe: PretrainRecipe) -> SupernetClassifier:
+    """The classifier of a recipe, with new weights."""
+    model = SupernetClassifier(recipe.model_config(), recipe.data.image_size, name="classifier")
+    model.build((1, *recipe.data.image_size, 3))
+    return model
+
+
+def load_classifier(model_dir: str | pathlib.Path) -> SupernetClassifier:
+    """The classifier that `pretraining.pretrain` left in a folder."""
+    path = pathlib.Path(model_dir)
+    model = make_classifier(recipes.load_recipe(path / trained.PRETRAINING_FILE, PretrainRecipe))
+    if not (path / WEIGHTS_FILE).is_file():
+        raise UserError(f"{model_dir} has no weights yet; they are written after the first epochs")
+    trained.load_weights(model, path / WEIGHTS_FILE)
+    return model

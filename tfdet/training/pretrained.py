@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from tfdet.errors import UserError
-from tfdet.training import averaging, trained
+from tfdet.training import averaging, classifier, trained
 
 
 def start_from(model: keras.Model, source: str) -> str:
@@ -22,9 +22,7 @@ def start_from(model: keras.Model, source: str) -> str:
     """
     path = pathlib.Path(source)
     if (path / trained.PRETRAINING_FILE).is_file():
-        from tfdet.training import pretraining  # which trains with what this module is a part of
-
-        return _copy(model, pretraining.load_classifier(path), source)
+        return _copy(model, classifier.load_classifier(path), source)
     if path.is_dir():
         return _copy(model, trained.load_trained(path), source)
     if not path.is_file():

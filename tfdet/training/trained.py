@@ -68,7 +68,9 @@ def write_calibration(
     return path
 
 
-def save_student(model: Any, recipe: config.Recipe, model_dir: str | pathlib.Path) -> None:
+def save_student(
+    model: Any, recipe: config.Recipe, model_dir: str | pathlib.Path, command: str = ""
+) -> None:
     """Writes a training folder of a detector that was made from a trained one.
 
     Its recipe starts a training from these weights.
@@ -77,6 +79,7 @@ def save_student(model: Any, recipe: config.Recipe, model_dir: str | pathlib.Pat
         model: with an encoding as its backbone.
         recipe: of the detector that it was made from.
         model_dir: the folder; made if need be. Weights come first: without a recipe it is none yet.
+        command: what the user typed, kept in the folder.
     """
     folder = pathlib.Path(model_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,6 +90,13 @@ def save_student(model: Any, recipe: config.Recipe, model_dir: str | pathlib.Pat
         train=dataclasses.replace(recipe.train, pretrained=str(folder.absolute())),
     )
     config.save_recipe(recipe, folder / RECIPE_FILE)
+    save_command(folder, command)
+
+
+def save_command(folder: pathlib.Path, command: str) -> None:
+    """Keeps what the user typed in a folder; "" leaves the file as it is."""
+    if command:
+        files.write_text(folder / "command.txt", command + "\n")
 
 
 def save_weights(model: Any, path: str | pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""A recipe and a folder to a trained model: compile, `fit`, and going on where a run was killed.
+"""A recipe and a folder to a trained model: compile, `fit`, and resume where a run was killed.
 
 The folder holds
 
@@ -11,64 +11,31 @@ The folder holds
     non_finite.json                  written when a loss is no longer a number
 """
 
-import contextlib
-import dataclasses
-import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from tfdet import config, files, registry
-from tfdet.data import loader, pipeline, sources
-from tfdet.data.dataset import DetectionDataset
+from tfdet import additions, config, progress, registry
+from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
-from tfdet.nas import recalibration
 from tfdet.training import (
-    additions,
-    averaging,
     board,
     callbacks,
-    checkpoint,
     distribution,
+    fitting,
     pictures,
     pretrained,
     router_step,
     trained,
 )
-from tfdet.training import optimizer as optimizers
-from tfdet.training import progress as progress_lib
+from tfdet.training.fitting import Fitting
+from tfdet.training.run_data import RunData, open_data
+from tfdet.training.run_folder import RunFolder
 from tfdet.visualization import curves
-
-STATE_FOLDER = "state"
-LOGS_FOLDER = "logs"
-
-
-@dataclasses.dataclass
-class Run:
-    """One training run: what the steps of `train` hand to each other."""
-
-    recipe: config.Recipe
-    model_dir: pathlib.Path
-    strategy: tf.distribute.Strategy | None
-    train_data: DetectionDataset
-    val_data: DetectionDataset | None
-    model: Any = None
-    fitted: Any = None  # the model, or a wrapper with what it needs while it is trained
-    averages: averaging.MovingAverages | None = None
-    progress: checkpoint.Progress = dataclasses.field(default_factory=checkpoint.Progress)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return len(self.train_data) // self.recipe.train.batch_size
-
-    @property
-    def is_chief(self) -> bool:
-        return distribution.is_chief(self.strategy)
 
 
 def train(
@@ -77,7 +44,7 @@ def train(
     measure: bool = True,
     command: str = "",
 ) -> list[dict[str, float]]:
-    """Trains the recipe's model in `model_dir`; started again after a kill, it goes on from there.
+    """Trains the recipe's model in `model_dir`; started again after a kill, it resumes there.
 
     Args:
         recipe: must equal the one that `model_dir` was begun with.
@@ -89,156 +56,51 @@ def train(
         One row of measurements per epoch.
     """
     strategy = distribution.make_strategy(recipe.train.strategy)
-    if recipe.train.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(recipe.train.seed)
-    run = _open(recipe, pathlib.Path(model_dir), strategy, measure)
-    _check_folder(run)
-    with precision(recipe.train.mixed_precision), distribution.scope(strategy):
-        _build(run)
-    _claim_folder(run, command)  # not before: a recipe that cannot be built leaves no folder
-    with files.holding(run.model_dir) if run.is_chief else contextlib.nullcontext():
-        _go_on(run)
+    is_chief = distribution.is_chief(strategy)
+    fitting.prepare(recipe.train)
+    data = open_data(recipe, strategy, measure)
+    folder = RunFolder(model_dir, trained.RECIPE_FILE, is_writer=is_chief)
+    folder.check(data.recipe)
+    with fitting.precision(recipe.train.mixed_precision), distribution.scope(strategy):
+        detector = _make_detector(data.recipe, is_chief)
+        run = _make_fitting(detector, data, folder)
+    # Not before: a recipe that cannot be built leaves no folder.
+    with folder.claimed(data.recipe, command):
+        _resume(run, detector, data)
+        _fit(run, detector, data)
+        _calibrate(run, detector, data)
+    _say(
+        run,
+        f"trained {recipe.train.num_epochs} epochs; weights, logs and pictures are in "
+        f"{folder.path}",
+    )
     return run.progress.history
-
-
-def _go_on(run: Run) -> None:
-    """Trains from the saved state, or from the start, to the end."""
-    state = checkpoint.TrainingState(run.fitted, run.averages, run.progress)
-    folder = checkpoint.StateFolder(run.model_dir / STATE_FOLDER)
-    saved = folder.read()
-    if saved:
-        state.restore(*saved)
-        _say(run, f"going on from step {run.progress.step} of {_total_steps(run)}")
-    elif router_step.trains_router(run.model):
-        _prepare_router(run)
-    distribution.check_same_step(run.strategy, run.progress.step)
-    if run.progress.step < _total_steps(run):
-        _say(run, _plan(run))
-    _fit(run, _callbacks(run, state, folder))
-    if run.val_data and run.is_chief and router_step.trains_router(run.model):
-        model, size = trained.load_trained(run.model_dir), run.recipe.eval.batch_size
-        path, _ = router_step.calibrate(model, run.model_dir, run.val_data, size)
-        _say(run, f"calibrated on {run.val_data.name}: {path}")
-    epochs = run.recipe.train.num_epochs
-    _say(run, f"trained {epochs} epochs; weights, logs and pictures are in {run.model_dir}")
-
-
-def _prepare_router(run: Run) -> None:
-    """Takes the median gain of the training set where the recipe wants it before the first step."""
-    if run.model.config.router_loss.offset != "full":
-        return
-    _say(run, f"measuring the gain of the second detector on {run.train_data.name}")
-    # Every worker by itself, with all images: they come to the same.
-    batches = _train_batches(run, 0, 1).take(run.steps_per_epoch)
-    router_step.measure_offset(run.model, batches)
-
-
-# Opening
-
-
-def _open(
-    recipe: config.Recipe,
-    model_dir: pathlib.Path,
-    strategy: tf.distribute.Strategy | None,
-    measure: bool,
-) -> Run:
-    if not recipe.data.train:
-        raise UserError("no training data: give --data or data.train in the recipe")
-    distribution.check_batch_size(strategy, recipe.train.batch_size)
-    chosen = recipe.model.get("class_names"), recipe.model.get("class_ids")
-    train_data = sources.open_dataset(recipe.data.train, *chosen)
-    val_data = None
-    if recipe.data.val and measure:
-        val_data = sources.open_dataset(
-            recipe.data.val, train_data.class_names, train_data.class_ids
-        )
-    for dataset in (train_data, val_data):
-        if dataset:
-            loader.check_usable(dataset)
-    recipe = _with_classes(recipe, train_data)
-    run = Run(recipe, model_dir, strategy, train_data, val_data)
-    if run.steps_per_epoch == 0:
-        raise UserError(
-            f"{train_data.name} has {len(train_data)} images, fewer than one batch of "
-            f"{recipe.train.batch_size}; lower train.batch_size"
-        )
-    return run
-
-
-def _with_classes(recipe: config.Recipe, dataset: DetectionDataset) -> config.Recipe:
-    """The recipe with the data set's classes in its model section, so that they travel with it."""
-    wanted = recipe.model.get("num_classes", dataset.num_classes)
-    if wanted != dataset.num_classes:
-        raise UserError(
-            f"model.num_classes is {wanted}, but {dataset.name} has {dataset.num_classes} classes "
-            f"({', '.join(dataset.class_names[:5])}, ...); leave the key out"
-        )
-    classes = {
-        "num_classes": dataset.num_classes,
-        "class_names": list(dataset.class_names),
-        "class_ids": list(dataset.class_ids),
-    }
-    return dataclasses.replace(recipe, model={**recipe.model, **classes})
-
-
-def _check_folder(run: Run) -> None:
-    """Refuses a folder that cannot be written to or in which another recipe was begun."""
-    folder = run.model_dir.absolute()
-    above = next(path for path in (folder, *folder.parents) if path.exists())
-    if not above.is_dir():
-        raise UserError(f"--model_dir={run.model_dir}: {above} is a file; give a folder")
-    if run.is_chief and not os.access(above, os.W_OK):
-        raise UserError(f"--model_dir={run.model_dir}: {above} cannot be written to")
-    path = run.model_dir / trained.RECIPE_FILE
-    if path.is_file():
-        different = config.differences(run.recipe, config.load_recipe(path))
-        if different:
-            raise UserError(
-                f"{run.model_dir} was begun with another recipe ({'; '.join(different)}); "
-                "use the same recipe to go on, or another --model_dir to start anew"
-            )
-
-
-def _claim_folder(run: Run, command: str) -> None:
-    if not run.is_chief:
-        return
-    run.model_dir.mkdir(parents=True, exist_ok=True)
-    config.save_recipe(run.recipe, run.model_dir / trained.RECIPE_FILE)
-    if command:
-        files.write_text(run.model_dir / "command.txt", command + "\n")
 
 
 # Building
 
 
-@contextlib.contextmanager
-def precision(name: str) -> Iterator[None]:
-    """Within the block layers compute in `name` and keep float32 variables."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(f"mixed_{name}" if name else "float32")
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
-
-
-def _build(run: Run) -> None:
-    settings = run.recipe.train
-    changes = {key: value for key, value in run.recipe.model.items() if key != "name"}
-    run.model = registry.create(run.recipe.model["name"], **changes)
+def _make_detector(recipe: config.Recipe, is_chief: bool) -> Detector:
+    """The detector with the weights that it starts from, some of them frozen."""
+    settings, said = recipe.train, []
+    changes = {key: value for key, value in recipe.model.items() if key != "name"}
+    detector = registry.create(recipe.model["name"], **changes)
     if settings.pretrained:
-        report = pretrained.start_from(run.model, settings.pretrained)
-        _say(run, report)
+        said.append(pretrained.start_from(detector, settings.pretrained))
     if settings.frozen:
-        _say(run, freeze(run.model, settings.frozen))
-    run.fitted = additions.with_additions(run.model, settings)
-    optimizer = optimizers.make_optimizer(settings, run.steps_per_epoch, run.model.name)
-    # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
-    run.fitted.compile(optimizer=optimizer, jit_compile=False)
-    optimizer.build(run.fitted.trainable_variables)  # of what `compile` has left to train
-    if settings.ema_decay:
-        run.averages = averaging.MovingAverages(run.model, settings.ema_decay, settings.ema_ramp)
+        said.append(freeze(detector, settings.frozen))
+    if is_chief and said:
+        print("\n".join(said), flush=True)
+    return detector
+
+
+def _make_fitting(detector: Detector, data: RunData, folder: RunFolder) -> Fitting:
+    """The detector in what the recipe adds to its training, compiled."""
+    settings = data.recipe.train
+    model = additions.wrapped(detector, settings.additions, settings.seed)
+    fitting.compile_model(model, settings, data.steps_per_epoch, detector.name)
+    averages = fitting.make_averages(detector, settings)
+    return Fitting(model, settings, data.steps_per_epoch, folder, averages)
 
 
 def freeze(model: keras.Model, expression: str) -> str:
@@ -264,186 +126,113 @@ def freeze(model: keras.Model, expression: str) -> str:
 # Fitting
 
 
-def _callbacks(
-    run: Run, state: checkpoint.TrainingState, folder: checkpoint.StateFolder
-) -> list[keras.callbacks.Callback]:
-    settings, progress = run.recipe.train, run.progress
-    logs = run.model_dir / LOGS_FOLDER
-    chief = run.is_chief
-    chosen = [
-        callbacks.StepCounter(progress, settings.batch_size),
-        callbacks.NonFiniteStop(
-            progress,
-            run.steps_per_epoch,
-            lambda step: _files_of_step(run, step),
-            run.model_dir / "non_finite.json" if chief else None,
-        ),
-    ]
-    if run.averages:
-        chosen.append(callbacks.Averaging(run.averages))
-    if chief:
-        shown = board.Board(logs)
-        chosen += [
-            callbacks.Measurement(
-                progress,
-                run.averages,
-                run.model_dir,
-                _measure_function(run, shown) if run.val_data else None,
-                run.recipe.eval.interval,
-                settings.num_epochs,
-                (lambda: _recalibrate(run)) if settings.elastic else None,
-            ),
-            callbacks.Journal(progress, logs, lambda rows: _draw_curve(run.model_dir, rows), shown),
-        ]
-    # Workers must save together, and their clocks differ.
-    seconds = None if settings.strategy == "multi_worker" else settings.save_seconds
-    saver = callbacks.StateSaver(state, folder if chief else None, run.steps_per_epoch, seconds)
-    chosen.append(saver)
-    if chief:
-        chosen.append(progress_lib.ProgressLine(progress, run.steps_per_epoch, settings.num_epochs))
-    return chosen
+def _resume(run: Fitting, detector: Detector, data: RunData) -> None:
+    """Goes to the saved state; a run that begins may have to prepare its router."""
+    if run.resume():
+        _say(run, f"going on from step {run.progress.step} of {run.total_steps}")
+    elif router_step.trains_router(detector):
+        _prepare_router(run, detector, data)
+    distribution.check_same_step(data.strategy, run.progress.step)
 
 
-def _fit(run: Run, chosen: list[keras.callbacks.Callback]) -> None:
-    epochs = run.recipe.train.num_epochs
-    fit(run.fitted, lambda: _batches(run), run.progress, run.steps_per_epoch, epochs, chosen)
+def _prepare_router(run: Fitting, detector: Detector, data: RunData) -> None:
+    """Takes the median gain of the training set where the recipe wants it before the first step."""
+    if detector.config.router_loss.offset != "full":
+        return
+    _say(run, f"measuring the gain of the second detector on {data.train.name}")
+    # Every worker by itself, with all images: they come to the same.
+    router_step.measure_offset(detector, data.first_batches(detector, data.steps_per_epoch))
 
 
-def fit(
-    model: keras.Model,
-    batches: Callable[[], Any],
-    progress: checkpoint.Progress,
-    steps_per_epoch: int,
-    num_epochs: int,
-    chosen: list[keras.callbacks.Callback],
-) -> None:
-    """Keras's `fit` from the step that `progress` has; a begun epoch gets a `fit` of its own.
-
-    Args:
-        model: compiled.
-        batches: gives those from the progress's step on.
-        progress: how far the run is.
-        steps_per_epoch, num_epochs: length of the run.
-        chosen: callbacks.
-    """
-
-    def fit_epochs(first: int, end: int, steps: int) -> None:
-        model.fit(
-            batches(),
-            initial_epoch=first,
-            epochs=end,
-            steps_per_epoch=steps,
-            callbacks=chosen,
-            shuffle=False,  # the pipeline has shuffled
-            verbose=0,
-        )
-
-    epoch, done = divmod(progress.step, steps_per_epoch)
-    if done:
-        fit_epochs(epoch, epoch + 1, steps_per_epoch - done)
-        epoch += 1
-    if epoch < num_epochs:
-        fit_epochs(epoch, num_epochs, steps_per_epoch)
-
-
-def _batches(run: Run) -> tf.data.Dataset:
-    return distribution.share_batches(
-        run.strategy,
-        run.recipe.train.batch_size,
-        lambda index, count: _train_batches(run, index, count),
+def _fit(run: Fitting, detector: Detector, data: RunData) -> None:
+    if run.progress.step < run.total_steps:
+        _say(run, _plan(run, data))
+    run.fit(
+        lambda: data.shared_batches(detector, run.progress.step),
+        data.files_of_step,
+        lambda shown: _measurement(run, detector, data, shown),
+        lambda rows: curves.draw_history(run.folder.path / "curve.png", rows),
     )
 
 
-def _train_batches(
-    run: Run, index: int, count: int, start_step: int | None = None
-) -> tf.data.Dataset:
-    """The part of worker `index` of `count` in every batch; from the run's step on, or another."""
-    data, settings = run.recipe.data, run.recipe.train
-    return pipeline.train_batches(
-        run.train_data,
-        run.model.image_size,
-        settings.batch_size,
-        data.augment,
-        settings.seed,
-        run.model.pad_value,
-        max_boxes=data.max_boxes,
-        start_step=run.progress.step if start_step is None else start_step,
-        cache=data.cache,
-        shard=(index, count),
-        mask_size=run.model.mask_size,
-    )
-
-
-def _files_of_step(run: Run, step: int) -> list[str]:
-    settings = run.recipe.train
-    indices = pipeline.batch_indices(len(run.train_data), settings.batch_size, settings.seed, step)
-    data = run.train_data
-    whole_files = data.spans is None and data.render is None
-    return [
-        str(data.files[i]) if whole_files else f"image {data.image_ids[i]} of {data.files[i]}"
-        for i in indices
-    ]
+def _calibrate(run: Fitting, detector: Detector, data: RunData) -> None:
+    """Calibrates a router with the best weights, once it is trained."""
+    if data.val and run.folder.is_writer and router_step.trains_router(detector):
+        model, size = trained.load_trained(run.folder.path), data.recipe.eval.batch_size
+        path, _ = router_step.calibrate(model, run.folder.path, data.val, size)
+        _say(run, f"calibrated on {data.val.name}: {path}")
 
 
 # Measuring
 
 
-def _measure_function(run: Run, shown: board.Board) -> Callable[[int], dict[str, float]]:
-    """Gives the AP of the model as it is, and leaves pictures of what was found."""
-    settings = run.recipe.eval
+def _measurement(
+    run: Fitting, detector: Detector, data: RunData, shown: board.Board
+) -> callbacks.Measurement:
+    """Measures the detector, without what is added to its training, every few epochs."""
+    settings = run.settings
+
+    def prepare() -> None:
+        additions.before_measuring(detector, settings.additions, batches)
+
+    def batches(images: int) -> tf.data.Dataset:
+        return data.first_batches(detector, -(-images // settings.batch_size))
+
+    return callbacks.Measurement(
+        detector,
+        run.progress,
+        run.averages,
+        run.folder.path,
+        _measure_function(run.folder.path, detector, data, shown) if data.val else None,
+        data.recipe.eval.interval,
+        settings.num_epochs,
+        prepare,
+    )
+
+
+def _measure_function(
+    folder: pathlib.Path, detector: Detector, data: RunData, shown: board.Board
+) -> Callable[[int], dict[str, float]]:
+    """Gives the AP of the detector as it is, and leaves pictures of what was found."""
+    settings = data.recipe.eval
     evaluation = None
-    if router_step.trains_router(run.model):
+    if router_step.trains_router(detector):
         measure_all = router_step.measure_function(
-            run.model, run.val_data, settings.batch_size, progress_lib.measuring
+            detector, data.val, settings.batch_size, progress.measuring
         )
     else:
-        evaluation = coco.Evaluation(run.model, run.val_data, settings.batch_size)
+        evaluation = coco.Evaluation(detector, data.val, settings.batch_size)
 
         def measure_all() -> dict[str, float]:
-            return evaluation.run(progress_lib.measuring()).result()
+            return evaluation.run(progress.measuring()).result()
 
     def measure(epoch: int) -> dict[str, float]:
         scores = measure_all()
         if settings.pictures:
-            drawn = pictures.of_measurement(run.model, run.val_data, settings.pictures, evaluation)
+            drawn = pictures.of_measurement(detector, data.val, settings.pictures, evaluation)
             for name, picture in drawn.items():
-                pictures.save(run.model_dir / "pictures", name, epoch, picture)
+                pictures.save(folder / "pictures", name, epoch, picture)
                 shown.image(epoch, name, picture)
         return scores
 
     return measure
 
 
-def _recalibrate(run: Run) -> None:
-    """The whole super-network's own statistics: those that moved are of all its subnets."""
-    elastic = run.recipe.train.elastic
-    batch_size = run.recipe.train.batch_size
-    batches = _train_batches(run, 0, 1, start_step=0)
-    recalibration.recalibrate(
-        run.model, batches.take(-(-elastic.recalibration_images // batch_size))
-    )
+# Telling
 
 
-def _draw_curve(model_dir: pathlib.Path, history: list[dict[str, float]]) -> None:
-    curves.draw_history(model_dir / "curve.png", history)
-
-
-def _plan(run: Run) -> str:
-    settings, name = run.recipe.train, run.recipe.model["name"]
-    measured = f"AP on {run.val_data.name}" if run.val_data else "nothing"
-    teacher = f" with the teacher {settings.distill.teacher}" if settings.distill.teacher else ""
+def _plan(run: Fitting, data: RunData) -> str:
+    settings, name = run.settings, data.recipe.model["name"]
+    measured = f"AP on {data.val.name}" if data.val else "nothing"
+    added = additions.describe(settings.additions)
     return (
-        f"training {name} on {run.train_data.name}{teacher}: {len(run.train_data)} images, "
+        f"training {name} on {data.train.name}{added}: {len(data.train)} images, "
         f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
-        f"measuring {measured}; results go to {run.model_dir}\n"
+        f"measuring {measured}; results go to {run.folder.path}\n"
         "the first step builds the graph, which takes a while"
     )
 
 
-def _total_steps(run: Run) -> int:
-    return run.steps_per_epoch * run.recipe.train.num_epochs
-
-
-def _say(run: Run, sentence: str) -> None:
-    if run.is_chief:
+def _say(run: Fitting, sentence: str) -> None:
+    if run.folder.is_writer:
         print(sentence, flush=True)

@@ -4,14 +4,18 @@ from typing import Any
 
 import keras
 
-from tfdet.detectors.base import Detector
+from tfdet.detectors.base import Detector, check_adds_terms
 
 
 class TrainingWrapper(Detector):
     """Trains another detector with a loss, or a step, that is not its own.
 
-    `fit` is called on the wrapper; `bare()`, the detector itself, is what is measured and kept.
-    Wrappers can be put around each other. A subclass adds terms in `step_terms`.
+    Wrappers can be put around each other. `fit` is called on the outermost, while `detector`, which
+    stands in the middle of all of them, is what is measured and kept:
+
+        fit -> Elastic -> inner: SparseGammas -> inner: Distilled -> inner: the detector
+
+    A subclass adds terms to `loss_terms`.
 
     Args:
         inner: a detector with its variables, or another wrapper.
@@ -20,17 +24,19 @@ class TrainingWrapper(Detector):
     """
 
     def __init__(self, inner: Detector, added: tuple[str, ...], name: str):
+        check_adds_terms(inner, type(self).__name__)
         names = tuple(term for term in inner.loss_names if term != "l2_loss")
         super().__init__(inner.config, (*names, *added), name=name)
         self.inner = inner
         self.decayed = inner.decayed
-        inner.belongs_to(self)
 
     def build(self, input_shape: Any) -> None:
         """Nothing: `inner` is built, and a subclass builds what it adds."""
 
-    def bare(self) -> Detector:
-        return self.inner.bare()
+    @property
+    def detector(self) -> Detector:
+        """The detector that is trained, without wrappers."""
+        return self.inner.detector if isinstance(self.inner, TrainingWrapper) else self.inner
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
@@ -50,10 +56,10 @@ class TrainingWrapper(Detector):
     def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
         return self.call(images, training=training)
 
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
-        return self.inner.step_terms(targets, raw, training)
+        return self.inner.loss_terms(targets, raw, training)
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
         return self.inner.decode(raw, image_size)

@@ -1,14 +1,8 @@
 import io
 
-import pytest
-
-from tfdet.training import checkpoint, progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
+from tests.progress_test import Terminal
+from tfdet import progress
+from tfdet.training import callbacks, checkpoint
 
 LOGS = {"loss": 1.25, "class_loss": 0.5, "box_loss": 0.75, "learning_rate": 0.08}
 
@@ -18,7 +12,7 @@ def run(stream, monkeypatch, steps_per_epoch=10, num_epochs=2):
     clock = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
     state = checkpoint.Progress()
-    line = progress.ProgressLine(state, steps_per_epoch, num_epochs, stream)
+    line = callbacks.ProgressLine(state, steps_per_epoch, num_epochs, stream)
     for epoch in range(num_epochs):
         for step in range(steps_per_epoch):
             clock[0] += 1.0
@@ -43,18 +37,3 @@ def test_a_terminal_gets_a_bar_that_fits_it(monkeypatch):
     bar = "█████··············· " + " 25%  ETA 15 s  epoch 1/2 step 5/10  loss 1.25"
     assert shown[5].startswith(bar)
     assert max(len(line) for line in shown if line.startswith("█")) == 69
-
-
-def test_a_measurement_is_shown_on_a_terminal_only():
-    stream = Terminal()
-    progress.measuring(stream)(16, 200)
-    assert stream.getvalue().endswith("measuring 16/200 images")
-    assert progress.measuring(io.StringIO()) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (60, "1:00 min"), (200, "3:20 min"), (7500, "2:05 h")],
-)
-def test_durations_read_as_people_write_them(seconds, text):
-    assert progress.clock(seconds) == text

@@ -24,24 +24,24 @@ class SparseGammas(TrainingWrapper):
         self.weight = weight
         if not self._gammas():
             raise UserError(
-                f"train.gamma_l1 has nothing to make sparse: {inner.bare().name} trains no batch "
+                f"train.gamma_l1 has nothing to make sparse: {self.detector.name} trains no batch "
                 "norm; set model.batch_norm to plain or synchronized, and frozen_stages to 0"
             )
 
     def _gammas(self) -> list[keras.Variable]:
         return [
             layer.gamma
-            for layer in self.bare()._flatten_layers()
+            for layer in self.detector._flatten_layers()
             if isinstance(layer, keras.layers.BatchNormalization)
             and layer.gamma is not None
             and layer.gamma.trainable
         ]
 
-    def step_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
         norms = (ops.sum(ops.abs(ops.cast(gamma, "float32"))) for gamma in self._gammas())
         return {
-            **super().step_terms(targets, raw, training),
+            **super().loss_terms(targets, raw, training),
             "gamma_loss": replicas.total_to_share(self.weight * sum(norms)),
         }

@@ -1,8 +1,9 @@
-"""Statistics of batch norms, measured anew."""
+"""Statistics of batch norms, recomputed from images."""
 
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfdet.detectors.base import Detector
@@ -10,7 +11,22 @@ from tfdet.errors import UserError
 from tfdet.layers import batch_norm
 
 
-def recalibrate(model: Detector, batches: Iterable[Any]) -> None:
+class Recording(batch_norm.Hook):
+    """Keeps the statistics of each batch, and the moving statistics as they are.
+
+    Attributes:
+        rows: (layer, mean [C], biased variance [C]) of each batch norm, in their order.
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[keras.layers.Layer, tf.Tensor, tf.Tensor]] = []
+
+    def moves(self, layer: keras.layers.Layer, mean: tf.Tensor, variance: tf.Tensor) -> bool:
+        self.rows.append((layer, mean, variance))
+        return False
+
+
+def recompute(model: Detector, batches: Iterable[Any]) -> None:
     """Gives all trained batch norms the mean and the variance of what they see in `batches`.
 
     Each batch is normalised by its own statistics, as in training; images count alike. Subnets
@@ -24,10 +40,11 @@ def recalibrate(model: Detector, batches: Iterable[Any]) -> None:
 
     @tf.function(autograph=False)
     def moments(images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        with batch_norm.recording() as rows:
+        recording = Recording()
+        with batch_norm.hooked(recording):
             model(images, training=True)
-        layers[:] = [layer for layer, _, _ in rows]
-        return [(mean, variance + tf.square(mean)) for _, mean, variance in rows]
+        layers[:] = [layer for layer, _, _ in recording.rows]
+        return [(mean, variance + tf.square(mean)) for _, mean, variance in recording.rows]
 
     totals: list[Any] = []
     count = 0

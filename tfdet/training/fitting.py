@@ -1,0 +1,164 @@
+"""What training and pre-training share: a compiled model, and `fit` that resumes after a kill."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfdet.config import TrainConfig
+from tfdet.training import averaging, board, callbacks, checkpoint
+from tfdet.training import optimizer as optimizers
+from tfdet.training.run_folder import RunFolder
+
+LOGS_FOLDER = "logs"
+
+
+@dataclasses.dataclass
+class Fitting:
+    """A model on its way through `fit`.
+
+    Attributes:
+        model: what `fit` is called on, compiled.
+        settings: section `train` of the recipe.
+        steps_per_epoch: of the training data.
+        folder: of the run.
+        averages: of the weights that are kept; None without.
+        progress: how far it is.
+    """
+
+    model: keras.Model
+    settings: TrainConfig
+    steps_per_epoch: int
+    folder: RunFolder
+    averages: averaging.MovingAverages | None = None
+    progress: checkpoint.Progress = dataclasses.field(default_factory=checkpoint.Progress)
+
+    def __post_init__(self) -> None:
+        self.state = checkpoint.TrainingState(self.model, self.averages, self.progress)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * self.settings.num_epochs
+
+    def resume(self) -> bool:
+        """Goes to the newest saved state; False where there is none."""
+        saved = self.folder.states.read()
+        if saved:
+            self.state.restore(*saved)
+        return saved is not None
+
+    def fit(
+        self,
+        batches: Callable[[], Any],
+        names: Callable[[int], list[str]],
+        measurement: Callable[[board.Board], keras.callbacks.Callback],
+        draw: Callable[[list[dict[str, float]]], None] = lambda history: None,
+    ) -> None:
+        """Keras's `fit`, from the step that `progress` has to the last one.
+
+        Args:
+            batches: gives the batches from that step on.
+            names: of the images of a step, for the report of a loss that is no number.
+            measurement: makes the callback that measures, given what shows its pictures.
+            draw: is given the rows of all epochs when there is a new measurement.
+        """
+        chosen = self._callbacks(names, measurement, draw)
+        epoch, done = divmod(self.progress.step, self.steps_per_epoch)
+        if done:  # a begun epoch gets a `fit` of its own
+            self._fit_epochs(batches, chosen, epoch, epoch + 1, self.steps_per_epoch - done)
+            epoch += 1
+        if epoch < self.settings.num_epochs:
+            end = self.settings.num_epochs
+            self._fit_epochs(batches, chosen, epoch, end, self.steps_per_epoch)
+
+    def _fit_epochs(
+        self,
+        batches: Callable[[], Any],
+        chosen: list[keras.callbacks.Callback],
+        first: int,
+        end: int,
+        steps: int,
+    ) -> None:
+        self.model.fit(
+            batches(),
+            initial_epoch=first,
+            epochs=end,
+            steps_per_epoch=steps,
+            callbacks=chosen,
+            shuffle=False,  # the pipeline has shuffled
+            verbose=0,
+        )
+
+    def _callbacks(
+        self,
+        names: Callable[[int], list[str]],
+        measurement: Callable[[board.Board], keras.callbacks.Callback],
+        draw: Callable[[list[dict[str, float]]], None],
+    ) -> list[keras.callbacks.Callback]:
+        """In the order that `callbacks` explains; one process alone measures and shows."""
+        settings, progress, steps = self.settings, self.progress, self.steps_per_epoch
+        writes, path = self.folder.is_writer, self.folder.path
+        report = path / "non_finite.json" if writes else None
+        chosen = [
+            callbacks.StepCounter(progress, settings.batch_size),
+            callbacks.NonFiniteStop(progress, steps, names, report),
+        ]
+        if self.averages:
+            chosen.append(callbacks.Averaging(self.averages))
+        if writes:
+            logs = path / LOGS_FOLDER
+            shown = board.Board(logs)
+            chosen += [measurement(shown), callbacks.Journal(progress, logs, draw, shown)]
+        # Workers must save together, and their clocks differ.
+        seconds = None if settings.strategy == "multi_worker" else settings.save_seconds
+        states = self.folder.states if writes else None
+        chosen.append(callbacks.StateSaver(self.state, states, steps, seconds))
+        if writes:
+            chosen.append(callbacks.ProgressLine(progress, steps, settings.num_epochs))
+        return chosen
+
+
+def prepare(settings: TrainConfig) -> None:
+    """Sets seeds and determinism of the process; once, before anything is built."""
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.utils.set_random_seed(settings.seed)
+
+
+def compile_model(
+    model: keras.Model, settings: TrainConfig, steps_per_epoch: int, root: str
+) -> None:
+    """Compiles `model` with the optimizer of the recipe, with all of its variables.
+
+    Args:
+        model: what `fit` is called on.
+        settings: section `train` of the recipe.
+        steps_per_epoch: length of an epoch.
+        root: name of the detector without what is added to its training, with which the paths of
+            its variables begin.
+    """
+    optimizer = optimizers.make_optimizer(settings, steps_per_epoch, root)
+    # XLA compiles for minutes and is slower than plain kernels for depthwise convolutions on CPUs.
+    model.compile(optimizer=optimizer, jit_compile=False)
+    optimizer.build(model.trainable_variables)  # of what `compile` has left to train
+
+
+def make_averages(model: keras.Model, settings: TrainConfig) -> averaging.MovingAverages | None:
+    """Averages of the model's weights as the recipe wants them; None where it wants none."""
+    if not settings.ema_decay:
+        return None
+    return averaging.MovingAverages(model, settings.ema_decay, settings.ema_ramp)
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Within the block layers compute in `name` and keep float32 variables."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(f"mixed_{name}" if name else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
