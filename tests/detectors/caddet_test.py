@@ -1,13 +1,11 @@
 """What is special in CADDet."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet import records, registry
+from tfdet import registry
 from tfdet.errors import UserError
 
 SMALL_NAMES = ["caddet-test", "caddet-retinanet-test"]
@@ -33,14 +31,6 @@ def test_the_published_names_are_registered():
         for head in ("fcos", "retinanet")
     }
     assert published <= set(names())
-
-
-@pytest.mark.parametrize("name", names())
-def test_every_configuration_survives_json(name):
-    config = registry.config(name)
-    assert (
-        records.from_dict(type(config), json.loads(json.dumps(records.to_dict(config)))) == config
-    )
 
 
 @pytest.mark.parametrize("name", SMALL_NAMES)

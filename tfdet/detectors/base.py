@@ -123,6 +123,15 @@ class Detector(keras.Model):
         """
         return {}
 
+    def full_path(self, images: Any) -> Any:
+        """All that an image can need, and no more: what `tfdet.profile` counts as its cost."""
+        return self.compute_output_spec(images)
+
+    @property
+    def has_constant_norms(self) -> bool:
+        """Whether batch norms are frozen, and constants in the published code, no parameters."""
+        return False
+
     @property
     def stages(self) -> Any:
         """The computations of a cascade, see `routing.Stages`; None of other detectors."""
