@@ -26,7 +26,7 @@ def test_the_best_weights_are_taken_unless_the_last_are_wanted(tmp_path):
 def test_what_is_missing_in_a_folder_is_named(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         trained.load_trained(tmp_path / "none")
-    with pytest.raises(UserError, match="not a training folder: it has no recipe.yaml"):
+    with pytest.raises(UserError, match=r"not a training folder: it has no recipe\.yaml"):
         trained.load_trained(tmp_path)
     with pytest.raises(UserError, match="has no weights yet"):
         trained.load_trained(folder_with(tmp_path))
@@ -36,12 +36,12 @@ def test_damaged_weights_are_told(tmp_path):
     folder = folder_with(tmp_path, "last")
     path = folder / "last.weights.h5"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match="last.weights.h5 is damaged"):
+    with pytest.raises(UserError, match=r"last\.weights\.h5 is damaged"):
         trained.load_trained(folder)
 
 
 def test_a_calibration_that_cannot_be_read_is_told(tmp_path):
     assert trained.read_calibration(tmp_path, "best.weights.h5") is None
     (tmp_path / trained.CALIBRATION_FILE).write_text("{")
-    with pytest.raises(UserError, match="cannot be read .*; calibrate again"):
+    with pytest.raises(UserError, match=r"cannot be read .*; calibrate again"):
         trained.read_calibration(tmp_path, "best.weights.h5")
