@@ -13,8 +13,3 @@ def test_masks_are_twice_as_large_as_the_features_and_one_per_class():
     )
     alone = np.asarray(head(features[1:, 3:4]))
     np.testing.assert_allclose(found[1:, 3:4], alone, atol=1e-5)
-
-
-def test_no_regions_give_no_masks():
-    head = MaskHead(3, filters=6, repeats=1)
-    assert head(np.zeros((2, 0, 7, 7, 4), np.float32)).shape == (2, 0, 14, 14, 3)

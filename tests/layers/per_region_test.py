@@ -21,9 +21,3 @@ def test_each_region_gets_what_the_plain_layer_gives(region, plain, options):
     np.testing.assert_allclose(found, expected.reshape(found.shape), atol=1e-6)
     symbolic = layer(keras.KerasTensor((None, 5, 6, 6, 3)))
     assert tuple(symbolic.shape[1:]) == found.shape[1:]
-
-
-@pytest.mark.parametrize("region", [kind for kind, *_ in KINDS])
-def test_no_regions_give_no_maps(region):
-    layer = region(4, 1)
-    assert layer(np.zeros((2, 0, 6, 6, 3), np.float32)).shape == (2, 0, 6, 6, 4)
