@@ -41,6 +41,12 @@ def case(name):
     return trained(name)
 
 
+@pytest.fixture(scope="module")
+def fresh(name):
+    """A model with weights of its own."""
+    return registry.create(name)
+
+
 @dataclasses.dataclass
 class Case:
     """A trained model, and what was seen on the way.
@@ -217,12 +223,11 @@ def test_it_is_small(case):
     assert 0 < profiling.profile(case.model).parameters < 50_000
 
 
-def test_it_is_counted_by_name_as_it_is_built(name):
-    built = registry.create(name)
-    profile = profiling.profile(built)
+def test_it_is_counted_by_name_as_it_is_built(fresh, name):
+    profile = profiling.profile(fresh)
     assert profile == profiling.profile(name)
     assert 0 < profile.trainable <= profile.parameters <= profile.parameters_total
-    assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in built.weights)
+    assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in fresh.weights)
     for field in ("parameters", "trainable", "parameters_total"):
         parts = sum(getattr(part, field) for part in profile.parts.values())
         assert parts == getattr(profile, field), field
@@ -274,11 +279,10 @@ def test_it_survives_keras_files(case, tmp_path):
         np.testing.assert_array_equal(value, found[key], err_msg=key)
 
 
-def test_its_weights_survive_files(case, name, tmp_path):
+def test_its_weights_survive_files(case, fresh, tmp_path):
     case.model.save_weights(tmp_path / "model.weights.h5")
-    loaded = registry.create(name)
-    loaded.load_weights(tmp_path / "model.weights.h5")
-    for ours, theirs in zip(loaded.weights, case.model.weights, strict=True):
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    for ours, theirs in zip(fresh.weights, case.model.weights, strict=True):
         assert ours.path == theirs.path
         np.testing.assert_array_equal(ours, theirs, err_msg=ours.path)
 
