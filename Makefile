@@ -1,6 +1,7 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
 # make test   the tests that fit in twenty to thirty minutes;  make slow   the rest
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
+# make lowest the common test with the oldest packages that pyproject.toml allows
 # make bench  the timings of docs/results.md
 
 PYTHON ?= python3
@@ -9,7 +10,9 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 WORKERS ?= 2
 
-.PHONY: demo test slow lint bench clean
+LOWEST := .venv-lowest
+
+.PHONY: demo test slow lint lowest bench clean
 
 # The stamp is newer than the metadata exactly when the environment is up to date.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
@@ -45,8 +48,20 @@ lint: $(VENV)/.installed
 	@$(BIN)/lint-imports
 	@$(BIN)/mypy
 
+# "tensorflow>=2.18" in the list of dependencies becomes tensorflow==2.18.
+$(LOWEST)/.installed: pyproject.toml
+	@echo "Making an environment of the oldest packages in $(LOWEST) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[test]" \
+	    $$(sed -n 's/^  "\([A-Za-z-]*\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml)
+	@touch $@
+
+lowest: $(LOWEST)/.installed
+	@$(LOWEST)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(tensorflow|keras|numpy) '
+	@$(LOWEST)/bin/python -m pytest -q tests/detectors/common_test.py
+
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.efficientdet
 
 clean:
-	rm -rf $(VENV) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(DEMO) build *.egg-info

@@ -23,6 +23,21 @@ def test_a_name_is_registered_once():
         registry.register("efficientdet-d0", object, None)
 
 
+def test_models_for_tests_are_listed_only_when_asked_for():
+    everything, listed = registry.list_models(test=True), registry.list_models()
+    assert "fcos-test" in everything and "fcos-test" not in listed
+    assert [name for name in everything if not name.endswith("-test")] == listed
+    assert registry.config("fcos-test").image_size == (64, 64)
+
+
+def test_names_are_grouped_by_the_file_that_registers_them():
+    families = registry.families()
+    assert families["packdet"] == [name for name in registry.list_models() if "packdet-" in name]
+    assert {"efficientdet-d0", "efficientdet-nano"} <= set(families["efficientdet"])
+    assert "dy-yolov7" in families["dynamicdet"] and "yolov7" in families["yolov7"]
+    assert [name for names in families.values() for name in names] == registry.list_models()
+
+
 def test_created_models_have_their_variables():
     model = registry.create("efficientdet-test", num_classes=3)
     assert model.built

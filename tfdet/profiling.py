@@ -3,7 +3,7 @@
 import concurrent.futures
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -16,6 +16,7 @@ class Part(NamedTuple):
     """Counts of one part of a detector; the fields are those of `Profile`."""
 
     parameters: int
+    trainable: int
     parameters_total: int
     macs: int
     mmdet_flops: int
@@ -28,22 +29,26 @@ class Profile:
     Attributes:
         name: of the model.
         image_size: (height, width) of the image.
-        parameters: trainable numbers.
-        parameters_total: all numbers, with the moving statistics of batch norms.
-        macs: multiply-adds of convolutions and dense layers, without biases.
-        mmdet_flops: what mmdetection's `get_flops` prints: the multiply-adds, one operation per
-            biased output of a convolution, two per output of a batch norm, one per output of a ReLU
-            layer and one per input of a max-pooling layer.
-        parts: the same counts for each part of the model, in the order of the data.
+        parameters: numbers that training can change, also where this model has them frozen; neither
+            moving statistics, nor batch norms that are constants (`Detector.has_constant_norms`).
+        trainable: the parameters that are trained as the model is.
+        parameters_total: all numbers, with moving statistics and constants.
+        macs: multiply-adds of convolutions and dense layers, without biases, on the most expensive
+            path that an image can take (`Detector.full_path`).
+        mmdet_flops: what mmdetection's `get_flops` prints, on the same path: the multiply-adds, one
+            operation per biased output of a convolution, two per output of a batch norm, one per
+            output of a ReLU layer and one per input of a max-pooling layer.
+        parts: the same counts for each part of the model, in the order of the data. The work of
+            all parts is more than that of the whole where no path leads through all of them.
         routes: multiply-adds of each path that an image can take ("early", "late" of a cascade), or
             of some that have a name where there are too many ("floor", "cheapest", "all_open" of a
-            CADDet, without its head and routers); the counts above are of all parts together.
-            Empty where there is one path.
+            CADDet, without its head and routers). Empty where there is one path.
     """
 
     name: str
     image_size: tuple[int, int]
     parameters: int
+    trainable: int
     parameters_total: int
     macs: int
     mmdet_flops: int
@@ -66,14 +71,15 @@ class Profile:
         first = max(12, *(len(name) + 1 for name in self.parts))
         lines = [
             f"{self.name}, one image of {height}x{width}",
-            f"{'part':<{first}}{'trainable':>14}{'parameters':>14}{'MAdds':>12}{'mmdet FLOPs':>14}",
+            f"{'part':<{first}}{'parameters':>14}{'trainable':>14}{'all numbers':>14}"
+            f"{'MAdds':>12}{'mmdet FLOPs':>14}",
         ]
         for name, part in rows:
-            counts = f"{part.parameters:>14,}{part.parameters_total:>14,}"
+            counts = f"{part.parameters:>14,}{part.trainable:>14,}{part.parameters_total:>14,}"
             work = f"{part.macs / 1e9:>11.3f}G{part.mmdet_flops / 1e9:>13.3f}G"
             lines.append(f"{name:<{first}}{counts}{work}")
         for name, macs in self.routes.items():
-            lines.append(f"{'path: ' + name:<{first + 28}}{macs / 1e9:>11.3f}G")
+            lines.append(f"{'path: ' + name:<{first + 42}}{macs / 1e9:>11.3f}G")
         return "\n".join(lines)
 
 
@@ -93,13 +99,15 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
     model = model_or_name
     size = tuple(image_size or model.image_size)
     work = count_layers(model, size, model.compute_output_spec)
-    total = _part([model], work)
-    parts = {name: _part(layers, work) for name, layers in model.parts.items()}
+    constants = _constants(model)
+    total = _part([model], work, constants)
+    parts = {name: _part(layers, work, constants) for name, layers in model.parts.items()}
     rest = Part(*(t - sum(p) for t, *p in zip(total, *parts.values(), strict=True)))
-    if rest != Part(0, 0, 0, 0):
+    if rest != Part(0, 0, 0, 0, 0):
         parts["other"] = rest
     routes = {name: path_macs(model, path, size) for name, path in model.paths.items()}
-    return Profile(model.name, size, *total, parts, routes)
+    full = path_operations(model, model.full_path, size) if routes else Operations(*total[-2:])
+    return Profile(model.name, size, *total[:-2], *full, parts, routes)
 
 
 def path_macs(
@@ -139,12 +147,32 @@ def profile_unbuilt(make: Callable[[], Any], image_size: tuple[int, int] | None 
         return executor.submit(run).result()
 
 
-def _part(layers: list[keras.layers.Layer], work: dict[int, Operations]) -> Part:
+def _constants(model: keras.Model) -> set[int]:
+    """Ids of the batch norms that are constants, no parameters."""
+    return {
+        id(layer)
+        for detector in model._flatten_layers()
+        if getattr(detector, "has_constant_norms", False)
+        for layer in detector._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    }
+
+
+def _part(
+    layers: list[keras.layers.Layer], work: dict[int, Operations], constants: set[int]
+) -> Part:
     inner = [x for layer in layers for x in layer._flatten_layers()]
     done = sum((work.get(id(x), Operations()) for x in inner), Operations())
+    # A layer keeps this list whether it is frozen or not.
+    learned = {id(v): v for x in inner if id(x) not in constants for v in x._trainable_variables}
     return Part(
-        parameters=sum(math.prod(v.shape) for x in layers for v in x.trainable_weights),
-        parameters_total=sum(math.prod(v.shape) for x in layers for v in x.weights),
+        parameters=_size(learned.values()),
+        trainable=sum(_size(x.trainable_weights) for x in layers),
+        parameters_total=sum(_size(x.weights) for x in layers),
         macs=done.macs,
         mmdet_flops=done.mmdet_flops,
     )
+
+
+def _size(variables: Iterable[keras.Variable]) -> int:
+    return sum(math.prod(v.shape) for v in variables)

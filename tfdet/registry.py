@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import pkgutil
+import sys
 from typing import Any
 
 from tfdet import records
@@ -11,15 +12,25 @@ from tfdet.errors import UserError
 # Each module of it registers its models when it is imported.
 _FAMILIES = "tfdet.detectors"
 
+# Models with this end of their names are small ones, for unit tests.
+_FOR_TESTS = "-test"
+
 _MODELS: dict[str, "Entry"] = {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A registered model: its class and the configuration that its name stands for."""
+    """A registered model.
+
+    Attributes:
+        detector: its class.
+        config: the configuration that its name stands for.
+        family: the name of the file that registers it.
+    """
 
     detector: type
     config: Any
+    family: str
 
 
 def register(name: str, detector: type, config: Any) -> None:
@@ -33,19 +44,34 @@ def register(name: str, detector: type, config: Any) -> None:
     """
     if name in _MODELS:
         raise ValueError(f"a model named {name!r} is registered already")
-    _MODELS[name] = Entry(detector, config)
+    # The caller's module: a family is a file, so that nobody has to name it again.
+    family = sys._getframe(1).f_globals["__name__"].rpartition(".")[2]
+    _MODELS[name] = Entry(detector, config, family)
 
 
-def list_models() -> list[str]:
-    """All names that `create` takes, grouped by family."""
-    return list(_models())
+def list_models(test: bool = False) -> list[str]:
+    """Names that `create` takes, grouped by family.
+
+    Args:
+        test: also list the "*-test" models, which are small ones for unit tests.
+    """
+    return [name for names in families(test).values() for name in names]
+
+
+def families(test: bool = False) -> dict[str, list[str]]:
+    """Names of the models by family, {"fcos": ["fcos-r50", ...], ...}; `test` as above."""
+    grouped: dict[str, list[str]] = {}
+    for name, entry in _models().items():
+        if test or not name.endswith(_FOR_TESTS):
+            grouped.setdefault(entry.family, []).append(name)
+    return grouped
 
 
 def config(name: str, **overrides: Any) -> Any:
     """The configuration of a model, with changes.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models(test=True)`.
         **overrides: fields of the configuration; fields of nested records as dicts or by dotted
             keys, as in `config("efficientdet-d0", **{"nms.method": "hard"})`.
     """

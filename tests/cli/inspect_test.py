@@ -11,6 +11,24 @@ def test_json_has_the_counts_of_each_part(capsys):
     printed = json.loads(capsys.readouterr().out)
     assert printed["image_size"] == [96, 64]
     assert printed["macs"] == sum(part["macs"] for part in printed["parts"].values()) > 0
+    assert printed["trainable"] == printed["parameters"] < printed["parameters_total"]
+
+
+def test_frozen_weights_are_parameters(capsys):
+    words = ["--model_name=packdet-r50", "--format=json"]
+    assert inspect.COMMAND.run(inspect.main, words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["parameters"], printed["trainable"]) == (31_591_962, 31_591_962 - 222_400)
+
+
+def test_the_work_of_a_cascade_is_that_of_its_most_expensive_path(capsys):
+    words = ["--model_name=dy-yolov7-test", "--format=json"]
+    assert inspect.COMMAND.run(inspect.main, words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["macs"] == printed["routes"]["late"] > printed["routes"]["early"]
+    # No image needs the first neck and head and the second detector.
+    unused = sum(printed["parts"][f"first_{name}"]["macs"] for name in ("neck", "head"))
+    assert printed["macs"] + unused == sum(part["macs"] for part in printed["parts"].values())
 
 
 def test_hparams_change_the_model(capsys):
@@ -47,9 +65,15 @@ def test_text_is_a_table(capsys):
     assert capsys.readouterr().out.startswith("efficientdet-test, one image of 64x64\n")
 
 
-def test_without_a_model_all_names_are_listed(capsys):
+def test_without_a_model_names_are_listed_by_family(capsys):
     assert inspect.COMMAND.run(inspect.main, []) == 0
-    assert "efficientdet-d7x" in capsys.readouterr().out.split()
+    printed = capsys.readouterr().out
+    assert "\nefficientdet\n  efficientdet-d0\n" in printed
+    assert "  efficientdet-nano\n" in printed and "-test" not in printed
+    assert inspect.COMMAND.run(inspect.main, ["--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        line.strip() for line in printed.splitlines() if line.startswith("  ")
+    ]
 
 
 @pytest.mark.parametrize(

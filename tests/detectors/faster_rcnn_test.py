@@ -27,17 +27,7 @@ def batch():
 def test_counts_are_the_published_ones(name, size, operations, parameters):
     profile = profiling.profile(name, size)
     assert round(profile.mmdet_flops / 1e9, 2) == operations
-    moving = 2 * sum(norm_widths(name))
-    assert round((profile.parameters_total - moving) / 1e6, 2) == parameters
-
-
-def norm_widths(name):
-    with keras.StatelessScope(initialize_variables=False):
-        model = registry.detector_class(name).from_record(registry.config(name), name)
-        model.build_variables()
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            yield layer.gamma.shape[0]
+    assert round(profile.parameters / 1e6, 2) == parameters
 
 
 def test_perfect_predictions_are_the_objects():
@@ -77,20 +67,6 @@ def test_proposals_are_distinct_boxes_inside_the_image(training):
         boxes = np.array(boxes)[np.array(is_proposal)]
         assert len(boxes) > 5 and boxes.min() >= 0 and boxes.max() <= 64
         assert np.all(boxes[:, 2:] > boxes[:, :2])
-
-
-def test_trains_saves_and_comes_back(tmp_path):
-    model = registry.create("faster-rcnn-test")
-    images, targets = batch()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
-    logs = model.train_on_batch(images, targets, return_dict=True)
-    names = {"objectness_loss", "anchor_loss", "class_loss", "box_loss", "l2_loss", "loss"}
-    assert set(logs) == names and all(np.isfinite(x) for x in logs.values())
-    assert all(np.isfinite(x) for x in model.evaluate(images, targets, verbose=0))
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    for key, value in model.predict(images, verbose=0).items():
-        np.testing.assert_array_equal(again.predict(images, verbose=0)[key], value)
 
 
 def test_every_step_looks_at_other_samples_and_a_resumed_one_at_the_same():

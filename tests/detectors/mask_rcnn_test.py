@@ -1,10 +1,8 @@
 """What is special in Mask R-CNN."""
 
-import keras
 import numpy as np
 import pytest
 
-import tfdet
 from tfdet import profiling, registry
 from tfdet.errors import UserError
 
@@ -22,24 +20,16 @@ def test_counts_are_the_published_ones():
     # mmdetection's 260.14, which counts the ReLUs of the mask head too.
     assert profile.mmdet_flops / 1e9 == pytest.approx(260.14, rel=3e-4)
     assert profile.parts["mask_head"].parameters == 2_643_280
-    assert round((profile.parameters_total - 2 * 26_560) / 1e6, 2) == 44.40
+    assert round(profile.parameters / 1e6, 2) == 44.40
 
 
-def test_trains_detects_saves_and_comes_back(tmp_path):
+def test_masks_are_probabilities_and_padding_has_none():
     model = registry.create("mask-rcnn-test", **{"nms.score_threshold": 0.0})
-    images, targets = batch()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
-    logs = model.train_on_batch(images, targets, return_dict=True)
-    assert "mask_loss" in logs and all(np.isfinite(x) for x in logs.values())
-    assert all(np.isfinite(x) for x in model.evaluate(images, targets, verbose=0))
+    images, _ = batch()
     found = model.predict(images[:, :50], verbose=0)
     assert found["masks"].shape == (2, 100, 28, 28) and found["count"].min() > 0
     for masks, count in zip(found["masks"], found["count"], strict=True):
         assert masks.min() >= 0 and masks.max() <= 1 and not masks[count:].any()
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    for key, value in again.predict(images[:, :50], verbose=0).items():
-        np.testing.assert_array_equal(found[key], value)
 
 
 def test_targets_without_masks_are_refused():
@@ -48,11 +38,3 @@ def test_targets_without_masks_are_refused():
     del targets["masks"]
     with pytest.raises(UserError, match="learns from masks"):
         model.loss_terms(targets, model(images, training=True))
-
-
-@pytest.mark.slow
-def test_the_exported_model_has_the_masks(tmp_path):
-    keras.utils.set_random_seed(0)
-    model = registry.create("mask-rcnn-test", **{"nms.score_threshold": 0.02})
-    # The exporter runs the file in a new process and compares, masks too.
-    assert tfdet.export(model, tmp_path / "served").detections > 100

@@ -40,20 +40,6 @@ def test_what_is_learnt_is_what_is_detected(name):
     np.testing.assert_allclose(np.array(found["boxes"])[0, order], targets["boxes"][0], atol=1e-3)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_trains_saves_and_comes_back(name, tmp_path):
-    model = registry.create(name)
-    images, targets = batch()
-    model.compile(optimizer=keras.optimizers.Adam(1e-3), run_eagerly=True)
-    logs = model.train_on_batch(images, targets, return_dict=True)
-    assert set(logs) == {"class_loss", "box_loss", "l2_loss", "loss"}
-    assert all(np.isfinite(x) for x in logs.values())
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    for key, value in model(images).items():
-        np.testing.assert_array_equal(again(images)[key], value)
-
-
 def test_gaps_of_the_packed_map_are_nowhere():
     plain, packed = (registry.create(name) for name in NAMES)
     anchors, doubled = plain.anchors((64, 64)), packed.anchors((64, 64))

@@ -12,7 +12,7 @@ from tfdet.cli import app
 COMMAND = app.Command(
     name="tfdet-inspect",
     purpose="Counts a model's parameters and multiply-adds, part by part; without a model, lists "
-    "all names.",
+    "the names by family.",
     example="""
         tfdet-inspect --model_name=efficientdet-d0
         tfdet-inspect --model_name=efficientdet-d3 --image_size=640,960 \\
@@ -49,8 +49,8 @@ def main(options: types.SimpleNamespace) -> None:
     if not options.model_name and not options.hparams:
         if size:
             raise app.UsageError("--image_size needs a model: give --model_name or --hparams")
-        names = registry.list_models()
-        print(json.dumps(names) if options.format == "json" else "\n".join(names))
+        as_json = options.format == "json"
+        print(json.dumps(registry.list_models()) if as_json else _listing(registry.families()))
         return
     changes: dict[str, Any] = {"model.name": options.model_name} if options.model_name else {}
     if size:
@@ -60,6 +60,15 @@ def main(options: types.SimpleNamespace) -> None:
     profile = profiling.profile_config(name, recipe.model_config())
     as_json = options.format == "json"
     print(json.dumps(profile.to_dict(), indent=2) if as_json else profile.to_text())
+
+
+def _listing(families: dict[str, list[str]]) -> str:
+    """The names, indented below their family."""
+    return "\n".join(line for key, names in families.items() for line in (key, *_indented(names)))
+
+
+def _indented(names: list[str]) -> list[str]:
+    return [f"  {name}" for name in names]
 
 
 def _image_size(words: list[str] | None) -> tuple[int, int] | None:

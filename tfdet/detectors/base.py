@@ -188,6 +188,11 @@ class Detector(keras.Model):
         return self.compute_output_spec(images)
 
     @property
+    def has_constant_norms(self) -> bool:
+        """Whether batch norms are frozen, and constants in the published code, no parameters."""
+        return False
+
+    @property
     def is_dynamic(self) -> bool:
         """Whether the cost of an image can be chosen, see `detectors.dynamic.Dynamic`."""
         return False

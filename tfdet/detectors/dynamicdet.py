@@ -160,6 +160,9 @@ class DynamicDetector(Dynamic):
 
         return {"early": path("first"), "late": path("second")}
 
+    def full_path(self, images: Any) -> Any:
+        return self.paths["late"](images)
+
     @property
     def route_macs(self) -> dict[str, int]:
         """Multiply-adds of an image that leaves early, and of one that goes all the way.

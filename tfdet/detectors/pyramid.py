@@ -179,6 +179,10 @@ class PyramidDetector(BackboneDetector):
     def parts(self) -> dict[str, list[keras.layers.Layer]]:
         return {"backbone": [self.backbone], "neck": [self.neck], "head": [self.head]}
 
+    @property
+    def has_constant_norms(self) -> bool:
+        return self.config.batch_norm == "frozen"
+
     def predictions(
         self,
         taps: dict[str, Any],

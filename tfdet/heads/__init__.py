@@ -1,0 +1,1 @@
+"""Maps to raw predictions: of points, anchors, proposals, regions and masks, packed or not."""

@@ -214,7 +214,7 @@ class Evaluator:
             image_size=tuple(lesson.image_size),
             subnet=lesson.subnet,
             teacher=lesson.teacher if job.parent else "",
-            parameters=counts.parameters,
+            parameters=counts.trainable,
             macs=counts.macs,
             mmdet_flops=counts.mmdet_flops,
             metrics={},

@@ -1,0 +1,1 @@
+"""A dict of maps to another: FPN, BiFPN and the other topologies, YOLOv7's."""

@@ -1,0 +1,1 @@
+"""Pictures of detections and routes, and the figures of trainings, trade-offs and searches."""

@@ -1,0 +1,1 @@
+"""Checkpoints of other projects to ours, one file per source."""
