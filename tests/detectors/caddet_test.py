@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet import records, registry
+from tfdet import registry
 from tfdet.backbones.supernet import Supernet
 from tfdet.detectors.caddet import CADDet
 from tfdet.detectors.fcos import FCOS
