@@ -6,7 +6,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Files whose test stands elsewhere, and where. An entry that is not needed any more is an error.
 EXCEPTIONS = {
-    "tfdet/backbones/grid_node.py": "tests/backbones/grid_test.py",
     "tfdet/cli/export.py": "tests/cli/infer_test.py",
     "tfdet/cli/pretrain.py": "tests/training/pretraining_test.py",
     "tfdet/detectors/joint_detnas.py": "tests/nas/counts_test.py",
@@ -22,8 +21,6 @@ EXCEPTIONS = {
     "tfdet/nas/teachers.py": "tests/nas/distill_test.py",
     "tfdet/serving/replay.py": "tests/serving/export_test.py",
     "tfdet/serving/signatures.py": "tests/serving/export_test.py",
-    "tfdet/training/callbacks.py": "tests/training/trainer_test.py",
-    "tfdet/training/classifier.py": "tests/training/pretraining_test.py",
     "tfdet/training/pictures.py": "tests/training/trainer_test.py",
     "tfdet/training/router_step.py": "tests/detectors/router_step_test.py",
     "tfdet/training/wrapper.py": "tests/training/additions_test.py",
