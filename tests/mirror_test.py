@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "tfdet/serving/signatures.py": "tests/serving/export_test.py",
     "tfdet/training/pictures.py": "tests/training/trainer_test.py",
     "tfdet/training/router_step.py": "tests/detectors/router_step_test.py",
-    "tfdet/training/wrapper.py": "tests/training/additions_test.py",
+    "tfdet/training/wrapper.py": "tests/additions_test.py",
 }
 
 
