@@ -6,19 +6,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Files whose test stands elsewhere, and where. An entry that is not needed any more is an error.
 EXCEPTIONS = {
-    "tfdet/backbones/grid_node.py": "tests/backbones/grid_test.py",
     "tfdet/cli/export.py": "tests/cli/infer_test.py",
     "tfdet/cli/pretrain.py": "tests/training/pretraining_test.py",
-    "tfdet/detectors/cascade.py": "tests/detectors/dynamicdet_test.py",
     "tfdet/detectors/joint_detnas.py": "tests/nas/counts_test.py",
-    "tfdet/detectors/knob.py": "tests/detectors/calibration_test.py",
     "tfdet/detectors/packdet.py": "tests/detectors/counts_test.py",
     "tfdet/detectors/pyramid.py": "tests/detectors/fcos_test.py",
     "tfdet/detectors/routing.py": "tests/detectors/dynamicdet_test.py",
     "tfdet/detectors/second_backbone.py": "tests/detectors/dy_two_stage_test.py",
     "tfdet/detectors/setting.py": "tests/detectors/dynamicdet_test.py",
-    "tfdet/detectors/tapped.py": "tests/detectors/dynamicdet_test.py",
-    "tfdet/evaluation/gate_tradeoff.py": "tests/cli/caddet_test.py",
     "tfdet/nas/candidates.py": "tests/nas/search_test.py",
     "tfdet/nas/search_recipe.py": "tests/nas/search_test.py",
     "tfdet/nas/search_report.py": "tests/nas/search_test.py",
@@ -26,11 +21,9 @@ EXCEPTIONS = {
     "tfdet/nas/teachers.py": "tests/nas/distill_test.py",
     "tfdet/serving/replay.py": "tests/serving/export_test.py",
     "tfdet/serving/signatures.py": "tests/serving/export_test.py",
-    "tfdet/training/callbacks.py": "tests/training/trainer_test.py",
-    "tfdet/training/classifier.py": "tests/training/pretraining_test.py",
     "tfdet/training/pictures.py": "tests/training/trainer_test.py",
     "tfdet/training/router_step.py": "tests/detectors/router_step_test.py",
-    "tfdet/training/wrapper.py": "tests/training/additions_test.py",
+    "tfdet/training/wrapper.py": "tests/additions_test.py",
 }
 
 

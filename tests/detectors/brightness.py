@@ -12,6 +12,7 @@ from keras import ops
 
 from tfdet import registry
 from tfdet.detectors import routing
+from tfdet.detectors.base import DetectorConfig
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.fcos import FCOS
 
@@ -20,11 +21,9 @@ _SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_deca
 
 
 @dataclasses.dataclass(frozen=True)
-class BrightnessConfig:
+class BrightnessConfig(DetectorConfig):
     image_size: tuple[int, int] = (64, 64)
     num_classes: int = 5
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
     weight_decay: float = 4e-5
 
 
@@ -53,8 +52,11 @@ class Brightness(Dynamic):
         raw = {x.name: x.call(images, training=training) for x in (self.small, self.large)}
         return {**raw, "brightness": self.brightness(images)}
 
-    def loss_terms(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        parts = {x.name: x.loss_terms(targets, raw[x.name]) for x in (self.small, self.large)}
+    def loss_terms(
+        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
+    ) -> dict[str, Any]:
+        roles = (self.small, self.large)
+        parts = {x.name: x.loss_terms(targets, raw[x.name], training) for x in roles}
         return {f"{role}_{n}": term for role in parts for n, term in parts[role].items()}
 
     def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:

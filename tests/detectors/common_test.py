@@ -179,13 +179,13 @@ def varied(model):
 
 def detect(model, images, threshold=None):
     if threshold is not None:
-        model.knob = threshold
+        model.threshold = threshold
     return model.predict(images, verbose=0)
 
 
 def thresholds(model):
     """None for a model that treats all images alike; else the ends, and one in between."""
-    if not model.has_knob:
+    if not model.is_dynamic:
         return [None]
     scores = model.predict(varied(model), verbose=0).get("easiness", np.array([0.0, 1.0]))
     return [0.0, float(np.mean(np.sort(scores)[:2])), 1.0]
@@ -268,8 +268,8 @@ def test_a_batch_gives_what_each_image_gives_alone(case):
 
 
 def test_it_survives_keras_files(case, tmp_path):
-    if case.model.has_knob:
-        case.model.knob = 0.375
+    if case.model.is_dynamic:
+        case.model.threshold = 0.375
     case.model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(case.model) and loaded.config == case.model.config
@@ -297,8 +297,8 @@ for folder in map(pathlib.Path, sys.argv[1:]):
         given = dict(np.load(folder / "given.npz"))
         found = {}
         for i, threshold in enumerate(given.get("thresholds", [None])):
-            knob = {} if threshold is None else {"threshold": tf.constant(threshold, tf.float32)}
-            for key, value in detect(images=tf.constant(given["images"]), **knob).items():
+            at = {} if threshold is None else {"threshold": tf.constant(threshold, tf.float32)}
+            for key, value in detect(images=tf.constant(given["images"]), **at).items():
                 found[f"{i}/{key}"] = value.numpy()
         np.savez(folder / "found.npz", **found)
     except Exception:
@@ -353,7 +353,7 @@ def served(request, tmp_path_factory):
     for name, folder in folders.items():
         try:
             model = trained(name).model
-            chosen = {"thresholds": thresholds(model)} if model.has_knob else {}
+            chosen = {"thresholds": thresholds(model)} if model.is_dynamic else {}
             np.savez(folder / "given.npz", images=varied(model), **chosen)
             export._save(model, folder / "saved_model", native_ops=False)
         except Exception:  # is told where this model is asked for
@@ -366,7 +366,7 @@ def test_its_export_gives_the_same_in_a_new_process(served, case, name):
     found = result(served[name])
     given = np.load(served[name] / "given.npz")
     total = 0
-    for i, threshold in enumerate(given["thresholds"] if case.model.has_knob else [None]):
+    for i, threshold in enumerate(given["thresholds"] if case.model.is_dynamic else [None]):
         expected = detect(case.model, given["images"], threshold)
         own = {key: found[f"{i}/{key}"] for key in expected}
         total += same(expected, own, f"at {threshold}").detections

@@ -12,7 +12,8 @@ from keras import ops
 from tfdet import profiling, records, registry
 from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.supernet import Supernet
-from tfdet.detectors.base import Detector
+from tfdet.detectors.backbone_detector import BackboneDetector
+from tfdet.detectors.base import DetectorConfig, check_adds_terms, serialize_part
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.fcos import FCOS, FCOSConfig
 from tfdet.detectors.grid_cost import GridCost
@@ -39,31 +40,23 @@ _SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_deca
 
 
 @dataclasses.dataclass(frozen=True)
-class CADDetConfig:
-    """A CADDet before any registered dense detector.
+class CADDetConfig(DetectorConfig):
+    """A CADDet before any registered dense detector; fields of `DetectorConfig` and these.
 
     Attributes:
-        image_size: (height, width) of the canvas.
-        num_classes: classes without background.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
-        weight_decay: factor of the L2 loss.
         dense: {"name": registered name, **changes to its configuration}; its backbone is the grid.
         supernet: see `backbones.grid.SupernetConfig`.
         reference_size: (height, width) of the image that costs are given for; None for image_size.
         routing_loss: see `losses.routing_budget.RoutingLossConfig`.
     """
 
-    image_size: tuple[int, int] = (256, 256)
-    num_classes: int = 80
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
-    weight_decay: float = 0.0
     dense: dict[str, Any] = dataclasses.field(default_factory=dict)
     supernet: SupernetConfig = dataclasses.field(default_factory=SupernetConfig)
     reference_size: tuple[int, int] | None = None
     routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _check_scales(self.supernet)
         if self.dense:
             self.part()  # checks its keys
@@ -169,7 +162,7 @@ class CADDet(Dynamic):
         model.build_variables()
 
     Args:
-        dense: a detector with `taps`, `predictions`, a `neck`, and a `Supernet` as `backbone`.
+        dense: a `BackboneDetector` with a `Supernet` as its backbone.
         config: what else there is to say: a `CADDetConfig`, or another record with its keys; where
             not given, size and classes are those of `dense`.
     """
@@ -178,7 +171,7 @@ class CADDet(Dynamic):
     score = "gates"
     threshold_ends = (1.0, CLOSED)
 
-    def __init__(self, dense: Detector, config: Any = None, **kwargs: Any):
+    def __init__(self, dense: BackboneDetector, config: Any = None, **kwargs: Any):
         backbone = getattr(dense, "backbone", None)
         if not isinstance(backbone, Supernet):
             raise UserError(
@@ -186,6 +179,7 @@ class CADDet(Dynamic):
                 f"{type(backbone).__name__}; "
                 "give it one, as in FCOS(config, backbone=Supernet(...))"
             )
+        check_adds_terms(dense, "CADDet")
         grid = backbone.config
         if config is None:
             shared = {key: getattr(dense.config, key) for key in _SHARED}
@@ -212,7 +206,7 @@ class CADDet(Dynamic):
         kind, part = config.part()
         return cls(_before_grid(registry.detector_class(kind), part, config), config, name=name)
 
-    def dense(self) -> Detector:
+    def dense(self) -> BackboneDetector:
         """The detector behind the grid. No property, of which Keras would save the layers again."""
         return self._dense()
 
@@ -234,6 +228,10 @@ class CADDet(Dynamic):
         return self.dense().parts
 
     @property
+    def has_constant_norms(self) -> bool:
+        return self.dense().has_constant_norms
+
+    @property
     def run_variables(self) -> list[keras.Variable]:
         own = self.buffer.variables if self.buffer else []
         return [*self.dense().run_variables, *own]
@@ -243,7 +241,9 @@ class CADDet(Dynamic):
         dense = self.dense()
 
         def path(route: np.ndarray) -> Callable[[Any], Any]:
-            return lambda images: dense.neck(self.backbone.along(self._normalized(images), route))
+            return lambda images: dense.levels_of(
+                self.backbone.along(self._normalized(images), route)
+            )
 
         kinds = ("floor", "cheapest", "all_open")
         return {kind: path(self.config.supernet.route(kind)) for kind in kinds}
@@ -373,9 +373,7 @@ class CADDet(Dynamic):
     def get_config(self) -> dict[str, Any]:
         if self.config.dense:  # the record says it all
             return super().get_config()
-        dense = keras.saving.serialize_keras_object(self.dense())
-        dense.pop("build_config", None)  # the whole builds its layers, under its own name
-        return {**super().get_config(), "dense": dense}
+        return {**super().get_config(), "dense": serialize_part(self.dense())}
 
     @classmethod
     def _from_parts(cls, config: dict[str, Any]) -> "CADDet":
@@ -386,7 +384,7 @@ class CADDet(Dynamic):
         return cls(dense, record, name=config["name"])
 
 
-def _before_grid(kind: Callable[..., Detector], part: Any, config: Any) -> Detector:
+def _before_grid(kind: Callable[..., BackboneDetector], part: Any, config: Any) -> BackboneDetector:
     """A dense detector of a class and its configuration, with a grid as its backbone."""
     grid = Supernet(
         config.supernet,
@@ -417,7 +415,7 @@ class _RoutingLosses(keras.callbacks.Callback):
 class _OneRecord(CADDet):
     """A CADDet with a published head, whose keys and those of its dense detector are one record."""
 
-    dense_class: ClassVar[type[Detector]]
+    dense_class: ClassVar[type[BackboneDetector]]
 
     @classmethod
     def from_record(cls, config: Any, name: str) -> "CADDet":

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tfdet import records, registry
+from tfdet.detectors.base import DetectorConfig
 from tfdet.detectors.second_backbone import BackboneConfig
 from tfdet.errors import UserError
 from tfdet.losses.router import RouterLossConfig
@@ -13,14 +14,10 @@ SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay
 
 
 @dataclasses.dataclass(frozen=True)
-class DynamicConfig:
-    """What a `DynamicDetector` needs to know beside its parts.
+class DynamicConfig(DetectorConfig):
+    """What a `DynamicDetector` needs beside its parts; fields of `DetectorConfig` and these.
 
     Attributes:
-        image_size: (height, width) of the canvas, of both detectors.
-        num_classes: classes without background.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
-        weight_decay: factor of the L2 loss on the weights that are trained.
         step: what training trains: "joint" both detectors, with the sum of their losses; "router"
             the router alone, on frozen detectors.
         threshold: of a new model: images that are less easy go to the second detector; 0 sends
@@ -31,23 +28,18 @@ class DynamicConfig:
         router_loss: of the router step, see `losses.router.RouterLossConfig`.
     """
 
-    image_size: tuple[int, int] = (512, 512)
     num_classes: int = 90
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
-    weight_decay: float = 0.0
     step: Literal["joint", "router"] = "joint"
     threshold: float | None = None
     first_weight: float = 1.0
     router_loss: RouterLossConfig = dataclasses.field(default_factory=RouterLossConfig)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UserError(f"threshold must be between 0 and 1, got {self.threshold}")
         if self.first_weight < 0:
             raise UserError(f"first_weight must be at least 0, got {self.first_weight}")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
     @property
     def first_threshold(self) -> float:
