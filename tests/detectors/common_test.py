@@ -57,7 +57,7 @@ class Case:
         whole: `compute_loss` before the first step.
         logs: of the first step, whose loss is that before it.
         after: the loss after it.
-        still: paths of the trained variables that the first step did not move.
+        still: paths of the trained variables that no step moved.
         empty, full: logs of steps without objects and with the maximum of them.
         is_finite: whether all weights were numbers after those.
     """
@@ -83,7 +83,8 @@ def trained(name: str) -> Case:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9
     images, targets = scenes(model)
-    optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=10.0)
+    # Small first: what a step promises holds in its direction, not at any length.
+    optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=10.0)
     model.compile(optimizer=optimizer, jit_compile=False)  # as in `training.trainer`
     whole = float(model.compute_loss(images, targets, model(images, training=True)))
     before = [v.numpy() for v in model.trainable_variables]
@@ -93,18 +94,20 @@ def trained(name: str) -> Case:
         return model.train_on_batch(images, targets, return_dict=True)
 
     logs = step(targets)
-    moved = zip(model.trainable_variables, before, strict=True)
-    still = [v.path for v, value in moved if np.array_equal(v.numpy(), value)]
     # A step that draws samples draws those of the first again.
     model.optimizer.iterations.assign(0)
     after = step(targets)["loss"]
     empty, full = step(without_objects(targets)), step(full_of_objects(targets, model))
     is_finite = all(np.isfinite(v.numpy()).all() for v in model.weights)
+    optimizer.learning_rate = 3e-3
     for _ in range(8):
         for _ in range(30):
             step(targets)
         if misses(model.predict(images, verbose=0), targets) == []:
             break
+    # At the end: a step that draws samples may draw none from a level.
+    moved = zip(model.trainable_variables, before, strict=True)
+    still = [v.path for v, value in moved if np.array_equal(v.numpy(), value)]
     return Case(model, images, targets, whole, logs, after, still, empty, full, is_finite)
 
 
@@ -242,9 +245,12 @@ def test_fit_sees_the_whole_loss(case):
     assert terms == pytest.approx(case.whole, rel=1e-4)
 
 
-def test_a_step_moves_every_trained_weight_and_lowers_the_loss(case):
-    assert case.still == []
+def test_a_step_lowers_the_loss(case):
     assert case.after < case.logs["loss"]
+
+
+def test_training_moves_every_weight(case):
+    assert case.still == []
 
 
 def test_none_and_the_most_objects_give_finite_losses(case):
