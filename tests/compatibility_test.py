@@ -1,4 +1,4 @@
-"""Folders and exports of earlier versions load and detect what they detected: `fixtures/README.md`."""
+"""Folders and exports of earlier versions detect what they detected: `fixtures/README.md`."""
 
 import pathlib
 import tarfile
