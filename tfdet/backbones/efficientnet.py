@@ -11,6 +11,7 @@ from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.mbconv import MBConv
+from tfdet.tensors import Tensor
 
 
 class MBConvStage(NamedTuple):
@@ -145,10 +146,10 @@ class EfficientNet(Composite):
 
     def call(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        added: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         added = added or {}
         x = self.act(self.stem_bn(self.stem_conv(images), training=training))
         x = x + added["P1"] if "P1" in added else x

@@ -19,6 +19,7 @@ from tfdet.backbones.supernet import Supernet
 from tfdet.layers import folding
 from tfdet.layers.gate_router import quarters
 from tfdet.ops import conditional
+from tfdet.tensors import Tensor
 
 
 class _Arrived(NamedTuple):
@@ -55,7 +56,7 @@ class _Opened(NamedTuple):
 
 
 def skip_closed(
-    net: Supernet, images: tf.Tensor, threshold: Any = CLOSED, factors: tf.Tensor | None = None
+    net: Supernet, images: tf.Tensor, threshold: Tensor = CLOSED, factors: tf.Tensor | None = None
 ) -> dict[str, tf.Tensor]:
     """What `net(images, threshold=threshold)` gives, computed without what is closed.
 

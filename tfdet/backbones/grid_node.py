@@ -11,6 +11,7 @@ from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.folding import normed
 from tfdet.layers.separable_unit import SeparableUnit, pointwise
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -57,7 +58,7 @@ class GridNode(Composite):
         ]
         self.paths = {name: GridPath(config, scale, name, batch_norm, name=name) for name in paths}
 
-    def block(self, x: Any, training: bool | None = None) -> Any:
+    def block(self, x: Tensor, training: bool | None = None) -> Any:
         """What all paths start from, of the shape of `x`; after the ReLU where all have it."""
         y = x
         for unit in self.units:
@@ -68,11 +69,11 @@ class GridNode(Composite):
 
     def call(
         self,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         up_size: tuple[int, int] | None = None,
         wanted: tuple[str, ...] | None = None,
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         if self.gradient_checkpointing and training:
             x = checkpointed(lambda x: self.block(x, training=True), inputs["x"])
         else:
@@ -130,17 +131,17 @@ class GridPath(Composite):
 
     def call(
         self,
-        inputs: dict[str, Any],
+        inputs: dict[str, Tensor],
         up_size: tuple[int, int] | None = None,
         training: bool | None = None,
-    ) -> Any:
+    ) -> Tensor:
         gate = ops.reshape(inputs["gate"], (-1, 1, 1, 1))
         return self.carry(inputs["x"], gate, up_size, training)
 
     def carry(
         self,
-        x: Any,
-        gate: Any,
+        x: Tensor,
+        gate: Tensor,
         up_size: tuple[int, int] | None = None,
         training: bool | None = None,
     ) -> Any:
@@ -172,7 +173,7 @@ class GridPath(Composite):
         return cls(**{**config, "config": records.from_dict(SupernetConfig, config["config"])})
 
 
-def resize_bilinear(x: Any, size: tuple[int, int]) -> Any:
+def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Any:
     """A map [B, H, W, C] in the size of the next finer one, by bilinear interpolation."""
     # To the finer map's own size: a side of 25 has 13 cells at the next scale, not 12.5.
     return ops.image.resize(x, size, interpolation="bilinear")

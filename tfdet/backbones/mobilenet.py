@@ -14,6 +14,7 @@ from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.separable_unit import SeparableUnit, pointwise
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricDepthwiseConv2D
+from tfdet.tensors import Tensor
 
 # Filters and stride of each separable convolution: table 1 of v1.
 _UNITS = (
@@ -74,7 +75,7 @@ class _MobileNet(Composite):
 
     def run(
         self,
-        images: Any,
+        images: Tensor,
         blocks: list[keras.layers.Layer],
         training: bool | None,
         last: Callable[[Any], Any] = lambda x: x,
@@ -98,7 +99,7 @@ class _MobileNet(Composite):
         widths.append(last or blocks[-1].filters)
         return {f"P{level}": widths[level - 1] for level in self.levels}
 
-    def _run_block(self, block: keras.layers.Layer, x: Any, training: bool | None) -> Any:
+    def _run_block(self, block: keras.layers.Layer, x: Tensor, training: bool | None) -> Any:
         if self.gradient_checkpointing and training:
             return checkpointed(lambda x: block(x, training=training), x)
         return block(x, training=training)
@@ -155,7 +156,7 @@ class MobileNetV1(_MobileNet):
         """Channels of the levels that are returned."""
         return self.channels_of(self.units)
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         return self.run(images, self.units, training)
 
 
@@ -211,8 +212,8 @@ class MobileNetV2(_MobileNet):
         last = None if self.last_conv is None else _LAST_FILTERS
         return self.channels_of(self.blocks, last)
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
-        def last(x: Any) -> Any:
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
+        def last(x: Tensor) -> Any:
             if self.last_conv is None:
                 return x
             return self.activation(self.last_bn(self.last_conv(x), training=training))
@@ -260,7 +261,7 @@ class InvertedResidual(Composite):
         self.has_shortcut = self.strides == 1 and channels == self.filters
         super().build(input_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         relu6 = keras.activations.relu6
         y = x
         if self.expansion is not None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 
 from tfdet.errors import UserError
+from tfdet.tensors import Tensor
 
 _LEVEL = re.compile(r"P[1-9][0-9]*")
 
@@ -31,7 +32,7 @@ class Backbone(Protocol):
     @property
     def channels(self) -> Mapping[str, int]: ...
 
-    def __call__(self, images: Any, training: bool | None = None) -> dict[str, Any]: ...
+    def __call__(self, images: Tensor, training: bool | None = None) -> dict[str, Any]: ...
 
 
 @runtime_checkable
@@ -104,7 +105,7 @@ def check_levels(channels: Mapping[str, int], needed: Iterable[str], detector: s
 
 
 def check_maps(
-    maps: Any,
+    maps: Tensor,
     channels: Mapping[str, int | None],
     image_size: tuple[int | None, int | None],
     part: str,

@@ -15,6 +15,7 @@ from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.deformable_conv import DeformableConv2D
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricMaxPooling2D
+from tfdet.tensors import Tensor
 
 _R50, _R101 = (3, 4, 6, 3), (3, 4, 23, 3)
 _MSRA: dict[str, Any] = {"strides_first": True, "epsilon": 0.0}
@@ -138,10 +139,10 @@ class ResNet(Composite):
 
     def call(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        added: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         x = images
         if not self.continues:
             x = self.stem_bn(self.stem_conv(x), training=training)
@@ -155,7 +156,7 @@ class ResNet(Composite):
             maps[level] = x
         return {f"P{level}": maps[level] for level in self.levels}
 
-    def _run(self, block: keras.layers.Layer, x: Any, training: bool | None) -> Any:
+    def _run(self, block: keras.layers.Layer, x: Tensor, training: bool | None) -> Any:
         if self.gradient_checkpointing and training:
             return checkpointed(lambda x: block(x, training=training), x)
         return block(x, training=training)
@@ -201,7 +202,7 @@ class _ResidualBlock(Composite):
             self.projection = _conv(self.block.out_width, 1, self.block.stride, "projection")
             self.projection_bn = _norm(self.epsilon, self.batch_norm, "projection_bn")
 
-    def _shortcut(self, x: Any, training: bool | None) -> Any:
+    def _shortcut(self, x: Tensor, training: bool | None) -> Tensor:
         if self.projection is None:
             return x
         return self.projection_bn(self.projection(x), training=training)
@@ -241,7 +242,7 @@ class Bottleneck(_ResidualBlock):
             return DeformableConv2D(filters, 3, strides, groups, name="conv2")
         return _conv(filters, 3, strides, "conv2", groups=groups)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         shortcut = self._shortcut(x, training)
         y = self.relu(self.bn1(self.conv1(x), training=training))
         y = self.relu(self.bn2(self.conv2(y), training=training))
@@ -261,7 +262,7 @@ class BasicBlock(_ResidualBlock):
         self.bn1, self.bn2 = (_norm(epsilon, batch_norm, f"bn{i}") for i in (1, 2))
         self._project()
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         shortcut = self._shortcut(x, training)
         y = self.relu(self.bn1(self.conv1(x), training=training))
         return self.relu(self.bn2(self.conv2(y), training=training) + shortcut)

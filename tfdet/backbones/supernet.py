@@ -18,6 +18,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.gate_router import GateRouter
 from tfdet.layers.separable_unit import SeparableUnit
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -95,19 +96,19 @@ class Supernet(Composite):
         """Channels of the levels."""
         return dict(zip(self.levels, self.config.channels, strict=True))
 
-    def stem_map(self, images: Any, training: bool | None = None) -> Any:
+    def stem_map(self, images: Tensor, training: bool | None = None) -> Tensor:
         """Images to the input of the grid, [B, H/8, W/8, C]."""
         for unit in self.stem:
             images = unit(images, training=training)
         return images
 
     def call(
-        self, images: Any, training: bool | None = None, threshold: Any = CLOSED
-    ) -> dict[str, Any]:
+        self, images: Tensor, training: bool | None = None, threshold: Tensor = CLOSED
+    ) -> dict[str, Tensor]:
         maps, gates = self._run(images, training, threshold)
         return {**maps, "gates": ops.concatenate(gates, axis=1)}
 
-    def along(self, images: Any, route: np.ndarray) -> dict[str, Any]:
+    def along(self, images: Tensor, route: np.ndarray) -> dict[str, Tensor]:
         """The maps {"P3": ...} of one route [gates] bool, without routers; only what is open runs.
 
         Open gates are 1. This is what the cost of a route is counted from.
@@ -116,9 +117,9 @@ class Supernet(Composite):
 
     def _run(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        threshold: Any = CLOSED,
+        threshold: Tensor = CLOSED,
         route: np.ndarray | None = None,
     ) -> tuple[dict[str, Any], list[Any]]:
         """The maps, and the gates of the nodes that were computed: all where no route is given."""
@@ -146,15 +147,15 @@ class Supernet(Composite):
         maps = {name: _summed(sent)[0] for name, sent in zip(self.levels, arrived, strict=True)}
         return maps, gates
 
-    def absent(self, x: Any, scale: int, sizes: Any) -> tuple[Any, Any]:
+    def absent(self, x: Tensor, scale: int, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """A map of zeros for a scale, and that no image has it; `x` [B, ...] has the batch."""
         zero = ops.zeros_like(x[:, :1, :1, :1])
         empty = np.zeros((1, *sizes[scale], self.config.channels[scale]), np.float32)
         return zero + ops.cast(empty, x.dtype), ops.zeros_like(x[:, 0, 0, 0], dtype="bool")
 
     def gates_of(
-        self, number: int, h: Any, is_here: Any, training: bool | None, threshold: Any
-    ) -> Any:
+        self, number: int, h: Tensor, is_here: Tensor, training: bool | None, threshold: Tensor
+    ) -> Tensor:
         """[B, paths] float32: the factors of the paths of a node, given its input."""
         if not self.config.routers:
             return _fixed_gates(h, np.ones(len(self.config.nodes[number].paths)))
@@ -169,13 +170,13 @@ class Supernet(Composite):
     def _sent(
         self,
         number: int,
-        h: Any,
-        g: Any,
-        is_here: Any,
+        h: Tensor,
+        g: Tensor,
+        is_here: Tensor,
         paths: tuple[str, ...],
         sizes: tuple[tuple[int, int], ...],
         training: bool | None,
-    ) -> dict[str, tuple[Any, Any]]:
+    ) -> dict[str, tuple[Tensor, Tensor]]:
         """By path what a node sends, and the images for which it sends something."""
         spec, sent, is_open = self.config.nodes[number], {}, g >= CLOSED
         if paths:
@@ -228,7 +229,7 @@ class FullUnit(Composite):
         )
         self.bn = pytorch_batch_norm(batch_norm, "bn")
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         return keras.activations.relu(self.bn(self.conv(x), training=training))
 
     def get_config(self) -> dict[str, Any]:
@@ -236,7 +237,7 @@ class FullUnit(Composite):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _summed(arrived: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+def _summed(arrived: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """The sum of maps, and the images for which there is any."""
     (x, is_here), *rest = arrived
     for y, is_there in rest:
@@ -244,6 +245,6 @@ def _summed(arrived: list[tuple[Any, Any]]) -> tuple[Any, Any]:
     return x, is_here
 
 
-def _fixed_gates(h: Any, is_open: np.ndarray) -> Any:
+def _fixed_gates(h: Tensor, is_open: np.ndarray) -> Any:
     """[B, paths] float32: 1 where open, for all images of a map."""
     return ops.ones_like(h[:, 0, 0, :1], dtype="float32") * is_open.astype(np.float32)

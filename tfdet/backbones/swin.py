@@ -10,6 +10,7 @@ from tfdet import records
 from tfdet.errors import UserError
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.window_attention import WindowAttention
+from tfdet.tensors import Tensor
 
 _EPSILON = 1e-5
 
@@ -116,17 +117,17 @@ class Swin(Composite):
         """Channels of `added`."""
         return {f"P{level}": self.style.filters * 2 ** (level - 2) for level in (2, 3, 4, 5)}
 
-    def _tokens(self, images: Any) -> Any:
+    def _tokens(self, images: Tensor) -> Tensor:
         down, right = (-side % 4 for side in images.shape[1:3])
         x = ops.pad(images, ((0, 0), (0, down), (0, right), (0, 0)))
         return self.patch_norm(self.patches(x))
 
     def call(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        added: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         x = images if self.continues else self._tokens(images)
         maps = {"tokens": x} if self.gives_tokens else {}
         for number, blocks in enumerate(self.stages):
@@ -140,7 +141,7 @@ class Swin(Composite):
                 maps[f"P{number + 2}"] = self.norms[number + 2](x)
         return maps
 
-    def _run(self, block: "SwinBlock", x: Any, training: bool | None) -> Any:
+    def _run(self, block: "SwinBlock", x: Tensor, training: bool | None) -> Any:
         if self.gradient_checkpointing and training:
             return checkpointed(lambda x: block(x, training=training), x)
         return block(x, training=training)
@@ -187,12 +188,12 @@ class SwinBlock(Composite):
         )
         super().build(input_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         x = x + self._dropped(self.attention(self.norm1(x)), training)
         y = self.dense2(keras.activations.gelu(self.dense1(self.norm2(x)), approximate=False))
         return x + self._dropped(y, training)
 
-    def _dropped(self, branch: Any, training: bool | None) -> Any:
+    def _dropped(self, branch: Tensor, training: bool | None) -> Tensor:
         return branch if self.drop is None else self.drop(branch, training=training)
 
     def get_config(self) -> dict[str, Any]:
@@ -214,7 +215,7 @@ class PatchMerging(Composite):
         self.reduce = keras.layers.Dense(2 * input_shape[-1], use_bias=False, name="reduce")
         super().build(input_shape)
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         down, right = (-side % 2 for side in x.shape[1:3])
         x = ops.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
         # The order of the published weights: down first, then to the right.

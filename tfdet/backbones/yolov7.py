@@ -7,6 +7,7 @@ import keras
 
 from tfdet.layers.blocks import BlockSpec, Style, conv, down, elan, reorg
 from tfdet.layers.composite import Composite
+from tfdet.tensors import Tensor
 
 Variant = Literal["v7", "x", "w6"]
 
@@ -106,11 +107,11 @@ class YoloV7Backbone(Composite):
 
     def call(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        added: dict[str, Any] | None = None,
+        added: dict[str, Tensor] | None = None,
         strided_input: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """Runs the network.
 
         Args:

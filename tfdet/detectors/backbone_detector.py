@@ -15,6 +15,7 @@ from tfdet.backbones.protocol import (
 from tfdet.detectors.base import Detector, DetectorConfig, serialize_part
 from tfdet.errors import UserError
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
+from tfdet.tensors import Tensor
 
 
 class BackboneDetector(Detector):
@@ -116,14 +117,14 @@ class BackboneDetector(Detector):
 
     def taps(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        added: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         options = {"added": added} if added else {}
         return self.backbone(self.normalization(images), training=training, **options)
 
-    def levels_of(self, taps: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def levels_of(self, taps: dict[str, Tensor], training: bool | None = None) -> dict[str, Any]:
         """The maps of the neck, {"P3": [B, H/8, W/8, C], ...}, of those of the backbone."""
         maps = {name: taps[name] for name in self.backbone_levels}
         maps = self.neck(maps, training=training)
@@ -131,11 +132,13 @@ class BackboneDetector(Detector):
             return {name: maps[name] for name in self.neck_levels}
         return maps
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         size = tuple(images.shape[1:3])
         return self.predictions(self.taps(images, training), training, size)
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def compute_output_spec(
+        self, images: Tensor, training: bool | None = None
+    ) -> dict[str, Tensor]:
         return self.call(images, training=training)
 
     def get_config(self) -> dict[str, Any]:

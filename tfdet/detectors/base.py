@@ -18,6 +18,7 @@ from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import masks as mask_ops
 from tfdet.ops.nms import NMSConfig
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Detector(keras.Model):
         """
         return {}
 
-    def full_path(self, images: Any) -> Any:
+    def full_path(self, images: Tensor) -> Any:
         """All that an image can need, and no more: what `tfdet.profile` counts as its cost."""
         return self.compute_output_spec(images)
 
@@ -218,10 +219,10 @@ class Detector(keras.Model):
 
     def taps(
         self,
-        images: Any,
+        images: Tensor,
         training: bool | None = None,
-        added: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
+        added: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
         """Features of the backbone by level, {"P1": [B, H/2, W/2, C_1], ...}, finest first.
 
         A detector that has them composes `call` as `predictions(taps(images))`. Other names than
@@ -237,11 +238,11 @@ class Detector(keras.Model):
 
     def taps_after(
         self,
-        images: Any,
-        first: dict[str, Any],
-        added: dict[str, Any],
+        images: Tensor,
+        first: dict[str, Tensor],
+        added: dict[str, Tensor],
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """As `taps`, of the second detector of a cascade.
 
         Args:
@@ -256,10 +257,10 @@ class Detector(keras.Model):
 
     def predictions(
         self,
-        taps: dict[str, Any],
+        taps: dict[str, Tensor],
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """What neck and head make of the backbone's features: the raw predictions.
 
         Args:
@@ -277,8 +278,8 @@ class Detector(keras.Model):
         )
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         """Weighted loss terms, float32 scalars by name; `compute_loss` adds them up.
 
         Under a distribution strategy each replica returns its own share: the shares of all replicas
@@ -301,7 +302,7 @@ class Detector(keras.Model):
         optimizer = getattr(_fitting.detector or self, "optimizer", None)
         return ops.cast(0 if optimizer is None else optimizer.iterations, "int32")
 
-    def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
+    def losses_per_image(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> Tensor:
         """The loss of each image as if it were alone in its batch, float32 [B].
 
         The sum of its `loss_terms`. A subclass whose loss has a form for single images gives that.
@@ -309,7 +310,7 @@ class Detector(keras.Model):
 
         return each_alone(self.loss_terms, targets, raw)
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Raw predictions to detections in pixels of the network's input."""
         raise NotImplementedError
 
@@ -330,12 +331,12 @@ class Detector(keras.Model):
 
     def compute_loss(
         self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
+        x: Tensor = None,
+        y: Tensor = None,
+        y_pred: Tensor = None,
+        sample_weight: Tensor = None,
         training: bool = True,
-    ) -> Any:
+    ) -> Tensor:
         """What `fit` minimises and `evaluate` reports: the sum of the loss terms.
 
         Each term is also a metric of its own. A subclass may override this, with or without the sum
@@ -360,13 +361,13 @@ class Detector(keras.Model):
     def _decayed_variables(self) -> list[keras.Variable]:
         return [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
 
-    def _l2_loss(self) -> Any:
+    def _l2_loss(self) -> Tensor:
         if _fitting.detector is self and _fitting.l2_loss is not None:
             return _fitting.l2_loss
         squares = (ops.sum(ops.square(ops.cast(v, "float32"))) for v in self._decayed_variables())
         return replicas.total_to_share(0.5 * self.config.weight_decay * sum(squares))
 
-    def detect(self, images: Any, **options: Any) -> dict[str, Any]:
+    def detect(self, images: Tensor, **options: Any) -> dict[str, Tensor]:
         """Detections in pixels of `images` [B, H, W, 3], which may have any size.
 
         `options` go to `detect_fitted`.
@@ -376,7 +377,7 @@ class Detector(keras.Model):
         canvas, scale = letterbox(images, self.image_size, self.pad_value)
         return to_original(self.detect_fitted(canvas, **options), scale, ops.shape(images)[1:3])
 
-    def detect_fitted(self, canvas: Any) -> dict[str, Any]:
+    def detect_fitted(self, canvas: Tensor) -> dict[str, Tensor]:
         """Detections in pixels of `canvas`, float [B, *image_size, 3]; what is served."""
         return self.decode(self(canvas, training=False), self.image_size)
 
@@ -416,7 +417,7 @@ class Detector(keras.Model):
         return self.compute_metrics(images, targets, None)
 
     def _with_decay(
-        self, gradients: list[Any], variables: list[keras.Variable], l2_factor: Any
+        self, gradients: list[Tensor], variables: list[keras.Variable], l2_factor: Any
     ) -> list[Any]:
         """Gradients [...] of the variables with `l2_factor` times those of the L2 loss."""
         scale = l2_factor * replicas.total_to_share(self.config.weight_decay)
@@ -491,11 +492,11 @@ def _within(**facts: Any) -> Iterator[None]:
 
 
 def each_alone(
-    loss_terms: Callable[..., dict[str, Any]], targets: dict[str, Any], raw: dict[str, Any]
-) -> Any:
+    loss_terms: Callable[..., dict[str, Any]], targets: dict[str, Tensor], raw: dict[str, Tensor]
+) -> Tensor:
     """[B] float32: the sum of `loss_terms(targets, raw)` of each image by itself."""
 
-    def alone(image: Any) -> Any:
+    def alone(image: Tensor) -> Any:
         one = keras.tree.map_structure(lambda x: x[None], image)
         with replicas.alone():
             terms = loss_terms(*one)
@@ -517,7 +518,7 @@ def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.autograph.experimental.do_not_convert(function)
 
 
-def _plus(gradient: Any, decay: Any) -> Any:
+def _plus(gradient: Tensor, decay: Any) -> Tensor:
     """The sum, as vectors: the graph optimizer would merge a plain addition into the AddN."""
     if gradient is None:
         return decay
@@ -539,7 +540,7 @@ def check_adds_terms(part: Detector, whole: str) -> None:
         )
 
 
-def to_original(detections: dict[str, Any], scale: Any, size: Any) -> dict[str, Any]:
+def to_original(detections: dict[str, Tensor], scale: Tensor, size: Tensor) -> dict[str, Tensor]:
     """Moves detections from the fitted canvas back to the image that was fitted, and clips them.
 
     Args:

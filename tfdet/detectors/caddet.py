@@ -34,6 +34,7 @@ from tfdet.losses.routing_budget import (
     scale_code,
 )
 from tfdet.necks.fpn import Kind as NeckKind
+from tfdet.tensors import Tensor
 
 # Keys that the dense detector takes from the whole.
 _SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
@@ -248,10 +249,10 @@ class CADDet(Dynamic):
         kinds = ("floor", "cheapest", "all_open")
         return {kind: path(self.config.supernet.route(kind)) for kind in kinds}
 
-    def full_path(self, images: Any) -> Any:
+    def full_path(self, images: Tensor) -> Any:
         return self.compute_output_spec(images)
 
-    def _normalized(self, images: Any) -> Any:
+    def _normalized(self, images: Tensor) -> Any:
         return self.dense().normalization(images)
 
     @functools.cached_property
@@ -266,12 +267,12 @@ class CADDet(Dynamic):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.call(keras.KerasTensor(input_shape))
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         maps = self.dense().taps(images, training=training)
         return self._predictions(maps, images, training)
 
     def _predictions(
-        self, maps: dict[str, Any], images: Any, training: bool | None = None
+        self, maps: dict[str, Tensor], images: Tensor, training: bool | None = None
     ) -> dict[str, Any]:
         levels, size = dict(maps), tuple(images.shape[1:3])
         gates = levels.pop("gates")
@@ -283,17 +284,17 @@ class CADDet(Dynamic):
         network = self.config.routing_loss.whole == "network"
         return self.cost.total + (self.floor if network else 0)
 
-    def soft_cost(self, gates: Any) -> Any:
+    def soft_cost(self, gates: Tensor) -> Tensor:
         """[B] float32: costs of routes [B, gates] as parts of what budgets are parts of."""
         return self.cost.total / self.whole * self.cost.soft(gates)
 
-    def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
+    def losses_per_image(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> Tensor:
         """The detection loss of each image as if it were alone in its batch, float32 [B]."""
         return self.dense().losses_per_image(targets, raw)
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         """As `Detector.loss_terms`; in training the losses of the images go into the buffer."""
         dense = self.dense().loss_terms(targets, raw, training)
         terms, budget, losses = self._terms_and_budget(targets, raw, dense)
@@ -306,7 +307,7 @@ class CADDet(Dynamic):
         return terms
 
     def _terms_and_budget(
-        self, targets: dict[str, Any], raw: dict[str, Any], dense: dict[str, Any]
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], dense: dict[str, Any]
     ) -> tuple[dict[str, Any], Any, Any]:
         """All loss terms, given those of the dense detector; the budgets [B]; and the losses [B]
         that these follow from, if they do.
@@ -344,11 +345,11 @@ class CADDet(Dynamic):
             callbacks = [count, *keras.tree.flatten(callbacks or [])]
         return super().fit(*args, callbacks=callbacks, **kwargs)
 
-    def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
+    def detect_routed(self, canvas: Tensor, threshold: Tensor) -> dict[str, Any]:
         raw = self._predictions(self.open_maps(canvas, threshold), canvas, training=False)
         return self.decode(raw, self.image_size)
 
-    def open_maps(self, canvas: Any, threshold: Any) -> dict[str, Any]:
+    def open_maps(self, canvas: Tensor, threshold: Tensor) -> dict[str, Tensor]:
         """The backbone's maps of images [B, H, W, 3], and "gates"; only what is open is run."""
         images, threshold = self._normalized(canvas), ops.maximum(threshold, CLOSED)
         if not self.is_dynamic or keras.backend.backend() != "tensorflow":
@@ -357,15 +358,15 @@ class CADDet(Dynamic):
 
         return grid_inference.skip_closed(self.backbone, images, threshold)
 
-    def shares(self, canvas: Any, threshold: Any) -> tuple[Any, Any]:
+    def shares(self, canvas: Tensor, threshold: Tensor) -> tuple[Any, Any]:
         gates = self.open_maps(canvas, threshold)["gates"]
         return gates, self.cost.hard(gates)
 
-    def macs_of(self, gates: Any) -> Any:
+    def macs_of(self, gates: Tensor) -> Tensor:
         """[B] float32: the multiply-adds of routes [B, gates] at the reference size."""
         return self.floor + self.cost.total * self.cost.hard(gates)
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         gates = ops.cast(raw["gates"], "float32")
         found = self.dense().decode(raw, image_size)
         return {**found, "gates": gates, "macs": self.macs_of(gates)}

@@ -13,6 +13,7 @@ from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.setting import Setting
 from tfdet.errors import UserError
+from tfdet.tensors import Tensor
 
 # What every detector finds in an image; a dynamic one reports more about it.
 _DETECTIONS = ("boxes", "scores", "labels", "count", "masks")
@@ -65,7 +66,7 @@ class Dynamic(Detector):
     def is_dynamic(self) -> bool:
         return True
 
-    def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
+    def detect_routed(self, canvas: Tensor, threshold: Tensor) -> dict[str, Any]:
         """Detections and reports of `canvas`, computed without what is skipped.
 
         Args:
@@ -75,8 +76,8 @@ class Dynamic(Detector):
         raise NotImplementedError
 
     def detect_fitted(
-        self, canvas: Any, threshold: Any = None, effort: float | None = None
-    ) -> dict[str, Any]:
+        self, canvas: Tensor, threshold: Tensor = None, effort: float | None = None
+    ) -> dict[str, Tensor]:
         """As `Detector.detect_fitted`, with `threshold` or `effort` in the place of the model's."""
         if effort is not None:
             threshold = self.threshold_for(effort=effort)
@@ -171,10 +172,12 @@ class Dynamic(Detector):
         """Counts of the form for inference."""
         return profiling.profile_unbuilt(self.inference_form)
 
-    def compute_output_spec(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def compute_output_spec(
+        self, images: Tensor, training: bool | None = None
+    ) -> dict[str, Tensor]:
         return self.call(images, training=training)
 
-    def full_path(self, images: Any) -> Any:
+    def full_path(self, images: Tensor) -> Any:
         return list(self.paths.values())[-1](images)
 
     def measure(self, canvases: Iterable[Any]) -> Calibration:
@@ -187,7 +190,7 @@ class Dynamic(Detector):
 
         return cost_measurement.from_trials(self, canvases)
 
-    def shares(self, canvas: Any, threshold: Any) -> tuple[Any, Any]:
+    def shares(self, canvas: Tensor, threshold: Tensor) -> tuple[Any, Any]:
         """The scores of images, and the part of what can be skipped that is computed, [B] 0 to 1.
 
         For `measure`; a subclass may find them without detecting anything.
@@ -197,7 +200,7 @@ class Dynamic(Detector):
         return found[self.score], (found["macs"] - least) / (most - least)
 
     def freeze(
-        self, frozen: Callable[..., Any], canvas: Any, threshold: Any
+        self, frozen: Callable[..., Any], canvas: Tensor, threshold: Tensor
     ) -> Callable[..., dict[str, Any]]:
         """`detect_fitted` as it is exported, a function of a canvas and a threshold.
 
@@ -238,7 +241,7 @@ class Dynamic(Detector):
         return super().from_config(config)
 
 
-def reported(found: Mapping[str, Any]) -> dict[str, Any]:
+def reported(found: Mapping[str, Tensor]) -> dict[str, Any]:
     """What detections [B, ...] report about each image; of a static detector nothing."""
     return {name: values for name, values in found.items() if name not in _DETECTIONS}
 

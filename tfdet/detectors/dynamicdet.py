@@ -17,6 +17,7 @@ from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.errors import UserError
 from tfdet.layers.router import Router
 from tfdet.losses.router import OffsetRecord, router_loss
+from tfdet.tensors import Tensor
 
 _ROLES = ("first", "second")
 # Means that the router step shows beside its loss.
@@ -149,7 +150,7 @@ class DynamicDetector(Dynamic):
     @property
     def paths(self) -> dict[str, Callable[[Any], Any]]:
         def path(role: str) -> Callable[[Any], Any]:
-            def run(images: Any) -> Any:
+            def run(images: Tensor) -> Any:
                 taps = self.first.taps(images)
                 easiness = self.easiness(taps)
                 taps = taps if role == "first" else self.second_taps(images, taps)
@@ -160,7 +161,7 @@ class DynamicDetector(Dynamic):
 
         return {"early": path("first"), "late": path("second")}
 
-    def full_path(self, images: Any) -> Any:
+    def full_path(self, images: Tensor) -> Any:
         return self.paths["late"](images)
 
     @property
@@ -176,19 +177,21 @@ class DynamicDetector(Dynamic):
         """What deciding costs, which both paths contain."""
         return self.inference_profile.parts["router"].macs
 
-    def easiness(self, taps: dict[str, Any]) -> Any:
+    def easiness(self, taps: dict[str, Tensor]) -> Tensor:
         """The router's scores [B], given the features of the first backbone."""
         return self.router(self._levels(taps))
 
-    def second_taps(self, images: Any, taps: dict[str, Any], training: bool | None = None) -> Any:
+    def second_taps(
+        self, images: Tensor, taps: dict[str, Tensor], training: bool | None = None
+    ) -> Tensor:
         """Features of the second backbone, given the images and the features of the first."""
         added = self.fusion(self._levels(taps))
         return self.second.taps_after(images, taps, added, training)
 
-    def _levels(self, taps: dict[str, Any]) -> dict[str, Any]:
+    def _levels(self, taps: dict[str, Tensor]) -> dict[str, Any]:
         return {name: taps[name] for name in self.first.tap_channels}
 
-    def call(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def call(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         # The router is trained on detectors as they are in inference.
         training = training and self.config.step == "joint"
         taps = self.first.taps(images, training=training)
@@ -200,7 +203,7 @@ class DynamicDetector(Dynamic):
             "easiness": self.easiness(taps),
         }
 
-    def detect_routed(self, canvas: Any, threshold: Any) -> dict[str, Any]:
+    def detect_routed(self, canvas: Tensor, threshold: Tensor) -> dict[str, Any]:
         found = routing.route(self.stages, canvas, threshold, self.nothing)
         return self.with_costs(found)
 
@@ -213,7 +216,7 @@ class DynamicDetector(Dynamic):
         )
 
     def freeze(
-        self, frozen: Callable[..., Any], canvas: Any, threshold: Any
+        self, frozen: Callable[..., Any], canvas: Tensor, threshold: Tensor
     ) -> Callable[..., dict[str, Any]]:
         """As `Dynamic.freeze`, stage by stage.
 
@@ -225,7 +228,7 @@ class DynamicDetector(Dynamic):
         taps, _ = scout.outputs
         stages = routing.Stages(scout, frozen(early, taps), frozen(late, canvas, taps))
 
-        def route(images: Any, at: Any) -> dict[str, Any]:
+        def route(images: Tensor, at: Any) -> dict[str, Tensor]:
             return self.with_costs(routing.route(stages, images, at, self.nothing))
 
         return route
@@ -242,15 +245,15 @@ class DynamicDetector(Dynamic):
     def stages(self) -> routing.Stages:
         """The computations of a routed inference."""
 
-        def scout(canvas: Any) -> tuple[dict[str, Any], Any]:
+        def scout(canvas: Tensor) -> tuple[dict[str, Any], Any]:
             taps = self.first.taps(canvas, training=False)
             return taps, self.easiness(taps)
 
-        def early(taps: dict[str, Any]) -> dict[str, Any]:
+        def early(taps: dict[str, Tensor]) -> dict[str, Any]:
             raw = self.heads_of("first").predictions(taps, training=False)
             return self.decode_part("first", raw)
 
-        def late(canvas: Any, taps: dict[str, Any]) -> dict[str, Any]:
+        def late(canvas: Tensor, taps: dict[str, Tensor]) -> dict[str, Any]:
             taps = self.second_taps(canvas, taps, training=False)
             raw = self.heads_of("second").predictions(taps, training=False)
             return self.decode_part("second", raw)
@@ -262,19 +265,19 @@ class DynamicDetector(Dynamic):
         """An image's row without detections."""
         return routing.no_detections(self.max_detections, self.found_mask_size)
 
-    def with_costs(self, found: dict[str, Any]) -> dict[str, Any]:
+    def with_costs(self, found: dict[str, Tensor]) -> dict[str, Tensor]:
         """The detections with the multiply-adds of each image."""
         early, late = (np.float32(self.route_macs[name]) for name in ("early", "late"))
         return {**found, "macs": ops.where(found["is_hard"], late, early)}
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Detections of all that `call` gives, chosen by the threshold."""
         hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._threshold.variable))
         early, late = (self.decode_part(role, raw[role]) for role in ("first", "second"))
         found = {name: routing.select(hard, late[name], early[name]) for name in early}
         return self.with_costs({**found, "easiness": raw["easiness"], "is_hard": hard})
 
-    def decode_part(self, role: str, raw: dict[str, Any]) -> dict[str, Any]:
+    def decode_part(self, role: str, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Detections of the "first" or the "second" detector from its raw predictions."""
         found = self.heads_of(role).decode(raw, self.image_size)
         return routing.with_rows(found, self.max_detections)
@@ -297,8 +300,8 @@ class DynamicDetector(Dynamic):
         return self.record.variables if self.record else []
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         """As `Detector.loss_terms`; in training the router's loss keeps a record of the gains."""
         if self.config.step == "router":
             return self._router_terms(targets, raw, training)
@@ -308,7 +311,9 @@ class DynamicDetector(Dynamic):
             terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
         return terms
 
-    def losses_of_paths(self, targets: dict[str, Any], raw: dict[str, Any]) -> tuple[Any, Any]:
+    def losses_of_paths(
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """[B] losses of the first and of the second detector, each image as if it were alone."""
         first, second = (
             ops.stop_gradient(self.heads_of(role).losses_per_image(targets, raw[role]))
@@ -317,7 +322,7 @@ class DynamicDetector(Dynamic):
         return first, second
 
     def _router_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool
     ) -> dict[str, Any]:
         """The router's loss; in training the gains go on record."""
         config, record = self.config.router_loss, self.record
@@ -401,7 +406,7 @@ _WITH_SHARED_HEADS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def _register(name: str, part: str, first: dict[str, Any], **keys: Any) -> None:
+def _register(name: str, part: str, first: dict[str, Tensor], **keys: Tensor) -> None:
     config = registry.config(part)
     shared = {key: getattr(config, key) for key in ("image_size", "num_classes", "weight_decay")}
     record = CascadeConfig(first={"name": part, **first}, **shared, **keys)

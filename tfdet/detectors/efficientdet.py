@@ -22,6 +22,7 @@ from tfdet.losses.detection import LossConfig, dense_loss_terms
 from tfdet.necks.feature_network import FeatureNetwork, NodeStyle
 from tfdet.necks.topologies import FPNNode, topology
 from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
+from tfdet.tensors import Tensor
 
 # The backbone's, all of which a router may look at.
 TAP_LEVELS = (1, 2, 3, 4, 5)
@@ -237,10 +238,10 @@ class EfficientDet(BackboneDetector):
 
     def predictions(
         self,
-        taps: dict[str, Any],
+        taps: dict[str, Tensor],
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         maps = self.levels_of(taps, training)
         if self.packed_head is not None:
             return self.packed_head(maps, training=training)
@@ -258,12 +259,12 @@ class EfficientDet(BackboneDetector):
         return head_levels(config.packing, config.min_level, config.max_level)
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         boxes = self.anchors(self.image_size)
         return dense_loss_terms(targets, raw, boxes, self.config.loss)
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         return postprocess(
             raw["class_logits"],
             raw["box_codes"],

@@ -30,6 +30,7 @@ from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchors
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig
+from tfdet.tensors import Tensor
 
 MIN_LEVEL, MAX_LEVEL = 2, 6
 # The coarsest level proposes only; regions are read from the others.
@@ -185,10 +186,10 @@ class FasterRCNN(BackboneDetector):
 
     def predictions(
         self,
-        taps: dict[str, Any],
+        taps: dict[str, Tensor],
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         maps = self.levels_of(taps, training)
         raw = self.rpn(maps)
         size = image_size or self.image_size
@@ -202,11 +203,11 @@ class FasterRCNN(BackboneDetector):
         }
         return raw if training else {**raw, **self.box_head(self.align(maps, found["boxes"]))}
 
-    def pyramid(self, images: Any, training: bool | None = None) -> dict[str, Any]:
+    def pyramid(self, images: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         """The maps of all levels, {"P2": [B, H/4, W/4, C], ..., "P6": ...}."""
         return self.levels_of(self.taps(images, training), training)
 
-    def regions(self, maps: dict[str, Any], boxes: Any) -> dict[str, Any]:
+    def regions(self, maps: dict[str, Tensor], boxes: Tensor) -> dict[str, Tensor]:
         """What the box head reads and says of boxes [B, S, 4] in the maps of `REGION_LEVELS`.
 
         Returns "features" [B, S, 7, 7, C] and what `heads.roi.BoxHead` returns.
@@ -215,8 +216,8 @@ class FasterRCNN(BackboneDetector):
         return {"features": features, **self.box_head(features)}
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         raw = self.sampled(targets, raw)
         # Of the maps, not of the configuration: canvases of other sizes can be trained on.
         size = tuple(side * 2**MIN_LEVEL for side in raw["maps"]["P2"].shape[1:3])
@@ -226,7 +227,7 @@ class FasterRCNN(BackboneDetector):
             **box_head_loss_terms(raw["regions"], raw["samples"]),
         }
 
-    def sampled(self, targets: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    def sampled(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> dict[str, Any]:
         """Raw predictions with what the heads learn from in this step; `raw` itself if it has that.
 
         - "samples": proposals and objects, see `losses.roi.Samples`;
@@ -243,8 +244,8 @@ class FasterRCNN(BackboneDetector):
         )
         return {**raw, "samples": samples, "regions": self.regions(raw["maps"], samples.boxes)}
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
-        def boxes(rows: Any, labels: Any) -> Any:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
+        def boxes(rows: Tensor, labels: Tensor) -> Tensor:
             codes = class_codes(gather_rows(raw["box_codes"], rows), labels) / CODE_WEIGHTS
             return box_ops.decode(codes, gather_rows(raw["proposals"], rows), MAX_LOG_SIZE)
 

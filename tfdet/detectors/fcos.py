@@ -1,7 +1,7 @@
 """FCOS, a detector without anchors: https://arxiv.org/abs/1904.01355."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 from keras import ops
@@ -14,6 +14,7 @@ from tfdet.heads.packed import gap_count
 from tfdet.losses.points import PointLossConfig, point_loss_terms
 from tfdet.ops import points as point_ops
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,17 +75,17 @@ class FCOS(PyramidDetector):
         return point_ops.Cells(*(array[:count] for array in cells))
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         cells = self.cells(self.image_size, raw["class_logits"].shape[1])
         return point_loss_terms(
             targets, raw, cells, self.config.loss, self.config.normalize_distances
         )
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         cells = self.cells(image_size, raw["class_logits"].shape[1])
 
-        def boxes(rows: Any) -> Any:
+        def boxes(rows: Tensor) -> Tensor:
             distances = ops.cast(gather_rows(raw["box_distances"], rows), "float32")
             if self.config.normalize_distances:
                 distances *= ops.take(cells.strides, rows)[..., None]

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.backbones.grid import CLOSED, PATHS, NodeSpec, SupernetConfig
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ class GridCost:
         """The cost of the whole grid."""
         return int(self.nodes.sum() + self.paths.sum())
 
-    def soft(self, gates: Any) -> Any:
+    def soft(self, gates: Tensor) -> Any:
         """[B] float32, in parts of `total`: a path counts as much as its gate [B, gates] says.
 
         The block of a node counts as its largest gate does, which alone gets that gradient.
@@ -51,14 +52,14 @@ class GridCost:
         largest = ops.max(self._by_node(gates), axis=-1)
         return ops.sum(largest * nodes, axis=-1) + ops.sum(gates * paths, axis=-1)
 
-    def hard(self, gates: Any, threshold: Any = CLOSED) -> Any:
+    def hard(self, gates: Tensor, threshold: Tensor = CLOSED) -> Any:
         """[B] float32, in parts of `total`: a path counts in full where its gate is open."""
         return self.soft(ops.cast(gates >= threshold, "float32"))
 
     def _shares(self) -> tuple[np.ndarray, np.ndarray]:
         return tuple((x / self.total).astype(np.float32) for x in (self.nodes, self.paths))
 
-    def _by_node(self, gates: Any) -> Any:
+    def _by_node(self, gates: Tensor) -> Any:
         """Gates [B, gates] as [B, nodes, 3]; a node with fewer has its last one again."""
         first = np.searchsorted(self.owners, np.arange(len(self.nodes)))
         count = np.bincount(self.owners)
@@ -66,13 +67,13 @@ class GridCost:
         return ops.take(gates, places.astype(np.int32), axis=1)
 
 
-def _block(config: SupernetConfig, spec: NodeSpec, sizes: Any) -> int:
+def _block(config: SupernetConfig, spec: NodeSpec, sizes: Tensor) -> int:
     height, width = sizes[spec.scale]
     channels = config.channels[spec.scale]
     return config.block_units * height * width * (9 * channels + channels**2)
 
 
-def _path(config: SupernetConfig, spec: NodeSpec, path: str, sizes: Any) -> int:
+def _path(config: SupernetConfig, spec: NodeSpec, path: str, sizes: Tensor) -> int:
     if path == "keep" and config.keep != "conv":
         return 0
     target = spec.scale + PATHS[path]

@@ -15,6 +15,7 @@ from tfdet.heads.mask import MaskHead
 from tfdet.layers.roi_align import RoIAlign
 from tfdet.losses.mask import mask_loss_term, own_masks
 from tfdet.losses.roi import Samples
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +85,10 @@ class MaskRCNN(FasterRCNN):
 
     def predictions(
         self,
-        taps: dict[str, Any],
+        taps: dict[str, Tensor],
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         raw = super().predictions(taps, training, image_size)
         if training:
             return raw
@@ -96,8 +97,8 @@ class MaskRCNN(FasterRCNN):
         return {**raw, "found": found, "mask_logits": own_masks(logits, found["labels"])}
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         if "masks" not in targets:
             raise UserError(
                 "Mask R-CNN learns from masks, and these targets have none; use a data set with "
@@ -111,7 +112,7 @@ class MaskRCNN(FasterRCNN):
         logits = self.mask_head(self.mask_align(raw["maps"], samples.boxes))
         return {**terms, "mask_loss": mask_loss_term(logits, targets, samples)}
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         is_found = (raw["found"]["labels"] >= 0)[..., None, None]
         chances = ops.sigmoid(ops.cast(raw["mask_logits"], "float32"))
         return {**raw["found"], "masks": ops.where(is_found, chances, 0.0)}
@@ -126,10 +127,10 @@ class _Found(keras.layers.Layer):
         self.rows = rows
         self.built = True
 
-    def call(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def call(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         return self.decode(raw, image_size)
 
-    def compute_output_spec(self, raw: dict[str, Any], image_size: tuple[int, int]) -> Any:
+    def compute_output_spec(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> Tensor:
         batch = raw["class_logits"].shape[0]
         shapes = {
             "boxes": ((batch, self.rows, 4), "float32"),

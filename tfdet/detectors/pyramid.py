@@ -17,6 +17,7 @@ from tfdet.layers.batch_norm import Kind
 from tfdet.necks.fpn import FPN, Source
 from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.ops.nms import NMSConfig
+from tfdet.tensors import Tensor
 
 MIN_LEVEL, MAX_LEVEL = 3, 7
 
@@ -185,8 +186,8 @@ class PyramidDetector(BackboneDetector):
 
     def predictions(
         self,
-        taps: dict[str, Any],
+        taps: dict[str, Tensor],
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         return self.head(self.levels_of(taps, training), training=training)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from typing import Any
 
 import keras
 import numpy as np
@@ -16,6 +15,7 @@ from tfdet.losses.retinanet import CODE_WEIGHTS, RetinaNetLossConfig, retinanet_
 from tfdet.necks.fpn import Source
 from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
 from tfdet.ops.nms import NMSConfig
+from tfdet.tensors import Tensor
 
 # Boxes of more than 1000 pixels from an anchor's 16 are not believed (Detectron).
 _MAX_LOG_SIZE = math.log(1000 / 16)
@@ -98,11 +98,11 @@ class RetinaNet(PyramidDetector):
         return anchors(self.config.anchors, image_size, self.config.map_levels)
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         return retinanet_loss_terms(targets, raw, self.anchors(self.image_size), self.config.loss)
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         return postprocess(
             raw["class_logits"],
             raw["box_codes"],

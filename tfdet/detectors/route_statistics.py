@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfdet.losses import replicas
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -40,7 +41,7 @@ class RouteStatistics(keras.metrics.Metric):
         )
 
     def update_state(
-        self, hard: Any, soft: Any, budget: Any, gates: Any, sample_weight: Any = None
+        self, hard: Tensor, soft: Any, budget: Tensor, gates: Tensor, sample_weight: Tensor = None
     ) -> None:
         """Adds images.
 

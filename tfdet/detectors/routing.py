@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdet.tensors import Tensor
+
 
 class Stages(NamedTuple):
     """The three computations of a routed inference; a stage that no image needs is not run.
@@ -22,7 +24,7 @@ class Stages(NamedTuple):
     late: Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 
-def is_hard(easiness: Any, threshold: Any) -> Any:
+def is_hard(easiness: Tensor, threshold: Tensor) -> Any:
     """[B] bool: which images go to the second detector.
 
     At 0 none does and at 1 all do, whatever the scores are; else those less easy than `threshold`.
@@ -45,7 +47,9 @@ def no_detections(count: int, mask_size: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def route(stages: Stages, canvas: Any, threshold: Any, nothing: dict[str, Any]) -> dict[str, Any]:
+def route(
+    stages: Stages, canvas: Tensor, threshold: Tensor, nothing: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """Detections of a batch, image by image from the path that its easiness chooses.
 
     With TensorFlow each stage runs on the images that need it and on no other. Elsewhere, where
@@ -70,7 +74,9 @@ def route(stages: Stages, canvas: Any, threshold: Any, nothing: dict[str, Any]) 
     return {**found, "easiness": easiness, "is_hard": hard}
 
 
-def _route_rows(stages: Stages, canvas: Any, threshold: Any, nothing: dict[str, Any]) -> Any:
+def _route_rows(
+    stages: Stages, canvas: Tensor, threshold: Tensor, nothing: dict[str, Tensor]
+) -> Tensor:
     from tfdet.ops import conditional
 
     taps, easiness = conditional.at_least_one(stages.scout, canvas)
@@ -81,7 +87,7 @@ def _route_rows(stages: Stages, canvas: Any, threshold: Any, nothing: dict[str, 
     return {**found, "easiness": easiness, "is_hard": hard}
 
 
-def with_rows(found: dict[str, Any], count: int) -> dict[str, Any]:
+def with_rows(found: dict[str, Tensor], count: int) -> dict[str, Tensor]:
     """Detections with `count` rows per image, of which there are fewer now."""
     missing = count - found["scores"].shape[1]
     if not missing:
@@ -95,6 +101,6 @@ def with_rows(found: dict[str, Any], count: int) -> dict[str, Any]:
     return {**found, **padded}
 
 
-def select(hard: Any, late: Any, early: Any) -> Any:
+def select(hard: Tensor, late: Tensor, early: Tensor) -> Tensor:
     """Rows of `late` where an image is hard, of `early` elsewhere."""
     return ops.where(ops.reshape(hard, (-1, *[1] * (len(early.shape) - 1))), late, early)

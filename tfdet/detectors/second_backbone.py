@@ -14,6 +14,7 @@ from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.dense_composition import DenseComposition
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
+from tfdet.tensors import Tensor
 
 # How the published second backbones are fed, where it is not DynamicDet's way of YOLOv7.
 _COMPOSITIONS: dict[type, dict[str, Any]] = {
@@ -91,17 +92,17 @@ class SecondBackbone(keras.layers.Layer):
 
     def taps_after(
         self,
-        images: Any,
-        first: dict[str, Any],
-        added: dict[str, Any],
+        images: Tensor,
+        first: dict[str, Tensor],
+        added: dict[str, Tensor],
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         """As of a detector."""
         start = self._start(first)
         x = first[start] if start else self.normalization(images)
         return self.backbone(x, training=training, added=added)
 
-    def _start(self, first: dict[str, Any]) -> str:
+    def _start(self, first: dict[str, Tensor]) -> str:
         """The map of the first backbone that this one begins with; "" for the images."""
         is_continuing = isinstance(self.backbone, ContinuingBackbone)
         start = self.backbone.begins_with if is_continuing else ""

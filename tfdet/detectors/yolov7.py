@@ -20,6 +20,7 @@ from tfdet.ops import anchor_grid
 from tfdet.ops.anchor_grid import AnchorGrid
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig
+from tfdet.tensors import Tensor
 
 _GRIDS = {
     "v7": anchor_grid.YOLOV7,
@@ -180,11 +181,11 @@ class YoloV7(BackboneDetector):
 
     def taps_after(
         self,
-        images: Any,
-        first: dict[str, Any],
-        added: dict[str, Any],
+        images: Tensor,
+        first: dict[str, Tensor],
+        added: dict[str, Tensor],
         training: bool | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         if not self.config.borrows_p2:
             return self.taps(images, training, added)
         expected, width = self.tap_channels["P2"], first["P2"].shape[-1]
@@ -202,30 +203,30 @@ class YoloV7(BackboneDetector):
 
     def predictions(
         self,
-        taps: dict[str, Any],
+        taps: dict[str, Tensor],
         training: bool | None = None,
         image_size: tuple[int, int] | None = None,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Tensor]:
         maps = self.levels_of(taps, training)
         auxiliary = {level: maps.pop(level) for level in list(maps) if level.startswith("aux_")}
         raw = self.head(maps)
         return {**raw, "auxiliary": self.aux_head(auxiliary)} if auxiliary else raw
 
     def loss_terms(
-        self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
-    ) -> dict[str, Any]:
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         config = self.config
         return ota_loss_terms(
             targets, raw, config.grid, config.image_size, config.loss, raw.get("auxiliary")
         )
 
-    def losses_per_image(self, targets: dict[str, Any], raw: dict[str, Any]) -> Any:
+    def losses_per_image(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> Tensor:
         if "auxiliary" in raw:
             return super().losses_per_image(targets, raw)
         config = self.config
         return ota_losses_per_image(targets, raw, config.grid, config.image_size, config.loss)
 
-    def decode(self, raw: dict[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+    def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         boxes = anchor_grid.decode(raw["box_codes"], self.config.grid, image_size)
         return object_detections(
             raw["class_logits"],

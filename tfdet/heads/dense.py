@@ -10,6 +10,7 @@ from tfdet.heads import packed
 from tfdet.heads.predictor import Tower, TowerPredictor
 from tfdet.layers.composite import Composite
 from tfdet.ops import pack as pack_ops
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -58,11 +59,11 @@ class DenseHead(Composite):
             name="predictor",
         )
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         rows = self.predict(features, training)
         return {"class_logits": rows["class"], "box_codes": rows["box"]}
 
-    def predict(self, features: dict[str, Any], training: bool | None) -> dict[str, Any]:
+    def predict(self, features: dict[str, Tensor], training: bool | None) -> dict[str, Any]:
         """The predictor's maps as rows of one anchor or point each: {name: [B, K, numbers]}."""
         sizes = tuple(tuple(x.shape[1:3]) for x in features.values())
         maps, joint = list(features.values()), False
@@ -76,7 +77,7 @@ class DenseHead(Composite):
             for name, maps in predictions.items()
         }
 
-    def _rows(self, maps: list[Any], width: int, sizes: Any, training: bool | None) -> Any:
+    def _rows(self, maps: list[Tensor], width: int, sizes: Tensor, training: bool | None) -> Tensor:
         if self.stack is not None and self.stack.is_packed(training):
             rows = packed.packed_rows(maps[0], self.packing.pattern, sizes, self.keeps_gaps)
         else:

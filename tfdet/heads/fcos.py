@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.heads.dense import DenseHead, head_levels
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -35,7 +36,7 @@ class FCOSHead(DenseHead):
         self.scales = self.add_weight(name="scales", shape=(len(input_shape),), initializer="ones")
         super().build(input_shape)
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         rows = self.predict(features, training)
         scale = ops.take(self.scales, self._level_indices(features, rows["box"].shape[1]))
         distances = ops.cast(rows["box"], "float32") * ops.cast(scale, "float32")[:, None]
@@ -46,7 +47,7 @@ class FCOSHead(DenseHead):
             "centerness_logits": rows["centerness"][..., 0],
         }
 
-    def _level_indices(self, features: dict[str, Any], count: int) -> np.ndarray:
+    def _level_indices(self, features: dict[str, Tensor], count: int) -> np.ndarray:
         """[count] int32: 0 for cells of the finest level and for gaps, 1 for the next level, ..."""
         maps = list(features.values())
         levels = head_levels(self.packing, 0, len(maps) - 1)

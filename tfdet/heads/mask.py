@@ -7,6 +7,7 @@ import keras
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.per_region import RegionConv2D, RegionConv2DTranspose
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -34,7 +35,7 @@ class MaskHead(Composite):
             num_classes, 1, kernel_initializer=FAN_OUT_NORMAL, name="predict"
         )
 
-    def call(self, features: Any) -> Any:
+    def call(self, features: Tensor) -> Tensor:
         x = features
         for conv in self.convs:
             x = conv(x)

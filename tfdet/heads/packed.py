@@ -14,6 +14,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.conv_block import ConvBlock
 from tfdet.ops import pack as pack_ops
 from tfdet.ops.anchors import level_sizes
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ class PackedStack(Composite):
         """Group norms must see several maps together."""
         return not self.is_packed(training) and self.config.unpacked_norm == "joint"
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> list[Any]:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> list[Tensor]:
         maps = [
             self.extras[str(i)]([features[name]])[0] if is_extra else features[name]
             for i, (name, is_extra) in enumerate(self.sources)
@@ -156,7 +157,9 @@ def gap_count(pattern: int, image_size: tuple[int, int], min_level: int, max_lev
     return cell_order(pattern, level_sizes(image_size, min_level, max_level))[1]
 
 
-def packed_rows(packed: Any, pattern: int, sizes: tuple[tuple[int, int], ...], gaps: bool) -> Any:
+def packed_rows(
+    packed: Tensor, pattern: int, sizes: tuple[tuple[int, int], ...], gaps: bool
+) -> Any:
     """A packed map [B, H, W, C] as rows [B, K, C] in the order of `cell_order`.
 
     With `gaps=False` the rows of the gaps are left out, which unpacks the maps.

@@ -8,6 +8,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.conv_block import ConvBlock
 from tfdet.layers.initializers import RARE_CLASS_BIAS
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.tensors import Tensor
 
 Tower = Literal["class", "box"]
 
@@ -65,7 +66,7 @@ class TowerPredictor(Composite):
             for i in range(self.repeats)
         ]
 
-    def call(self, maps: list[Any], joint: bool = False) -> dict[str, list[Any]]:
+    def call(self, maps: list[Tensor], joint: bool = False) -> dict[str, list[Tensor]]:
         ends = {"class": maps, "box": maps}
         for name, tower in (("class", self.class_tower), ("box", self.box_tower)):
             for block in tower:

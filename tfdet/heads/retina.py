@@ -10,6 +10,7 @@ from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.conv3x3 import conv3x3
 from tfdet.layers.initializers import RARE_CLASS_BIAS
+from tfdet.tensors import Tensor
 
 _SEPARABLE_INITIALIZER = {
     "class_name": "VarianceScaling",
@@ -85,7 +86,7 @@ class RetinaTower(Composite):
         ]
         super().build(input_shape)
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> Any:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> Tensor:
         predictions = []
         for level, x in features.items():
             for i in range(self.repeats):
@@ -95,8 +96,8 @@ class RetinaTower(Composite):
             predictions.append(ops.reshape(x, (-1, rows, self.outputs)))
         return ops.concatenate(predictions, axis=1)
 
-    def _unit(self, i: int, level: str, x: Any, training: bool | None) -> Any:
-        def run(x: Any) -> Any:
+    def _unit(self, i: int, level: str, x: Tensor, training: bool | None) -> Any:
+        def run(x: Tensor) -> Any:
             return self.act(self.bns[i][level](self.convs[i](x), training=training))
 
         y = checkpointed(run, x) if self.gradient_checkpointing and training else run(x)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfdet.layers.composite import Composite
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -32,7 +33,7 @@ class BoxHead(Composite):
         self.class_dense = _prediction(num_classes + 1, 0.01, "class")
         self.box_dense = _prediction(4 * num_classes, 0.001, "box")
 
-    def call(self, features: Any) -> dict[str, Any]:
+    def call(self, features: Tensor) -> dict[str, Tensor]:
         count, *cell = features.shape[1:]
         x = ops.reshape(features, (-1, count, cell[0] * cell[1] * cell[2]))
         for dense in self.dense:

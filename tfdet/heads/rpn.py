@@ -16,6 +16,7 @@ from tfdet.ops.anchors import AnchorConfig, anchor_counts, anchors
 from tfdet.ops.boxes import MAX_LOG_SIZE
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import survivors
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RPNHead(Composite):
         self.objectness = _conv(anchors_per_cell, 1, "objectness")
         self.codes = _conv(4 * anchors_per_cell, 1, "codes")
 
-    def call(self, maps: dict[str, Any]) -> dict[str, Any]:
+    def call(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         objectness, codes = [], []
         for x in maps.values():
             x = ops.relu(self.conv(x))
@@ -104,8 +105,11 @@ class Proposals(keras.layers.Layer):
         self.built = True
 
     def call(
-        self, predictions: dict[str, Any], image_size: tuple[int, int], training: bool | None = None
-    ) -> dict[str, Any]:
+        self,
+        predictions: dict[str, Tensor],
+        image_size: tuple[int, int],
+        training: bool | None = None,
+    ) -> dict[str, Tensor]:
         config = self.config
         limit = config.training_candidates if training else config.candidates
         scores = ops.cast(ops.stop_gradient(predictions["objectness_logits"]), "float32")
@@ -140,8 +144,11 @@ class Proposals(keras.layers.Layer):
         return boxes, ops.where(stays, scores, -np.inf)
 
     def compute_output_spec(
-        self, predictions: dict[str, Any], image_size: tuple[int, int], training: bool | None = None
-    ) -> dict[str, Any]:
+        self,
+        predictions: dict[str, Tensor],
+        image_size: tuple[int, int],
+        training: bool | None = None,
+    ) -> dict[str, Tensor]:
         logits = predictions["objectness_logits"]
         shape = (logits.shape[0], min(self.config.count, logits.shape[1]))
         return {

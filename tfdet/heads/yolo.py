@@ -10,6 +10,7 @@ from keras import ops
 from tfdet.layers.composite import Composite
 from tfdet.layers.implicit import ImplicitAdd, ImplicitMultiply
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
+from tfdet.tensors import Tensor
 
 # At first a head finds 8 objects in an image of 640 pixels, whatever the true size, and the
 # classes are as probable as if 0.6 of an object fell to each of them.
@@ -55,7 +56,7 @@ class YoloHead(Composite):
             for stride in self.strides
         ]
 
-    def call(self, maps: dict[str, Any]) -> dict[str, Any]:
+    def call(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         rows = [
             self._rows(predict(x))
             for predict, x in zip(self.predictors, maps.values(), strict=True)
@@ -67,7 +68,7 @@ class YoloHead(Composite):
             "class_logits": rows[..., 5:],
         }
 
-    def _rows(self, x: Any) -> Any:
+    def _rows(self, x: Tensor) -> Tensor:
         cells, width = x.shape[1] * x.shape[2], x.shape[3] // self.anchors_per_cell
         x = ops.reshape(x, (-1, cells, self.anchors_per_cell, width))
         return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (-1, x.shape[1] * x.shape[2], width))
@@ -126,7 +127,7 @@ class Predictor(Composite):
         bias[:, 5:] = math.log(_PRIOR_CLASS / (self.num_classes - 0.99))
         return bias.ravel()
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         if self.add is None:
             return self.conv(x)
         return self.multiply(self.conv(self.add(x)))

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from tfdet.tensors import Tensor
+
 Kind = Literal["plain", "synchronized", "frozen"]
 
 _state = threading.local()
@@ -84,7 +86,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Statistics are Keras's (biased variance).
     """
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         hooks = getattr(_state, "hooks", ())
         factors = [factor for hook in hooks if (factor := hook.factor(self)) is not None]
         if not (training and self.trainable):
@@ -101,7 +103,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self._update(self.moving_variance, variance)
         return ops.cast(outputs, self.compute_dtype)
 
-    def _fused(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
+    def _fused(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -117,7 +119,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
         return outputs, mean, variance * ((count - 1.0) / count)
 
-    def _unfused(self, inputs: Any, gamma: Any, beta: Any) -> tuple[Any, Any, Any]:
+    def _unfused(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Any, Any]:
         inputs = ops.cast(inputs, "float32")
         mean, variance = self._moments(inputs, None)
         outputs = ops.batch_normalization(
@@ -135,7 +137,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
 
 
-def _multiplied(x: Any, factors: Sequence[Any]) -> Any:
+def _multiplied(x: Tensor, factors: Sequence[Any]) -> Any:
     for factor in factors:
         x = x * ops.cast(factor, x.dtype)
     return x

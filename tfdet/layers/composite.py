@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfdet.layers import batch_norm
+from tfdet.tensors import Tensor
 
 
 class Composite(keras.layers.Layer):
@@ -24,11 +25,11 @@ class Composite(keras.layers.Layer):
             )
         )
 
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.call(*args, **kwargs)
 
 
-def checkpointed(function: Callable[[Any], Any], inputs: Any) -> Any:
+def checkpointed(function: Callable[[Any], Any], inputs: Tensor) -> Any:
     """`function(inputs)`, computed again for the gradient instead of being kept in memory.
 
     `function` must draw no random numbers: the second run would draw others. Batch norms update
@@ -36,7 +37,7 @@ def checkpointed(function: Callable[[Any], Any], inputs: Any) -> Any:
     """
     runs = 0
 
-    def run(*tensors: Any) -> Any:
+    def run(*tensors: Tensor) -> Any:
         nonlocal runs
         runs += 1
         structured = keras.tree.pack_sequence_as(inputs, tensors)

@@ -8,6 +8,7 @@ from keras import ops
 from tfdet.layers.composite import Composite
 from tfdet.layers.deformable_conv import DeformableConv2D
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.tensors import Tensor
 
 # Keras's default is 1e-3; the heads of FCOS and PackDet were trained with this.
 _EPSILON = 1e-5
@@ -56,13 +57,13 @@ class ConvBlock(Composite):
             else None
         )
 
-    def call(self, maps: list[Any], joint: bool = False) -> list[Any]:
+    def call(self, maps: list[Tensor], joint: bool = False) -> list[Tensor]:
         maps = [self.conv(x) for x in maps]
         if self.norm is not None:
             maps = self._joint_norm(maps) if joint else [self.norm(x) for x in maps]
         return [ops.relu(x) for x in maps]
 
-    def _joint_norm(self, maps: list[Any]) -> list[Any]:
+    def _joint_norm(self, maps: list[Tensor]) -> list[Any]:
         shapes = [x.shape[1:] for x in maps]
         cells = [height * width for height, width, _ in shapes]
         rows = [ops.reshape(x, (-1, n, 1, x.shape[-1])) for x, n in zip(maps, cells, strict=True)]

@@ -11,6 +11,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.folding import folded
 from tfdet.layers.initializers import uniform_kernel
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.tensors import Tensor
 
 # YOLOv7's; its own framework's default epsilon is 1e-5.
 EPSILON = 1e-3
@@ -62,7 +63,7 @@ class ConvBN(Composite):
         )
         self.bn = None if merged else yolo_batch_norm(batch_norm, "bn")
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x, training=training)

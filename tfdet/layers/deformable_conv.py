@@ -11,6 +11,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.symmetric import SymmetricConv2D
 from tfdet.ops.bilinear import bilinear_sample
 from tfdet.ops.counting import Operations, operations
+from tfdet.tensors import Tensor
 
 # PyTorch's default for convolutions, kaiming-uniform with a = 1 in the published code.
 _OFFSET_INITIALIZER = {
@@ -73,7 +74,7 @@ class DeformableConv2D(Composite):
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         taps = self.kernel_size**2
         predicted = ops.cast(self.offset(inputs), "float32")
         height, width = predicted.shape[1:3]
@@ -120,7 +121,7 @@ class DeformableConv2D(Composite):
 
 
 @operations.register
-def _(layer: DeformableConv2D, inputs: Any, outputs: Any) -> Operations:
+def _(layer: DeformableConv2D, inputs: Tensor, outputs: Tensor) -> Operations:
     # The sampling is not counted, as in the published figures; `offset` counts itself.
     pixels = math.prod(outputs[1:])
     macs = pixels * inputs[-1] // layer.groups * layer.kernel_size**2

@@ -9,6 +9,7 @@ from tfdet.layers.batch_norm import batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 from tfdet.layers.resample import enlarge_nearest
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -81,7 +82,7 @@ class DenseComposition(Composite):
         coarsest = _level(source) - (self.own_level != "convolution")
         return [self.channels[t] for t in self.targets if _level(t) <= coarsest]
 
-    def call(self, maps: dict[str, Any]) -> dict[str, Any]:
+    def call(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
         sums: dict[str, Any] = {}
         # From the coarsest map down: a sum is enlarged step by step, which touches the large maps
         # once instead of once per source.
@@ -97,7 +98,7 @@ class DenseComposition(Composite):
             if target in sums
         }
 
-    def _parts(self, source: str, x: Any) -> dict[str, Any]:
+    def _parts(self, source: str, x: Tensor) -> dict[str, Any]:
         """What the map `x` of `source` adds to each level, in its own size."""
         parts = {}
         if source in self.convs:
@@ -119,7 +120,7 @@ class DenseComposition(Composite):
         }
 
 
-def _split(x: Any, widths: list[int]) -> list[Any]:
+def _split(x: Tensor, widths: list[int]) -> list[Any]:
     """Channels of `x` in groups of these widths."""
     ends = [sum(widths[:i]) for i in range(1, len(widths))]
     return ops.split(x, ends, axis=-1) if ends else [x]

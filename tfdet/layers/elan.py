@@ -8,6 +8,7 @@ from keras import ops
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
 from tfdet.layers.conv_bn import ConvBN
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -53,7 +54,7 @@ class ELAN(Composite):
         self.chain = [ConvBN(width, 3, **style, name=f"conv_{i}") for i in range(convs)]
         self.exit = ConvBN(filters, 1, **style, name="exit")
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         maps = [self.shortcut(x, training=training), self.entry(x, training=training)]
         y = maps[-1]
         for i, conv in enumerate(self.chain, 1):

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from tfdet.layers.batch_norm import BatchNormalization
+from tfdet.tensors import Tensor
 
 _state = threading.local()
 
@@ -71,7 +72,7 @@ def scale_and_shift(
 def normed(
     layer: keras.layers.Layer,
     norm: BatchNormalization | None,
-    x: Any,
+    x: Tensor,
     training: bool | None = None,
 ) -> Any:
     """`norm(layer(x))`, or `layer(x)` without a norm; within `in_place_of`, what stands for it."""
@@ -99,7 +100,7 @@ def in_place_of(folds: Mapping[keras.layers.Layer, Folded]) -> Iterator[None]:
         _state.folds = outer
 
 
-def _run(layer: keras.layers.Layer, fold: Folded, x: Any) -> Any:
+def _run(layer: keras.layers.Layer, fold: Folded, x: Tensor) -> Any:
     import tensorflow as tf
 
     kernel = tf.cast(fold.kernel, x.dtype)

@@ -5,6 +5,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from tfdet.tensors import Tensor
+
 Method = Literal["fast", "softmax", "sum", "unbounded", "channel_fast", "channel_softmax"]
 METHODS = ("fast", "softmax", "sum", "unbounded", "channel_fast", "channel_softmax")
 
@@ -45,7 +47,7 @@ class Fusion(keras.layers.Layer):
             for i in range(count)
         ]
 
-    def call(self, maps: list[Any]) -> Any:
+    def call(self, maps: list[Tensor]) -> Tensor:
         if self.method == "sum":
             return sum(maps[1:], start=maps[0])
         weights = self.normalized_weights()

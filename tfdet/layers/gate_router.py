@@ -12,6 +12,7 @@ from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.folding import normed
 from tfdet.layers.router import LARGEST_SCORE
+from tfdet.tensors import Tensor
 
 GateFunction = Literal["tanh", "sigmoid"]
 
@@ -66,7 +67,7 @@ class GateRouter(Composite):
         )
         super().build(input_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         return self.of_quarters(quarters(x), training)
 
     def of_quarters(self, seen: Any, training: bool | None = None) -> Any:
@@ -82,7 +83,7 @@ class GateRouter(Composite):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def quarters(x: Any) -> Any:
+def quarters(x: Tensor) -> Any:
     """Average pooling of [B, H, W, C] to [B, 2, 2, C]; halves of an odd side share its middle.
 
     One operation, which reads the map once. Means of slices read it three times, and took a third

@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfdet.tensors import Tensor
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -38,11 +40,11 @@ class ImageNormalization(keras.layers.Layer):
         self.std = tuple(std)
         self.built = True
 
-    def call(self, images: Any) -> Any:
+    def call(self, images: Tensor) -> Tensor:
         images = ops.cast(images, "float32")
         return ops.cast((images - self._row(self.mean)) / self._row(self.std), self.compute_dtype)
 
-    def compute_output_spec(self, images: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, images: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor(images.shape, dtype=self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 Paper: https://arxiv.org/abs/2105.04206.
 """
 
-from typing import Any
-
 import keras
+
+from tfdet.tensors import Tensor
 
 
 class _Implicit(keras.layers.Layer):
@@ -30,7 +30,7 @@ class ImplicitAdd(_Implicit):
 
     start = 0.0
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         return x + self.implicit
 
 
@@ -40,5 +40,5 @@ class ImplicitMultiply(_Implicit):
 
     start = 1.0
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         return x * self.implicit

@@ -8,6 +8,7 @@ from keras import ops
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
 from tfdet.layers.conv_bn import ConvBN
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -35,7 +36,7 @@ class MaxPoolDown(Composite):
         self.narrow = ConvBN(filters, 1, **style, name="narrow")
         self.strided = ConvBN(filters, 3, 2, **style, name="strided")
 
-    def call(self, x: Any, strided_input: Any = None, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, strided_input: Any = None, training: bool | None = None) -> Tensor:
         pooled = self.pooled(ops.max_pool(x, 2, 2), training=training)
         other = x if strided_input is None else strided_input
         strided = self.strided(self.narrow(other, training=training), training=training)

@@ -9,6 +9,7 @@ from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -77,8 +78,8 @@ class MBConv(Composite):
             self.drop = keras.layers.Dropout(self.drop_rate, (None, 1, 1, 1), name="drop")
         super().build(input_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
-        def branch(x: Any) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
+        def branch(x: Tensor) -> Any:
             return self._branch(x, training)
 
         y = checkpointed(branch, x) if self.gradient_checkpointing and training else branch(x)
@@ -89,7 +90,7 @@ class MBConv(Composite):
             y = self.drop(y, training=training)
         return x + y
 
-    def _branch(self, x: Any, training: bool | None) -> Any:
+    def _branch(self, x: Tensor, training: bool | None) -> Any:
         if self.expand_conv is not None:
             x = self.act(self.expand_bn(self.expand_conv(x), training=training))
         x = self.act(self.depthwise_bn(self.depthwise_conv(x), training=training))
@@ -132,7 +133,7 @@ class SqueezeExcite(Composite):
         self.expand = conv1x1(input_shape[-1], use_bias=True, name="expand")
         super().build(input_shape)
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         gate = ops.mean(x, axis=(1, 2), keepdims=True)  # [B, 1, 1, C]
         return x * ops.sigmoid(self.expand(self.act(self.reduce(gate))))
 

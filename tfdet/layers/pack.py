@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from tfdet.ops import pack as pack_ops
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -27,7 +28,7 @@ class Pack(keras.layers.Layer):
         self.pattern = pack_ops.pattern_number(pattern)
         self.supports_jit = not pack_ops.native_is_available()
 
-    def call(self, maps: Sequence[Any]) -> Any:
+    def call(self, maps: Sequence[Tensor]) -> Tensor:
         return pack_ops.pack(maps, self.pattern)
 
     def compute_output_shape(self, input_shape: Sequence[Sequence[int | None]]) -> tuple:
@@ -54,11 +55,11 @@ class Unpack(keras.layers.Layer):
         self.pattern = pack_ops.pattern_number(pattern)
         self.supports_jit = not pack_ops.native_is_available()
 
-    def call(self, packed: Any, sizes: Sequence[tuple[int, int]]) -> list[Any]:
+    def call(self, packed: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
         return pack_ops.unpack(packed, pack_ops.layout(sizes, self.pattern))
 
     def compute_output_spec(
-        self, packed: Any, sizes: Sequence[tuple[int, int]]
+        self, packed: Tensor, sizes: Sequence[tuple[int, int]]
     ) -> list[keras.KerasTensor]:
         batch, _, _, channels = packed.shape
         shapes = [(batch, *size, channels) for size in pack_ops.layout(sizes, self.pattern).sizes]

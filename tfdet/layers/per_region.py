@@ -1,9 +1,9 @@
 """Convolutions on the features of regions, which have an axis more than images."""
 
-from typing import Any
-
 import keras
 from keras import ops
+
+from tfdet.tensors import Tensor
 
 
 class _PerRegion:
@@ -16,7 +16,7 @@ class _PerRegion:
         super().build((None, *input_shape[2:]))
         self.input_spec = None  # Keras's counts the axes
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         maps = super().call(ops.reshape(inputs, (-1, *inputs.shape[2:])))
         return ops.reshape(maps, (-1, inputs.shape[1], *maps.shape[1:]))
 
@@ -26,7 +26,7 @@ class _PerRegion:
         _, *shape = super().compute_output_shape((1, *input_shape[2:]))
         return (*input_shape[:2], *shape)
 
-    def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
 
 

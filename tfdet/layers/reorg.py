@@ -1,9 +1,9 @@
 """Space to depth in YOLO's order."""
 
-from typing import Any
-
 import keras
 from keras import ops
+
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -14,7 +14,7 @@ class ReOrg(keras.layers.Layer):
     of TensorFlow's `space_to_depth`.
     """
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape[1:]
         x = ops.reshape(x, (-1, height // 2, 2, width // 2, 2, channels))
         x = ops.transpose(x, (0, 1, 3, 4, 2, 5))  # [B, H/2, W/2, column, row, C]

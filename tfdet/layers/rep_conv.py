@@ -9,6 +9,7 @@ from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
 from tfdet.layers.conv_bn import ConvBN, yolo_batch_norm
 from tfdet.layers.folding import scale_and_shift
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -44,7 +45,7 @@ class RepConv(Composite):
             self.identity = yolo_batch_norm(self.batch_norm, "identity")
         super().build(input_shape)
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         y = self.dense(x, training=training)
         for branch in (self.pointwise, self.identity):
             if branch is not None:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -47,7 +48,7 @@ class Resample(keras.layers.Layer):
             self.bn = batch_norm(self.batch_norm, name="bn")
             self.bn.build((*input_shape[:-1], self.filters))
 
-    def call(self, x: Any, size: tuple[int, int], training: bool | None = None) -> Any:
+    def call(self, x: Tensor, size: tuple[int, int], training: bool | None = None) -> Tensor:
         if self.pool_first:
             x = shrink(x, size)
         if self.conv is not None:
@@ -57,8 +58,8 @@ class Resample(keras.layers.Layer):
         return enlarge_nearest(shrink(x, size), size)
 
     def compute_output_spec(
-        self, x: Any, size: tuple[int, int], training: bool | None = None
-    ) -> Any:
+        self, x: Tensor, size: tuple[int, int], training: bool | None = None
+    ) -> Tensor:
         return self.call(x, size, training)
 
     def get_config(self) -> dict[str, Any]:
@@ -70,7 +71,7 @@ class Resample(keras.layers.Layer):
         }
 
 
-def shrink(x: Any, size: tuple[int, int]) -> Any:
+def shrink(x: Tensor, size: tuple[int, int]) -> Any:
     """Max-pools `x` [B, H, W, C] to `size`; a map that is small enough is returned as it is."""
     height, width = x.shape[1:3]
     if height <= size[0] and width <= size[1]:
@@ -85,7 +86,7 @@ def shrink(x: Any, size: tuple[int, int]) -> Any:
     return ops.max_pool(x, window, strides, padding="same")
 
 
-def enlarge_nearest(x: Any, size: tuple[int, int]) -> Any:
+def enlarge_nearest(x: Tensor, size: tuple[int, int]) -> Any:
     """Nearest-neighbour enlargement of `x` [B, H, W, C] to `size`.
 
     Row i of the output is row floor(i * in / out) of the input, in float32 like TensorFlow 1. The

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from tfdet.ops import roi_align as roi_ops
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -31,7 +32,7 @@ class RoIAlign(keras.layers.Layer):
         self.finest_side = finest_side
         self.built = True
 
-    def call(self, maps: dict[str, Any], boxes_xyxy: Any) -> Any:
+    def call(self, maps: dict[str, Tensor], boxes_xyxy: Tensor) -> Tensor:
         names = sorted(maps, key=lambda name: int(name[1:]))
         first, last = int(names[0][1:]), int(names[-1][1:])
         return roi_ops.roi_align(
@@ -42,7 +43,7 @@ class RoIAlign(keras.layers.Layer):
             self.sampling_ratio,
         )
 
-    def compute_output_spec(self, maps: dict[str, Any], boxes_xyxy: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, maps: dict[str, Tensor], boxes_xyxy: Tensor) -> keras.KerasTensor:
         example = next(iter(maps.values()))
         shape = (*boxes_xyxy.shape[:2], self.bins, self.bins, example.shape[-1])
         return keras.KerasTensor(shape, example.dtype)

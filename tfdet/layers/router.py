@@ -9,6 +9,7 @@ from keras import ops
 from tfdet.errors import UserError
 from tfdet.layers.composite import Composite
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
+from tfdet.tensors import Tensor
 
 # The sigmoid or tanh of a large number rounds to 1, and a threshold of 1 is to be above every
 # score.
@@ -39,14 +40,14 @@ class Router(Composite):
         self.score = _dense(1, hidden, "score")
         super().build(input_shape)
 
-    def _seen(self, maps: dict[str, Any]) -> list[str]:
+    def _seen(self, maps: dict[str, Tensor]) -> list[str]:
         names = [f"P{level}" for level in self.levels] or list(maps)
         missing = [name for name in names if name not in maps]
         if missing:
             raise UserError(f"the router has no {missing[0]} to look at, only {', '.join(maps)}")
         return sorted(names, key=lambda name: int(name[1:]))
 
-    def call(self, maps: dict[str, Any]) -> Any:
+    def call(self, maps: dict[str, Tensor]) -> Tensor:
         means = [ops.mean(maps[name], axis=(1, 2)) for name in self._seen(maps)]
         means = ops.concatenate(means, axis=-1)
         logits = ops.cast(self.score(ops.relu(self.hidden(means))), "float32")

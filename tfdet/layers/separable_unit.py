@@ -9,6 +9,7 @@ from tfdet.layers.composite import Composite
 from tfdet.layers.folding import normed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricDepthwiseConv2D
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -54,7 +55,7 @@ class SeparableUnit(Composite):
         self.pointwise = pointwise(filters, 1, "pointwise")
         self.bn = pytorch_batch_norm(batch_norm, "bn")
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         x = normed(self.depthwise, self.depthwise_bn, x, training)
         if self.inner_norm:
             x = keras.activations.relu(x)

@@ -8,6 +8,7 @@ from keras import ops
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
 from tfdet.layers.conv_bn import ConvBN
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -36,7 +37,7 @@ class SPPCSPC(Composite):
         # of them, 7 at the end.
         self.convs = [conv(number, 3 if number in (3, 6) else 1) for number in range(1, 8)]
 
-    def call(self, x: Any, training: bool | None = None) -> Any:
+    def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         cv1, cv2, cv3, cv4, cv5, cv6, cv7 = (
             lambda y, conv=conv: conv(y, training=training) for conv in self.convs
         )

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfdet.tensors import Tensor
+
 
 class _Symmetric:
     """Pads half of the window on each side, then convolves or pools without padding.
@@ -21,7 +23,7 @@ class _Symmetric:
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "padding": "valid"})
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         window = getattr(self, "kernel_size", None) or self.pool_size
         sides = [(size // 2, size // 2) for size in window]
         if any(before for before, _ in sides):
@@ -47,7 +49,7 @@ class SymmetricConv2D(_Symmetric, keras.layers.Conv2D):
 class SymmetricDepthwiseConv2D(_Symmetric, keras.layers.DepthwiseConv2D):
     """`keras.layers.DepthwiseConv2D` with symmetric padding; for odd kernels."""
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Tensor) -> Tensor:
         # In bfloat16 some processors get a kernel's gradient wrong by half (TensorFlow 2.21).
         is_float32 = keras.backend.standardize_dtype(inputs.dtype) == "float32"
         if keras.backend.backend() != "tensorflow" or not is_float32:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.layers.composite import Composite
+from tfdet.tensors import Tensor
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -41,7 +42,7 @@ class WindowAttention(Composite):
         )
         super().build(input_shape)
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
         height, width, channels = x.shape[1:]
         down, right = (-side % self.window for side in (height, width))
         x = ops.pad(x, ((0, 0), (0, down), (0, right), (0, 0)))
@@ -56,13 +57,13 @@ class WindowAttention(Composite):
             x = ops.roll(x, (self.shift, self.shift), axis=(1, 2))
         return x[:, :height, :width]
 
-    def _windows(self, x: Any, grid: tuple[int, int], channels: int) -> Any:
+    def _windows(self, x: Tensor, grid: tuple[int, int], channels: int) -> Any:
         """[B, windows, cells of a window, C]."""
         shape = (-1, grid[0], self.window, grid[1], self.window, channels)
         x = ops.transpose(ops.reshape(x, shape), (0, 1, 3, 2, 4, 5))
         return ops.reshape(x, (-1, grid[0] * grid[1], self.window**2, channels))
 
-    def _attend(self, x: Any, grid: tuple[int, int]) -> Any:
+    def _attend(self, x: Tensor, grid: tuple[int, int]) -> Any:
         windows, cells, channels = x.shape[1:]
         qkv = ops.reshape(self.qkv(x), (-1, windows, cells, 3, self.heads, channels // self.heads))
         query, key, value = ops.unstack(ops.transpose(qkv, (3, 0, 1, 4, 2, 5)), axis=0)

@@ -11,6 +11,7 @@ from tfdet.losses.assignment import Assignment, assign
 from tfdet.losses.box import IOU_KINDS, IoUKind, huber_loss, iou_loss
 from tfdet.losses.focal import focal_loss
 from tfdet.ops import boxes as box_ops
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class LossConfig:
 
 
 def dense_loss_terms(
-    targets: dict[str, Any], raw: dict[str, Any], anchors, config: LossConfig
+    targets: dict[str, Tensor], raw: dict[str, Tensor], anchors, config: LossConfig
 ) -> dict[str, Any]:
     """Weighted loss terms of a batch, each a float32 scalar; their sum is what is minimised.
 

@@ -12,6 +12,7 @@ from keras import ops
 from tfdet.errors import UserError
 from tfdet.losses import replicas
 from tfdet.losses.roi import Samples
+from tfdet.tensors import Tensor
 
 BoxKind = Literal["class_aware", "plain", "object_class", "teacher_class"]
 
@@ -112,7 +113,9 @@ def class_errors(student: Any, teacher: Any, temperature: float = 1.0) -> Any:
     return temperature**2 * ops.sum(ops.exp(theirs) * (theirs - ours), axis=-1)
 
 
-def box_errors(student: dict[str, Any], teacher: dict[str, Any], labels: Any, kind: BoxKind) -> Any:
+def box_errors(
+    student: dict[str, Any], teacher: dict[str, Any], labels: Tensor, kind: BoxKind
+) -> Any:
     """L1 distance of each region's box codes, [B, S].
 
     Args:
@@ -127,7 +130,7 @@ def box_errors(student: dict[str, Any], teacher: dict[str, Any], labels: Any, ki
     return ops.sum(errors * _class_weights(teacher["class_logits"], labels, classes, kind), axis=-1)
 
 
-def _class_weights(logits: Any, labels: Any, classes: int, kind: BoxKind) -> Any:
+def _class_weights(logits: Tensor, labels: Tensor, classes: int, kind: BoxKind) -> Any:
     """How much each class counts for each region, [B, S, C] or what broadcasts to it."""
     if kind == "plain":
         return 1.0 / classes

@@ -1,16 +1,15 @@
 """The loss of Mask R-CNN's masks: https://arxiv.org/abs/1703.06870."""
 
-from typing import Any
-
 from keras import ops
 
 from tfdet.losses import replicas
 from tfdet.losses.roi import Samples
 from tfdet.ops import masks as mask_ops
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 
-def mask_loss_term(mask_logits, targets: dict[str, Any], samples: Samples):
+def mask_loss_term(mask_logits, targets: dict[str, Tensor], samples: Samples):
     """Mean cross-entropy over the cells of the positives' masks, of their own class; float32.
 
     Args:
@@ -29,7 +28,7 @@ def mask_loss_term(mask_logits, targets: dict[str, Any], samples: Samples):
     return total / (ops.maximum(count, 1.0) * size[0] * size[1])
 
 
-def target_masks(targets: dict[str, Any], samples: Samples, size: tuple[int, int]):
+def target_masks(targets: dict[str, Tensor], samples: Samples, size: tuple[int, int]):
     """What the masks of the samples should be, [B, S, *size] of 0 and 1."""
     rows = ops.maximum(samples.objects, 0)
     masks = ops.cast(gather_rows(targets["masks"], rows), "float32")

@@ -16,6 +16,7 @@ from tfdet.losses.ota_matching import NO_MATCH, Guesses, match
 from tfdet.ops import anchor_grid
 from tfdet.ops.anchor_grid import AnchorGrid
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 Matching = Literal["dynamic", "all"]
 
@@ -98,12 +99,12 @@ def gains(
 
 
 def ota_loss_terms(
-    targets: dict[str, Any],
-    raw: dict[str, Any],
+    targets: dict[str, Tensor],
+    raw: dict[str, Tensor],
     grid: AnchorGrid,
     image_size: tuple[int, int],
     config: OtaLossConfig,
-    aux_raw: dict[str, Any] | None = None,
+    aux_raw: dict[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Weighted loss terms of a batch, each a float32 scalar.
 
@@ -143,8 +144,8 @@ def ota_loss_terms(
 
 
 def ota_losses_per_image(
-    targets: dict[str, Any],
-    raw: dict[str, Any],
+    targets: dict[str, Tensor],
+    raw: dict[str, Tensor],
     grid: AnchorGrid,
     image_size: tuple[int, int],
     config: OtaLossConfig,
@@ -177,9 +178,9 @@ class _Sums(NamedTuple):
 
 
 def _sums(
-    targets: dict[str, Any],
-    judged: dict[str, Any],
-    raw: dict[str, Any],
+    targets: dict[str, Tensor],
+    judged: dict[str, Tensor],
+    raw: dict[str, Tensor],
     grid: AnchorGrid,
     image_size: tuple[int, int],
     config: OtaLossConfig,
@@ -219,7 +220,7 @@ def _at(found: Candidates, values):
     return ops.cast(gather_rows(values, found.row), "float32")
 
 
-def _guesses(raw: dict[str, Any], found: Candidates) -> Guesses:
+def _guesses(raw: dict[str, Tensor], found: Candidates) -> Guesses:
     x, y, width, height = anchor_grid.decode_cells(
         _at(found, raw["box_codes"]),
         found.cell_x,

@@ -5,19 +5,20 @@ from typing import Any
 from keras import ops
 
 from tfdet.losses import replicas
+from tfdet.tensors import Tensor
 
 # Of the squared norms: the gradient of a root at 0 is not finite.
 _EPSILON = 1e-12
 
 
-def path_similarity(gates: Any) -> Any:
+def path_similarity(gates: Tensor) -> Any:
     """[B, B] cosines between the gates [B, gates] of images."""
     squares = ops.sum(ops.square(gates), axis=-1, keepdims=True)
     rows = gates * ops.rsqrt(squares + _EPSILON)
     return ops.matmul(rows, ops.transpose(rows))
 
 
-def code_similarity(codes: Any) -> Any:
+def code_similarity(codes: Tensor) -> Any:
     """[B, B] the part of the intervals in which two codes [B, intervals] of 0 and 1 agree."""
     absent = 1.0 - codes
     both = ops.matmul(codes, ops.transpose(codes))
@@ -26,7 +27,7 @@ def code_similarity(codes: Any) -> Any:
 
 
 def path_similarity_loss(
-    gates: Any, codes: Any, low: float, high: float, per_replica: bool = False
+    gates: Tensor, codes: Tensor, low: float, high: float, per_replica: bool = False
 ) -> Any:
     """How far the similarity of paths is from that of scale codes, a replica's share; a scalar.
 
@@ -57,7 +58,7 @@ def path_similarity_loss(
     return replicas.total_to_share(value) + (loss - value)
 
 
-def _of_all_replicas(gates: Any, codes: Any) -> tuple[Any, Any, bool]:
+def _of_all_replicas(gates: Tensor, codes: Tensor) -> tuple[Any, Any, bool]:
     """Gates and codes of the global batch; those of other replicas have no gradient."""
     if replicas.count() == 1:
         return gates, codes, False

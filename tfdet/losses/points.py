@@ -13,6 +13,7 @@ from tfdet.losses.focal import focal_loss
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import points as point_ops
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 DistanceLoss = Literal["iou", "linear_iou", "giou"]
 
@@ -157,8 +158,8 @@ def distance_loss(distances, targets, kind: DistanceLoss = "giou"):
 
 
 def point_loss_terms(
-    targets: dict[str, Any],
-    raw: dict[str, Any],
+    targets: dict[str, Tensor],
+    raw: dict[str, Tensor],
     cells: point_ops.Cells,
     config: PointLossConfig,
     is_normalized: bool,

@@ -11,6 +11,8 @@ from typing import Any
 
 import keras
 
+from tfdet.tensors import Tensor
+
 _state = threading.local()
 
 
@@ -46,7 +48,7 @@ def sum_over_replicas(value: Any) -> Any:
     return value if context is None else context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def gather_over_replicas(values: Any) -> tuple[Any, Any]:
+def gather_over_replicas(values: Tensor) -> tuple[Any, Any]:
     """The values [B, ...] of all replicas in their order, and where this one's begin."""
     if count() == 1:
         return values, 0

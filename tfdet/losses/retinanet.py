@@ -12,6 +12,7 @@ from tfdet.losses.box import huber_loss
 from tfdet.losses.focal import focal_loss
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.boxes import CODE_WEIGHTS
+from tfdet.tensors import Tensor
 
 # So negative that neither the loss nor the gradient of a class sees it.
 _NEVER = -1e4
@@ -50,7 +51,7 @@ class RetinaNetLossConfig:
 
 
 def retinanet_loss_terms(
-    targets: dict[str, Any], raw: dict[str, Any], anchors, config: RetinaNetLossConfig
+    targets: dict[str, Tensor], raw: dict[str, Tensor], anchors, config: RetinaNetLossConfig
 ) -> dict[str, Any]:
     """Loss terms of a batch, each a float32 scalar.
 

@@ -12,6 +12,7 @@ from tfdet.ops import boxes as box_ops
 from tfdet.ops import sampling
 from tfdet.ops.boxes import CODE_WEIGHTS
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Samples(NamedTuple):
 
 
 def sample_proposals(
-    targets: dict[str, Any],
+    targets: dict[str, Tensor],
     boxes,
     is_proposal,
     config: RoILossConfig,
@@ -98,7 +99,7 @@ def sample_proposals(
     return Samples(boxes, labels, target_boxes, ops.where(labels >= 0, objects, -1), is_sampled)
 
 
-def box_head_loss_terms(predictions: dict[str, Any], samples: Samples) -> dict[str, Any]:
+def box_head_loss_terms(predictions: dict[str, Tensor], samples: Samples) -> dict[str, Any]:
     """Loss terms of the box head, each a float32 scalar.
 
     Args:

@@ -12,6 +12,7 @@ from keras import ops
 
 from tfdet.errors import UserError
 from tfdet.losses import replicas
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,9 @@ class RouterLossConfig:
             raise UserError(f"router_loss.cost_weight must be at least 0, got {self.cost_weight}")
 
 
-def router_loss(easiness: Any, first: Any, second: Any, offset: Any, cost_weight: float = 0.0):
+def router_loss(
+    easiness: Tensor, first: Tensor, second: Tensor, offset: Tensor, cost_weight: float = 0.0
+):
     """Sum over the images of what their routing costs, a float32 scalar.
 
     r * (l1 - offset / 2) + (1 - r) * (l2 + offset / 2): where the second detector gains more than
@@ -87,7 +90,7 @@ class OffsetRecord:
         """The median as it was last taken; 0 at first."""
         return ops.convert_to_tensor(self._offset)
 
-    def advance(self, gains: Any) -> Any:
+    def advance(self, gains: Tensor) -> Any:
         """Adds the gains [B] of a batch; returns the offset of each image, [B].
 
         The same as adding them one by one: the offset of an image knows of those before it and of
@@ -97,7 +100,9 @@ class OffsetRecord:
         everyone, start = replicas.gather_over_replicas(ops.stop_gradient(gains))
         count = ops.shape(everyone)[0]
 
-        def step(i: Any, record: Any, seen: Any, offset: Any, offsets: Any) -> tuple[Any, ...]:
+        def step(
+            i: Any, record: Any, seen: Any, offset: Tensor, offsets: Tensor
+        ) -> tuple[Any, ...]:
             record, seen = self._added(record, seen, everyone[i])
             offset = ops.cond(
                 self._is_due(seen), lambda: self._median(record, seen), lambda: offset
@@ -112,7 +117,7 @@ class OffsetRecord:
         self._assign(record, seen, offset)
         return offsets[start : start + ops.shape(gains)[0]]
 
-    def collect(self, gains: Any) -> None:
+    def collect(self, gains: Tensor) -> None:
         """Adds gains [B] and leaves the offset as it is."""
 
         def step(i: Any, record: Any, seen: Any) -> tuple[Any, ...]:
@@ -128,11 +133,11 @@ class OffsetRecord:
         record, seen, _ = map(ops.convert_to_tensor, self.variables)
         self._offset.assign(self._median(record, seen))
 
-    def _assign(self, record: Any, seen: Any, offset: Any) -> None:
+    def _assign(self, record: Any, seen: Any, offset: Tensor) -> None:
         for variable, value in zip(self.variables, (record, seen, offset), strict=True):
             variable.assign(value)
 
-    def _added(self, record: Any, seen: Any, gain: Any) -> tuple[Any, Any]:
+    def _added(self, record: Any, seen: Any, gain: Tensor) -> tuple[Any, Any]:
         place = seen % self.config.capacity
         return ops.scatter_update(record, [[place]], ops.reshape(gain, (1,))), seen + 1
 
@@ -140,7 +145,7 @@ class OffsetRecord:
         index = seen - 1
         return ops.logical_or(index < self.config.each_until, index % self.config.interval == 0)
 
-    def _median(self, record: Any, seen: Any) -> Any:
+    def _median(self, record: Any, seen: Any) -> Tensor:
         # Of the first ones only as long as there are no more: sorting all takes 20 times as long.
         few = min(self.config.each_until, self.config.capacity)
         return ops.cond(
@@ -148,7 +153,7 @@ class OffsetRecord:
         )
 
 
-def _median(values: Any, count: Any) -> Any:
+def _median(values: Tensor, count: Tensor) -> Tensor:
     """Median of the first `count` values, of all where there are fewer; of two middles the mean."""
     size = values.shape[0]
     count = ops.minimum(count, size)

@@ -13,6 +13,7 @@ from keras import ops
 from tfdet.errors import UserError
 from tfdet.losses import replicas
 from tfdet.losses.assignment import is_learnable
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ class RoutingLossConfig:
         return len(self.scale_edges) + 1
 
 
-def scale_code(targets: dict[str, Any], config: RoutingLossConfig) -> Any:
+def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
     """[B, intervals] float32: 1 where an image has an object whose size is in the interval.
 
     Args:
@@ -113,7 +114,7 @@ def scale_code(targets: dict[str, Any], config: RoutingLossConfig) -> Any:
     return ops.cast(ops.any(ops.stack(is_in, axis=-1), axis=1), "float32")
 
 
-def scale_budget(codes: Any, config: RoutingLossConfig) -> Any:
+def scale_budget(codes: Tensor, config: RoutingLossConfig) -> Any:
     """[B] budgets from scale codes [B, intervals]."""
     count = ops.sum(codes, axis=-1)
     count = ops.where(count > 0, count, config.least_intervals)
@@ -125,7 +126,7 @@ def ranked_budget(rank: Any, config: RoutingLossConfig) -> Any:
     return config.budget * (1.0 + (config.intervals - 1) * rank)
 
 
-def global_loss(soft_cost: Any, budget: Any, whole: float = 1.0) -> Any:
+def global_loss(soft_cost: Any, budget: Tensor, whole: float = 1.0) -> Any:
     """The mean over the global batch of the squared distance, a replica's share; float32 scalar.
 
     Args:
@@ -156,7 +157,7 @@ class LossBuffer:
     def variables(self) -> list[keras.Variable]:
         return [self._losses, self._count]
 
-    def rank(self, losses: Any) -> Any:
+    def rank(self, losses: Tensor) -> Any:
         """[B] the part of the remembered losses that is smaller; 0.5 while there are none."""
         kept, count = map(ops.convert_to_tensor, self.variables)
         is_kept = ops.arange(self._size, dtype="int32") >= self._size - count  # the last ones
@@ -165,7 +166,7 @@ class LossBuffer:
         some = ops.cast(ops.maximum(count, 1), "float32")
         return ops.where(count > 0, smaller / some, 0.5)
 
-    def push(self, losses: Any) -> None:
+    def push(self, losses: Tensor) -> None:
         """Remembers losses [B]; on several replicas those of all of them, in their order."""
         everyone, _ = replicas.gather_over_replicas(ops.stop_gradient(losses))
         kept, count = map(ops.convert_to_tensor, self.variables)

@@ -12,6 +12,7 @@ from tfdet.losses.assignment import IGNORED, assign
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import sampling
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +51,8 @@ class RPNLossConfig:
 
 
 def rpn_loss_terms(
-    targets: dict[str, Any],
-    raw: dict[str, Any],
+    targets: dict[str, Tensor],
+    raw: dict[str, Tensor],
     anchors: np.ndarray,
     config: RPNLossConfig,
     seeds: tuple[Any, ...],

@@ -14,6 +14,7 @@ from tfdet.layers.conv3x3 import conv3x3
 from tfdet.layers.fusion import Fusion, Method
 from tfdet.layers.resample import Resample
 from tfdet.necks.topologies import FPNNode, Topology, topology
+from tfdet.tensors import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,7 @@ class FeatureNetwork(Composite):
         }
         super().build(input_shape)
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         names = [f"P{level}" for level in range(self.min_level, self.max_level + 1)]
         maps: list[Any] = []
         for name in names:
@@ -109,7 +110,7 @@ class FeatureNetwork(Composite):
             )
         for cell in self.cells:
 
-            def run(maps: list[Any], cell: FPNCell = cell) -> list[Any]:
+            def run(maps: list[Tensor], cell: FPNCell = cell) -> list[Any]:
                 return cell(maps, training=training)
 
             if self.gradient_checkpointing and training:
@@ -118,7 +119,7 @@ class FeatureNetwork(Composite):
                 maps = run(maps)
         return dict(zip(names, maps, strict=True))
 
-    def _next(self, name: str, x: Any, training: bool | None) -> Any:
+    def _next(self, name: str, x: Tensor, training: bool | None) -> Any:
         size = (-(-x.shape[1] // 2), -(-x.shape[2] // 2))
         return self.coarser[name](x, size=size, training=training)
 
@@ -164,7 +165,7 @@ class FPNCell(Composite):
         ]
         super().build(input_shape)
 
-    def call(self, maps: list[Any], training: bool | None = None) -> list[Any]:
+    def call(self, maps: list[Tensor], training: bool | None = None) -> list[Tensor]:
         sizes = [x.shape[1:3] for x in maps]
         known, outputs = list(maps), list(maps)
         for node, fnode in zip(self.nodes, self.fnodes, strict=True):
@@ -222,7 +223,9 @@ class FusionNode(keras.layers.Layer):
         self.conv.build(shape)
         self.bn.build(shape)
 
-    def call(self, inputs: list[Any], size: tuple[int, int], training: bool | None = None) -> Any:
+    def call(
+        self, inputs: list[Tensor], size: tuple[int, int], training: bool | None = None
+    ) -> Tensor:
         # An attention wants the coarser map first, whatever the order of the numbers.
         sources = [x.shape[1] * x.shape[2] for x in inputs]
         maps = [
@@ -237,8 +240,8 @@ class FusionNode(keras.layers.Layer):
         return self.bn(self.conv(self.act(x)), training=training)
 
     def compute_output_spec(
-        self, inputs: list[Any], size: tuple[int, int], training: bool | None = None
-    ) -> Any:
+        self, inputs: list[Tensor], size: tuple[int, int], training: bool | None = None
+    ) -> Tensor:
         return self.call(inputs, size, training)
 
     def get_config(self) -> dict[str, Any]:
@@ -266,7 +269,7 @@ class GlobalAttention(keras.layers.Layer):
     def build(self, input_shape: list[tuple[int | None, ...]]) -> None:
         """Nothing to make."""
 
-    def call(self, maps: list[Any]) -> Any:
+    def call(self, maps: list[Tensor]) -> Tensor:
         coarse, fine, *others = maps
         gate = ops.sigmoid(ops.max(coarse, axis=(1, 2), keepdims=True))  # [B, 1, 1, C]
         return sum(others, start=coarse + fine * gate)

@@ -8,6 +8,7 @@ from keras import ops
 from tfdet.layers.composite import Composite
 from tfdet.layers.resample import enlarge_nearest
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.tensors import Tensor
 
 Source = Literal["pyramid", "backbone", "pool"]
 Kind = Literal["fpn", "fpnlite", "projection"]
@@ -104,7 +105,7 @@ class FPN(Composite):
             name=name,
         )
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         maps = {name: self.lateral[name](feature) for name, feature in features.items()}
         if self.kind != "projection":
             maps = self._top_down(maps)

@@ -10,6 +10,7 @@ from tfdet.backbones.yolov7 import Variant
 from tfdet.layers.blocks import BlockSpec, Style, conv, down, elan, rep_conv, sppcspc, wide_elan
 from tfdet.layers.composite import Composite
 from tfdet.layers.resample import enlarge_nearest
+from tfdet.tensors import Tensor
 
 FINEST = 3
 
@@ -114,7 +115,7 @@ class YoloV7Neck(Composite):
         self.outputs = layers(self.levels, table.outputs, "output")
         self.aux_outputs = layers(self.levels, table.auxiliary, "aux") if auxiliary else {}
 
-    def call(self, features: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+    def call(self, features: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         way_down = self._refined(features, training)
         maps = self._coarsened(way_down, training)
         result = {
@@ -124,7 +125,7 @@ class YoloV7Neck(Composite):
             result[f"aux_{level}"] = layer(way_down[level], training=training)
         return result
 
-    def _refined(self, features: dict[str, Any], training: bool | None) -> dict[str, Any]:
+    def _refined(self, features: dict[str, Tensor], training: bool | None) -> dict[str, Any]:
         coarsest = self.levels[-1]
         x = self.coarsest(features[coarsest], training=training)
         maps = {coarsest: x}
@@ -135,7 +136,7 @@ class YoloV7Neck(Composite):
             maps[level] = x
         return maps
 
-    def _coarsened(self, maps: dict[str, Any], training: bool | None) -> dict[str, Any]:
+    def _coarsened(self, maps: dict[str, Tensor], training: bool | None) -> dict[str, Any]:
         x = maps[self.levels[0]]
         result = {self.levels[0]: x}
         for level, coarsen in self.coarsen.items():

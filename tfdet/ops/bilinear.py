@@ -5,9 +5,10 @@ from typing import Any
 from keras import ops
 
 from tfdet.ops.gather import gather_rows
+from tfdet.tensors import Tensor
 
 
-def bilinear_sample(maps: Any, places: Any, weights: Any = 1.0) -> Any:
+def bilinear_sample(maps: Tensor, places: Any, weights: Any = 1.0) -> Any:
     """Values of `maps` [B, H, W, C] at `places` [B, N, 2] (y, x), times `weights` [B, N, 1].
 
     Whole coordinates are centres of cells; cells outside of the map are 0. Returns [B, N, C].

@@ -11,12 +11,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdet.tensors import Tensor
+
 _state = threading.local()
 
 
 def on_rows(
-    function: Callable[[Any], Any], is_chosen: tf.Tensor, tensors: Any, default: Any
-) -> Any:
+    function: Callable[[Any], Any], is_chosen: tf.Tensor, tensors: Tensor, default: Any
+) -> Tensor:
     """`function` on the chosen rows of a batch, put back in their places; not run for none.
 
     `function` never sees an empty batch: beside being wasted, convolutions of oneDNN give wrong
@@ -54,7 +56,7 @@ def on_rows(
     return tf.cond(count > 0, run, lambda: empty)
 
 
-def at_least_one(function: Callable[[tf.Tensor], Any], tensor: tf.Tensor) -> Any:
+def at_least_one(function: Callable[[tf.Tensor], Any], tensor: tf.Tensor) -> Tensor:
     """`function(tensor)`; for an empty batch it gets a row of zeros, which is taken away again.
 
     Args:
@@ -92,6 +94,6 @@ def value_of(variable: keras.Variable) -> Any:
         return variable.numpy()
 
 
-def _repeated(row: Any, batch: tf.Tensor) -> tf.Tensor:
+def _repeated(row: Tensor, batch: tf.Tensor) -> tf.Tensor:
     row = tf.convert_to_tensor(row)
     return tf.broadcast_to(row, tf.concat([[batch], row.shape], axis=0))

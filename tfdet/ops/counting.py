@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from tfdet.tensors import Tensor
+
 Shape = tuple[int | None, ...]
 
 
@@ -114,7 +116,7 @@ def _watched(layer: keras.layers.Layer, work: dict[int, Operations]) -> Iterator
 
     def watch(method: Any) -> Any:
         @functools.wraps(method)
-        def run(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def run(inputs: Tensor, *args: Any, **kwargs: Any) -> Any:
             nonlocal depth
             depth += 1
             try:
@@ -138,5 +140,5 @@ def _watched(layer: keras.layers.Layer, work: dict[int, Operations]) -> Iterator
             del vars(layer)[name]
 
 
-def _first_shape(tensors: Any) -> Shape:
+def _first_shape(tensors: Tensor) -> Shape:
     return tuple(keras.tree.flatten(tensors)[0].shape)

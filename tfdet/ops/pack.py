@@ -21,6 +21,7 @@ from tfdet.ops.pack_layout import (
     map_levels,
     pattern_number,
 )
+from tfdet.tensors import Tensor
 
 __all__ = [
     "PATTERNS",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 
-def pack(maps: Sequence[Any], pattern: int | str | Layout) -> Any:
+def pack(maps: Sequence[Tensor], pattern: int | str | Layout) -> Tensor:
     """Copies maps side by side into one map; cells that no map covers are zero.
 
     Args:
@@ -58,7 +59,7 @@ def pack(maps: Sequence[Any], pattern: int | str | Layout) -> Any:
     return pack_portable(maps, found)
 
 
-def unpack(packed: Any, layout: Layout) -> list[Any]:
+def unpack(packed: Tensor, layout: Layout) -> list[Tensor]:
     """The maps that lie in a packed map [B, H, W, C]: one [B, h, w, C] per box of the layout."""
     if tuple(packed.shape[1:3]) != (layout.height, layout.width):
         raise ValueError(
@@ -93,7 +94,7 @@ def only_portable() -> Iterator[None]:
         yield
 
 
-def _takes_native(x: Any) -> bool:
+def _takes_native(x: Tensor) -> bool:
     if keras.utils.is_keras_tensor(x) or not native_is_available():
         return False
     from tfdet.ops import pack_native
@@ -101,7 +102,7 @@ def _takes_native(x: Any) -> bool:
     return keras.backend.standardize_dtype(x.dtype) in pack_native.DTYPES
 
 
-def _layout_for(maps: Sequence[Any], pattern: int | str | Layout) -> Layout:
+def _layout_for(maps: Sequence[Tensor], pattern: int | str | Layout) -> Layout:
     """The layout, after a check that these maps fit it."""
     sizes = []
     for index, x in enumerate(maps):
@@ -120,7 +121,7 @@ def _layout_for(maps: Sequence[Any], pattern: int | str | Layout) -> Layout:
     return pattern
 
 
-def pack_portable(maps: Sequence[Any], layout: Layout) -> Any:
+def pack_portable(maps: Sequence[Tensor], layout: Layout) -> Tensor:
     """`pack` in keras.ops.
 
     The canvas is cut in two where no map is crossed, again and again, and put together by
@@ -131,12 +132,12 @@ def pack_portable(maps: Sequence[Any], layout: Layout) -> Any:
     return _assemble((0, 0, layout.width, layout.height), pieces, maps[0])
 
 
-def unpack_portable(packed: Any, layout: Layout) -> list[Any]:
+def unpack_portable(packed: Tensor, layout: Layout) -> list[Tensor]:
     """`unpack` in keras.ops."""
     return [packed[:, y0:y1, x0:x1, :] for x0, y0, x1, y1 in layout.boxes]
 
 
-def _assemble(region: Box, pieces: list[tuple[Box, Any]], like: Any) -> Any:
+def _assemble(region: Box, pieces: list[tuple[Box, Any]], like: Any) -> Tensor:
     """The part of the packed map inside `region`, from the pieces that lie in it."""
     if not pieces:
         x0, y0, x1, y1 = region
@@ -169,7 +170,7 @@ def _best_cut(region: Box, boxes: Sequence[Box]) -> tuple[int, int]:
     return -axis, at
 
 
-def _clip(box: Box, x: Any, axis: int, low: int, high: int) -> tuple[Box, Any] | None:
+def _clip(box: Box, x: Tensor, axis: int, low: int, high: int) -> tuple[Box, Any] | None:
     """The part of a piece between two lines; None where it lies outside."""
     start, stop = max(box[axis], low), min(box[axis + 2], high)
     if start >= stop:

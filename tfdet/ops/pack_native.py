@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from tfdet.errors import UserError
 from tfdet.ops.pack_layout import Layout
+from tfdet.tensors import Tensor
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -61,13 +62,13 @@ def library_path() -> pathlib.Path:
     return pathlib.Path(os.environ.get("TFDET_PACK_LIBRARY") or _FOLDER / LIBRARY)
 
 
-def pack(maps: Sequence[Any], layout: Layout) -> tf.Tensor:
+def pack(maps: Sequence[Tensor], layout: Layout) -> tf.Tensor:
     """`tfdet.ops.pack.pack` by the native op."""
     size = _size(layout.height, layout.width)
     return _load().tfdet_pack(maps=maps, size=size, corners=_corners(layout))
 
 
-def unpack(packed: Any, layout: Layout) -> list[tf.Tensor]:
+def unpack(packed: Tensor, layout: Layout) -> list[tf.Tensor]:
     """`tfdet.ops.pack.unpack` by the native op."""
     sizes = [_size(*size) for size in layout.sizes]
     return _load().tfdet_unpack(packed=packed, sizes=sizes, corners=_corners(layout))
@@ -151,7 +152,7 @@ def _corners(layout: Layout) -> list[int]:
     return [side for box in layout.boxes for side in box[:2]]
 
 
-def _size(height: Any, width: Any) -> tf.Tensor:
+def _size(height: Tensor, width: Tensor) -> tf.Tensor:
     """A size as the op takes it: the shape of a tensor without elements."""
     return tf.zeros((height, width, 0), tf.int8)
 

@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.ops.bilinear import bilinear_sample
+from tfdet.tensors import Tensor
 
 # Far outside of any map; keeps arithmetic on wild boxes finite.
 _FAR = 1e6
@@ -62,7 +63,7 @@ def region_levels(boxes_xyxy, min_level: int, max_level: int, canonical: float =
 
 
 def roi_align(
-    maps: dict[str, Any],
+    maps: dict[str, Tensor],
     boxes_xyxy,
     levels,
     size: tuple[int, int] = (7, 7),
@@ -106,7 +107,7 @@ def layout(sizes: list[tuple[int, int]]) -> PyramidCanvas:
     return PyramidCanvas(np.array(origin, np.float32), np.array(sizes, np.float32), shape)
 
 
-def _canvas(maps: dict[str, Any]) -> tuple[Any, PyramidCanvas]:
+def _canvas(maps: dict[str, Tensor]) -> tuple[Tensor, PyramidCanvas]:
     canvas = layout([tuple(x.shape[1:3]) for x in maps.values()])
     # A sample up to one cell outside reads the border: the frame repeats it.
     framed = [ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), "symmetric") for x in maps.values()]
@@ -119,7 +120,7 @@ def _canvas(maps: dict[str, Any]) -> tuple[Any, PyramidCanvas]:
     return (ops.concatenate(rows, axis=1) if below else rows[0]), canvas
 
 
-def _widened(x: Any, width: int) -> Any:
+def _widened(x: Tensor, width: int) -> Any:
     missing = width - x.shape[2]
     return ops.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0))) if missing else x
 
