@@ -1,13 +1,18 @@
 """The models of the garden by name."""
 
+from __future__ import annotations
+
 import dataclasses
 import importlib
 import pkgutil
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfdet import records
 from tfdet.errors import UserError
+
+if TYPE_CHECKING:
+    from tfdet.detectors.base import Detector
 
 # Each module of it registers its models when it is imported.
 _FAMILIES = "tfdet.detectors"
@@ -15,7 +20,7 @@ _FAMILIES = "tfdet.detectors"
 # Models with this end of their names are small ones, for unit tests.
 _FOR_TESTS = "-test"
 
-_MODELS: dict[str, "Entry"] = {}
+_MODELS: dict[str, Entry] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +33,12 @@ class Entry:
         family: the name of the file that registers it.
     """
 
-    detector: type
+    detector: type[Detector]
     config: Any
     family: str
 
 
-def register(name: str, detector: type, config: Any) -> None:
+def register(name: str, detector: type[Detector], config: Any) -> None:
     """Makes a model known under `name`.
 
     Args:
@@ -78,14 +83,14 @@ def config(name: str, **overrides: Any) -> Any:
     return records.replace(_entry(name).config, overrides)
 
 
-def create(name: str, **overrides: Any) -> Any:
+def create(name: str, **overrides: Any) -> Detector:
     """A detector by name, with its variables made; `overrides` as in `config`."""
     detector = detector_class(name).from_record(config(name, **overrides), name)
     detector.build_variables()
     return detector
 
 
-def detector_class(name: str) -> type:
+def detector_class(name: str) -> type[Detector]:
     """The class that builds a registered model from its configuration."""
     return _entry(name).detector
 

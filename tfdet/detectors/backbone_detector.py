@@ -46,9 +46,9 @@ class BackboneDetector(Detector):
     ):
         super().__init__(config, loss_names, **kwargs)
         self.normalization = ImageNormalization(*PIXELS[self.pixels], name="normalization")
-        self.backbone = self.make_backbone() if backbone is None else backbone
+        self.backbone: keras.layers.Layer = self.make_backbone() if backbone is None else backbone
         check_levels(self._channels(), self.backbone_levels, type(self).__name__)
-        self.neck = self.make_neck() if neck is None else neck
+        self.neck: keras.layers.Layer = self.make_neck() if neck is None else neck
         self._passed_in: tuple[str, ...] = ()  # names of parts
         self._keep_passed_in(backbone=backbone, neck=neck)
 
@@ -99,7 +99,8 @@ class BackboneDetector(Detector):
 
     @property
     def pad_value(self) -> tuple[float, float, float]:
-        return self.normalization.mean
+        red, green, blue = self.normalization.mean
+        return red, green, blue
 
     @property
     def tap_channels(self) -> dict[str, int]:
@@ -147,7 +148,7 @@ class BackboneDetector(Detector):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "BackboneDetector":
-        record = records.from_dict(cls.config_class, config["config"])
+        record: DetectorConfig = records.from_dict(cls.config_class, config["config"])
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("backbone", "neck", "head")

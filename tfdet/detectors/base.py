@@ -446,13 +446,14 @@ class Detector(keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Detector":
-        record = records.from_dict(cls.config_class, config["config"])
+        record: DetectorConfig = records.from_dict(cls.config_class, config["config"])
         return cls.from_record(record, config["name"])
 
     @classmethod
     def from_record(cls, config: Any, name: str) -> "Detector":
         """The detector that a `config_class` describes, without variables."""
-        return cls(config, name=name)
+        build: Any = cls  # a subclass takes its record alone
+        return build(config, name=name)
 
 
 def serialize_part(part: keras.layers.Layer) -> dict[str, Any]:

@@ -378,7 +378,7 @@ class CADDet(Dynamic):
 
     @classmethod
     def _from_parts(cls, config: dict[str, Any]) -> "CADDet":
-        record = records.from_dict(cls.config_class, config["config"])
+        record: Any = records.from_dict(cls.config_class, config["config"])
         if "dense" not in config:
             return cls.from_record(record, config["name"])
         dense = keras.saving.deserialize_keras_object(config["dense"])

@@ -161,7 +161,9 @@ class EfficientDet(BackboneDetector):
     ):
         names = ("class_loss", "box_loss") + (("iou_loss",) if config.loss.iou_loss else ())
         super().__init__(config, names, backbone, neck, **kwargs)
-        self.class_net = self.box_net = self.packed_head = None
+        self.class_net: keras.layers.Layer = None
+        self.box_net: keras.layers.Layer = None
+        self.packed_head: keras.layers.Layer = None
         if config.packing is None:
             self.class_net = self._tower("class", config.num_classes)
             self.box_net = self._tower("box", 4)
@@ -275,7 +277,9 @@ class EfficientDet(BackboneDetector):
         )
 
 
-def _config(backbone: str, size: int, width: int, cells: int, head_repeats: int, **other: Any):
+def _config(
+    backbone: str, size: int, width: int, cells: int, head_repeats: int, **other: Any
+) -> EfficientDetConfig:
     return EfficientDetConfig(
         image_size=(size, size),
         backbone=backbone,
@@ -286,10 +290,11 @@ def _config(backbone: str, size: int, width: int, cells: int, head_repeats: int,
     )
 
 
-def _lite(*scaling: Any, **other: Any):
-    return _config(
-        *scaling, **{"activation": "relu6", "pixels": "lite", "fpn_fusion": "sum"}, **other
-    )
+def _lite(
+    backbone: str, size: int, width: int, cells: int, head_repeats: int, **other: Any
+) -> EfficientDetConfig:
+    other = {"activation": "relu6", "pixels": "lite", "fpn_fusion": "sum", **other}
+    return _config(backbone, size, width, cells, head_repeats, **other)
 
 
 # The published table. It is not what the paper's scaling formulas give: widths were rounded by

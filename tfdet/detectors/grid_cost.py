@@ -57,7 +57,8 @@ class GridCost:
         return self.soft(ops.cast(gates >= threshold, "float32"))
 
     def _shares(self) -> tuple[np.ndarray, np.ndarray]:
-        return tuple((x / self.total).astype(np.float32) for x in (self.nodes, self.paths))
+        nodes, paths = ((x / self.total).astype(np.float32) for x in (self.nodes, self.paths))
+        return nodes, paths
 
     def _by_node(self, gates: Tensor) -> Any:
         """Gates [B, gates] as [B, nodes, 3]; a node with fewer has its last one again."""

@@ -202,10 +202,10 @@ def _best_pairs(logits, quality, rows, nms: NMSConfig):
     return gather_rows(rows, index // classes), index % classes, values
 
 
-def _rank(probability, quality, nms: NMSConfig):
+def _rank(probability: Tensor, quality: Tensor | None, nms: NMSConfig) -> Tensor:
     value = probability if quality is None else probability * quality
     return ops.where(probability > nms.class_threshold, value, 0.0)
 
 
-def _probability(logits):
+def _probability(logits: Tensor) -> Tensor:
     return ops.sigmoid(_without_nan(logits))

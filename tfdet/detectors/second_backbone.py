@@ -64,7 +64,7 @@ class SecondBackbone(keras.layers.Layer):
         self.config = config
         self.levels = tuple(levels)
         self.normalization = ImageNormalization(*PIXELS[config.pixels], name="normalization")
-        self.backbone = make_backbone(
+        self.backbone: keras.layers.Layer = make_backbone(
             config.backbone,
             levels=self.levels,
             batch_norm=config.batch_norm,

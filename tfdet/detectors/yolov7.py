@@ -134,7 +134,9 @@ class YoloV7(BackboneDetector):
         names = ("box_loss", "object_loss", "class_loss")
         super().__init__(config, names, backbone, neck, **kwargs)
         self.head = self._head(config.implicit, "head")
-        self.aux_head = self._head(False, "aux_head") if self._has_auxiliary else None
+        self.aux_head: keras.layers.Layer = (
+            self._head(False, "aux_head") if self._has_auxiliary else None
+        )
 
     @property
     def _has_auxiliary(self) -> bool:

@@ -47,7 +47,7 @@ class StepCounter(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._steps, self._seconds, self._last = 0, 0.0, time.monotonic()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         now = time.monotonic()
         self._progress.step += 1
         self._progress.seconds += now - self._last
@@ -56,7 +56,7 @@ class StepCounter(keras.callbacks.Callback):
         self._last = now
         self._measure(logs)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         self._measure(logs)
 
     def _measure(self, logs: dict[str, float]) -> None:
@@ -90,7 +90,7 @@ class NonFiniteStop(keras.callbacks.Callback):
         self._files_of_step = files_of_step
         self._report = report
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         # The logs are means over the epoch, which are finite exactly as long as every value was.
         broken = [name for name, value in logs.items() if not math.isfinite(value)]
         if not broken:
@@ -153,12 +153,12 @@ class ProgressLine(keras.callbacks.Callback):
         self._num_epochs = num_epochs
         self._line, self._pace = Line(stream), Pace()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
         self._pace.start(self._progress.step)
         if self._line.is_due():
             self._line.show(self._bar(logs or {}))
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         head = f"epoch {epoch + 1}/{self._num_epochs}"
         self._line.finish(f"{head}  {_numbers(logs or {})}  {self._left()}")
 
@@ -279,7 +279,7 @@ class Measurement(keras.callbacks.Callback):
         self._interval = interval
         self._num_epochs = num_epochs
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if (epoch + 1) % self._interval and epoch + 1 != self._num_epochs:
             return
         if self._averages is None:
@@ -328,7 +328,7 @@ class Journal(keras.callbacks.Callback):
         self._draw = draw
         self._board = board
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         row = {
             "epoch": epoch + 1,
             "step": self._progress.step,

@@ -52,7 +52,8 @@ class StateFolder:
             files.replacing(self.folder / f"{step:010d}.npz") as temporary,
             open(temporary, "wb") as file,
         ):
-            np.savez(file, facts=text, **arrays)
+            contents: Any = {"facts": text, **arrays}  # not keywords of savez itself
+            np.savez(file, **contents)
         for old in self._files()[:-_KEPT]:
             old.unlink()
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import keras
 import tensorflow as tf
@@ -16,9 +16,11 @@ from tfdet.training.accumulation import AccumulatedGradients
 
 # How the names of biases end, those of norms too; `NesterovSGD` has a schedule of its own for them.
 _BIASES = ("bias", "beta")
+# Type checkers take what is mixed into an optimizer for one.
+_Mixin = keras.optimizers.Optimizer if TYPE_CHECKING else object
 
 
-class ClippedGradients:
+class ClippedGradients(_Mixin):
     """Clips gradients to a norm, keeps the norm before clipping; each variable has its own rate.
 
     Keras's own clipping looks at one replica's gradients. Here the sum over replicas is clipped, so
@@ -139,7 +141,7 @@ class Adam(AccumulatedGradients, ClippedGradients, keras.optimizers.Adam):
     """Keras's Adam with `AccumulatedGradients` and `ClippedGradients`."""
 
 
-class ChosenDecay:
+class ChosenDecay(ClippedGradients if TYPE_CHECKING else object):
     """Decay of chosen variables, which the subclass takes care of in its update.
 
     Keras's own decay comes after every batch, also after one whose gradients are only added up, and
@@ -277,14 +279,14 @@ def make_optimizer(
         root: name of the model; the expressions of `rates` and `decayed` are for paths within it.
     """
     schedule = schedules.make_schedule(config, steps_per_epoch)
-    ours = {
+    ours: dict[str, Any] = {
         "clip_norm": config.clip_gradients_norm,
         "clip": config.clip,
         "rates": config.rates,
         "root": root,
         "batches": schedules.make_accumulation(config, steps_per_epoch),
     }
-    decaying = {"weight_decay": _weight_decay(config), "decayed": config.decayed}
+    decaying: dict[str, Any] = {"weight_decay": _weight_decay(config), "decayed": config.decayed}
     if config.optimizer == "adam":
         optimizer = Adam(schedule, beta_1=config.momentum, **ours)
     elif config.optimizer == "adamw":

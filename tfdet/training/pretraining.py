@@ -122,15 +122,19 @@ def _fit(
         batch = order.batch_indices(len(train_data), train.batch_size, train.seed, step)
         return [str(train_data.files[i]) for i in batch]
 
-    def measure(epoch: int) -> dict[str, float]:
-        return accuracy(run.model, val_data, recipe.eval.batch_size)
+    measure = None
+    if val_data is not None:
+        data = val_data
+
+        def measure(epoch: int) -> dict[str, float]:
+            return accuracy(run.model, data, recipe.eval.batch_size)
 
     measurement = callbacks.Measurement(
         run.model,
         run.progress,
         run.averages,
         run.folder.path,
-        measure if val_data is not None else None,
+        measure,
         recipe.eval.interval,
         train.num_epochs,
     )

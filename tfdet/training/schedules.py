@@ -152,7 +152,7 @@ def make_schedule(
         warmup_init: rate at step 0, not scaled; None for the section's.
     """
     scale = config.batch_size / config.learning_rate_batch if config.learning_rate_batch else 1.0
-    common = {
+    common: dict[str, Any] = {
         "peak": config.learning_rate * scale,
         "total_steps": config.num_epochs * steps_per_epoch,
         "warmup_steps": _warmup_steps(config, steps_per_epoch),

@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from tfdet import additions, config, progress, registry
+from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
@@ -178,12 +179,15 @@ def _measurement(
     def batches(images: int) -> tf.data.Dataset:
         return data.first_batches(detector, -(-images // settings.batch_size))
 
+    measure = None
+    if data.val:
+        measure = _measure_function(run.folder.path, detector, data.val, data.recipe.eval, shown)
     return callbacks.Measurement(
         detector,
         run.progress,
         run.averages,
         run.folder.path,
-        _measure_function(run.folder.path, detector, data, shown) if data.val else None,
+        measure,
         data.recipe.eval.interval,
         settings.num_epochs,
         prepare,
@@ -191,17 +195,20 @@ def _measurement(
 
 
 def _measure_function(
-    folder: pathlib.Path, detector: Detector, data: RunData, shown: board.Board
+    folder: pathlib.Path,
+    detector: Detector,
+    val: DetectionDataset,
+    settings: config.EvalConfig,
+    shown: board.Board,
 ) -> Callable[[int], dict[str, float]]:
     """Gives the AP of the detector as it is, and leaves pictures of what was found."""
-    settings = data.recipe.eval
     evaluation = None
     if router_step.trains_router(detector):
         measure_all = router_step.measure_function(
-            detector, data.val, settings.batch_size, progress.measuring
+            detector, val, settings.batch_size, progress.measuring
         )
     else:
-        evaluation = coco.Evaluation(detector, data.val, settings.batch_size)
+        evaluation = coco.Evaluation(detector, val, settings.batch_size)
 
         def measure_all() -> dict[str, float]:
             return evaluation.run(progress.measuring()).result()
@@ -209,7 +216,7 @@ def _measure_function(
     def measure(epoch: int) -> dict[str, float]:
         scores = measure_all()
         if settings.pictures:
-            drawn = pictures.of_measurement(detector, data.val, settings.pictures, evaluation)
+            drawn = pictures.of_measurement(detector, val, settings.pictures, evaluation)
             for name, picture in drawn.items():
                 pictures.save(folder / "pictures", name, epoch, picture)
                 shown.image(epoch, name, picture)
