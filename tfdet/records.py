@@ -28,7 +28,7 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
 
 def to_dict(record: Any) -> dict[str, Any]:
     """The record as plain dicts, lists and scalars, ready for JSON or YAML."""
-    plain = {}
+    plain: dict[str, Any] = {}
     for field in dataclasses.fields(record):
         value = _plain(getattr(record, field.name))
         plain |= value if OPEN in field.metadata else {field.name: value}
@@ -39,10 +39,10 @@ def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Re
     """Builds a record of type `cls`; keys that `data` leaves out keep their defaults."""
     if not isinstance(data, Mapping):
         raise UserError(f"{where or cls.__name__} must be a mapping of keys, got {data!r}")
-    hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls) if f.init and OPEN not in f.metadata]
-    homes = {}  # key -> open field
-    for field in dataclasses.fields(cls):
+    hints, fields = typing.get_type_hints(cls), dataclasses.fields(cls)  # type: ignore[arg-type]
+    known = [f.name for f in fields if f.init and OPEN not in f.metadata]
+    homes: dict[str, str] = {}  # key -> open field
+    for field in fields:
         kinds = field.metadata[OPEN]() if OPEN in field.metadata else {}
         hints, homes = {**hints, **kinds}, {**homes, **dict.fromkeys(kinds, field.name)}
     known += homes
@@ -58,7 +58,7 @@ def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Re
             values[key] = value
     missing = [
         f.name
-        for f in dataclasses.fields(cls)
+        for f in fields
         if f.init
         and f.name not in values
         and f.default is dataclasses.MISSING
@@ -123,7 +123,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             allowed = ", ".join(repr(a) for a in args)
             raise UserError(f"{where} must be one of {allowed}; got {value!r}")
         return value
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, where)
     if origin is tuple:
         return _typed_tuple(args, value, where)
@@ -146,6 +146,7 @@ def _typed_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
             return _typed(choice, value, where)
         except UserError as error:
             problem = problem or error
+    assert problem is not None  # a union has choices
     raise problem
 
 

@@ -9,18 +9,19 @@ from keras import ops
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig, non_max_suppression
+from tfdet.tensors import Tensor
 
 
 def postprocess(
-    class_logits,
-    box_codes,
-    anchors,
+    class_logits: Tensor,
+    box_codes: Tensor,
+    anchors: Tensor,
     nms: NMSConfig,
     image_size: tuple[int, int],
     levels: np.ndarray | None = None,
     max_log_size: float | None = None,
     code_scale: np.ndarray | None = None,
-):
+) -> dict[str, Tensor]:
     """Detections of a batch from the predictions of all anchors.
 
     Args:
@@ -35,7 +36,7 @@ def postprocess(
     """
     anchors = ops.convert_to_tensor(anchors, "float32")
 
-    def decode(rows):
+    def decode(rows: Tensor) -> Tensor:
         codes = ops.cast(gather_rows(box_codes, rows), "float32")
         if code_scale is not None:
             codes *= code_scale
@@ -45,13 +46,13 @@ def postprocess(
 
 
 def detections(
-    class_logits,
-    decode: Callable[[Any], Any],
+    class_logits: Tensor,
+    decode: Callable[[Tensor], Tensor],
     nms: NMSConfig,
     image_size: tuple[Any, Any],
     levels: np.ndarray | None = None,
-    quality_logits=None,
-):
+    quality_logits: Tensor | None = None,
+) -> dict[str, Tensor]:
     """Detections of a batch from dense predictions.
 
     Args:
@@ -73,6 +74,8 @@ def detections(
     """
     logits = ops.cast(class_logits, "float32")
     if nms.per_level:
+        if levels is None:
+            raise ValueError("nms.per_level needs the level of each row in levels")
         rows, labels, scores = _level_candidates(logits, quality_logits, levels, nms)
     else:
         rows, labels, values = _candidates(logits, nms.max_candidates)
@@ -81,12 +84,12 @@ def detections(
 
 
 def object_detections(
-    class_logits,
-    object_logits,
-    decode: Callable[[Any], Any],
+    class_logits: Tensor,
+    object_logits: Tensor,
+    decode: Callable[[Tensor], Tensor],
     nms: NMSConfig,
     image_size: tuple[Any, Any],
-):
+) -> dict[str, Tensor]:
     """Detections of a batch whose scores are those of an object times those of its class (YOLO).
 
     Args:
@@ -103,12 +106,12 @@ def object_detections(
 
 
 def region_detections(
-    class_logits,
-    decode: Callable[[Any, Any], Any],
+    class_logits: Tensor,
+    decode: Callable[[Tensor, Tensor], Tensor],
     nms: NMSConfig,
     image_size: tuple[Any, Any],
-    is_region,
-):
+    is_region: Tensor,
+) -> dict[str, Tensor]:
     """Detections of a batch whose classes share one softmax with the background (Faster R-CNN).
 
     Args:
@@ -123,7 +126,14 @@ def region_detections(
     return _suppressed(rows, labels, scores, lambda rows: decode(rows, labels), nms, image_size)
 
 
-def _suppressed(rows, labels, scores, decode, nms: NMSConfig, image_size: tuple[Any, Any]):
+def _suppressed(
+    rows: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    decode: Callable[[Tensor], Tensor],
+    nms: NMSConfig,
+    image_size: tuple[Any, Any],
+) -> dict[str, Tensor]:
     """Candidates of rows, labels and scores [B, N] to detections."""
     boxes = decode(rows)
     if nms.clips_first:
@@ -139,7 +149,7 @@ def _suppressed(rows, labels, scores, decode, nms: NMSConfig, image_size: tuple[
     }
 
 
-def _candidates(logits, count: int):
+def _candidates(logits: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The best (anchor, class) pairs: anchors [B, N], labels [B, N] int32, logits [B, N] falling.
 
     N = min(count, K * C), or K with one class per anchor where count is 0.
@@ -164,12 +174,14 @@ def _candidates(logits, count: int):
     return gather_rows(rows, index // classes), index % classes, values
 
 
-def _without_nan(logits):
+def _without_nan(logits: Tensor) -> Tensor:
     """NaN compares false with everything and would end up anywhere in a sort."""
     return ops.where(ops.isnan(logits), -float("inf"), logits)
 
 
-def _level_candidates(logits, quality_logits, levels: np.ndarray, nms: NMSConfig):
+def _level_candidates(
+    logits: Tensor, quality_logits: Tensor | None, levels: np.ndarray, nms: NMSConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     """The best pairs of each level: rows [B, N], labels [B, N] int32, scores [B, N].
 
     A pair counts if its class is more probable than `nms.class_threshold`; the score of others is
@@ -190,7 +202,9 @@ def _level_candidates(logits, quality_logits, levels: np.ndarray, nms: NMSConfig
     return rows, labels, scores if quality is None else ops.sqrt(scores)
 
 
-def _best_pairs(logits, quality, rows, nms: NMSConfig):
+def _best_pairs(
+    logits: Tensor, quality: Tensor | None, rows: Tensor, nms: NMSConfig
+) -> tuple[Tensor, Tensor, Tensor]:
     """The best pairs among `rows` [B, R]."""
     classes = logits.shape[-1]
     probability = _probability(gather_rows(logits, rows))  # [B, R, C]

@@ -6,8 +6,11 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+# The base of what is mixed into an optimizer; to type checkers it may have any attribute.
+Mixin: Any = object
 
-class AccumulatedGradients:
+
+class AccumulatedGradients(Mixin):
     """Adds up the gradients of some batches and updates the variables with the sum.
 
     Keras's own accumulation takes the mean over a fixed number of batches, and under a strategy its

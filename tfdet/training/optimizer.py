@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -12,15 +12,13 @@ from tfdet import renames
 from tfdet.config import TrainConfig
 from tfdet.errors import UserError
 from tfdet.training import schedules
-from tfdet.training.accumulation import AccumulatedGradients
+from tfdet.training.accumulation import AccumulatedGradients, Mixin
 
 # How the names of biases end, those of norms too; `NesterovSGD` has a schedule of its own for them.
 _BIASES = ("bias", "beta")
-# Type checkers take what is mixed into an optimizer for one.
-_Mixin = keras.optimizers.Optimizer if TYPE_CHECKING else object
 
 
-class ClippedGradients(_Mixin):
+class ClippedGradients(Mixin):
     """Clips gradients to a norm, keeps the norm before clipping; each variable has its own rate.
 
     Keras's own clipping looks at one replica's gradients. Here the sum over replicas is clipped, so
@@ -46,7 +44,7 @@ class ClippedGradients(_Mixin):
         super().__init__(*args, **kwargs)
         self.clip_norm = clip_norm
         self.clip = clip
-        self.rates = [list(rule) for rule in rates]  # as it comes back from JSON
+        self.rates: list[Any] = [list(rule) for rule in rates]  # as it comes back from JSON
         self.root = root
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -141,7 +139,7 @@ class Adam(AccumulatedGradients, ClippedGradients, keras.optimizers.Adam):
     """Keras's Adam with `AccumulatedGradients` and `ClippedGradients`."""
 
 
-class ChosenDecay(ClippedGradients if TYPE_CHECKING else object):
+class ChosenDecay(Mixin):
     """Decay of chosen variables, which the subclass takes care of in its update.
 
     Keras's own decay comes after every batch, also after one whose gradients are only added up, and
