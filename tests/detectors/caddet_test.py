@@ -94,6 +94,31 @@ def test_a_detector_with_a_grid_is_put_behind_it():
         CADDet(registry.create("fcos-test"))
 
 
+def test_an_efficientdet_stands_behind_the_grid():
+    model = registry.create("caddet-packdet-test", dense={"name": "efficientdet-test"})
+    images, targets = batch()
+    assert set(model(images)) == {"class_logits", "box_codes", "gates"}
+    assert {"box_loss", "global_loss", "path_loss"} <= set(model.loss_names)
+    assert np.isfinite(float(model.compute_loss(images, targets, model(images, training=True))))
+    least, most = model.cost_ends
+    macs = np.asarray(model.detect(images)["macs"])
+    assert np.all(macs > least) and np.all(macs <= most)
+
+
+def test_a_detector_that_was_made_in_python_is_saved(tmp_path):
+    config = registry.config("caddet-test")
+    grid = Supernet(config.supernet, config.batch_norm, name="backbone")
+    model = CADDet(FCOS(registry.config("fcos-test", neck="projection"), backbone=grid))
+    model.build_variables()
+    model.threshold = 0.3
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.config == model.config and again.threshold == pytest.approx(0.3)
+    images, _ = batch()
+    for key, values in model(images).items():
+        np.testing.assert_array_equal(again(images)[key], values)
+
+
 def test_the_record_of_any_dense_detector_takes_its_keys():
     config = registry.config("caddet", dense={"name": "fcos-nano", "fpn_width": 24})
     assert config.part()[1].fpn_width == 24 and config.pixels == "imagenet"

@@ -53,8 +53,7 @@ def define_effort(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_float(
         "effort",
         None,
-        "Dynamic detectors: from 0, the least they can do, to 1, everything. Values between need a "
-        "calibration.",
+        "Calibrated dynamic detectors: from 0, the least they can do, to 1, everything.",
         flag_values=flags,
     )
     absl_flags.DEFINE_float(
