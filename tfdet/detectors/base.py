@@ -40,6 +40,15 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         self.check_positive("num_classes")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+    def check_classes(self) -> None:
+        """Refuses names or ids that are not one per class.
+
+        Of a detector, not of the record: a recipe may name the classes and leave their number to
+        the data set.
+        """
         for name in ("class_names", "class_ids"):
             values = getattr(self, name)
             if values and len(values) != self.num_classes:
@@ -47,8 +56,6 @@ class DetectorConfig:
                     f"{name} has {len(values)} entries for num_classes={self.num_classes}; "
                     "give one per class"
                 )
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
     def check_positive(self, *names: str) -> None:
         """Refuses values under 1 of these keys."""
@@ -118,6 +125,7 @@ class Detector(keras.Model):
     ):
         # The module of "module:name" goes: TensorFlow's scopes have no colons.
         super().__init__(name=name and name.rpartition(":")[2], **kwargs)
+        config.check_classes()
         self.config: Any = config  # of `config_class`
         self.loss_names = (*loss_names, "l2_loss") if config.weight_decay else loss_names
         self.loss_trackers = [keras.metrics.Mean(name=name) for name in self.loss_names]

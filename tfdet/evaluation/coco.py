@@ -16,6 +16,7 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.detectors.dynamic import reported
 from tfdet.errors import UserError
+from tfdet.tensors import Tensor
 from tfdet.ops import masks as mask_ops
 
 METRICS = {
@@ -326,7 +327,7 @@ def _compile(model: Detector, batch_size: int) -> Callable[..., dict[str, Any]]:
             tf.TensorSpec([batch_size, 2], tf.int32),
         ]
     )
-    def detect(images: tf.Tensor, scale: tf.Tensor, size: tf.Tensor) -> dict[str, tf.Tensor]:
+    def detect(images: Tensor, scale: Tensor, size: Tensor) -> dict[str, Tensor]:
         return to_original(model.detect_fitted(images), scale, (size[:, 0], size[:, 1]))
 
     return detect
