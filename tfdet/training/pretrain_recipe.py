@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from tfdet import registry
-from tfdet.backbones.grid import SupernetConfig
 from tfdet.config import TrainConfig
+from tfdet.detectors.caddet import CADDet
 from tfdet.errors import UserError
 
 
@@ -53,7 +53,8 @@ class PretrainRecipe:
     eval: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
 
     def __post_init__(self) -> None:
-        if not isinstance(getattr(self.model_config(), "supernet", None), SupernetConfig):
+        self.model_config()  # checks its keys
+        if not issubclass(registry.detector_class(self.model.get("name", "")), CADDet):
             raise UserError(f"model.name must be that of a CADDet, got {self.model.get('name')!r}")
         for name in ("frozen", "pretrained"):
             if getattr(self.train, name):
