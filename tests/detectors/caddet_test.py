@@ -90,7 +90,7 @@ def test_a_detector_with_a_grid_is_put_behind_it():
     assert float(model.compute_loss(images, targets, raw)) == float(
         expected.compute_loss(images, targets, expected(images, training=True))
     )
-    with pytest.raises(UserError, match="is a Supernet, got ResNet"):
+    with pytest.raises(UserError, match="is a Supernet, got EfficientNet"):
         CADDet(registry.create("fcos-test"))
 
 
