@@ -1,12 +1,14 @@
 import keras
 import pytest
 
-from tfdet.backbones.catalog import make_backbone, names
+from tfdet.backbones.catalog import encoding_of, make_backbone, names
 from tfdet.backbones.protocol import level_channels
 from tfdet.errors import UserError
 
+DILATED = [name for name in names() if getattr(encoding_of(name), "last_level", 5) < 5]
 
-@pytest.mark.parametrize("name", names())
+
+@pytest.mark.parametrize("name", sorted(set(names()) - set(DILATED)))
 def test_every_backbone_gives_every_level_it_is_asked_for(name):
     with keras.StatelessScope(initialize_variables=False):
         backbone = make_backbone(name, (2, 3, 4, 5), "frozen", name="body")
@@ -17,12 +19,27 @@ def test_every_backbone_gives_every_level_it_is_asked_for(name):
     assert backbone.channels == {level: x.shape[-1] for level, x in maps.items()}
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", sorted(set(names()) - set(DILATED)))
 def test_channels_are_those_of_the_levels_that_are_asked_for(name):
     with keras.StatelessScope(initialize_variables=False):
         backbone = make_backbone(name, (3, 5), "frozen")
         maps = backbone.compute_output_spec(keras.KerasTensor((1, 64, 96, 3)))
     assert level_channels(backbone) == {level: x.shape[-1] for level, x in maps.items()}
+
+
+@pytest.mark.parametrize("name", DILATED)
+def test_the_last_level_is_p4_where_the_last_stage_keeps_its_map(name):
+    with keras.StatelessScope(initialize_variables=False):
+        backbone = make_backbone(name, (2, 4), "frozen")
+        maps = backbone.compute_output_spec(keras.KerasTensor((1, 65, 96, 3)))
+    assert {level: tuple(x.shape[1:3]) for level, x in maps.items()} == {
+        "P2": (17, 24),
+        "P4": (5, 6),
+    }
+    assert level_channels(backbone) == {level: x.shape[-1] for level, x in maps.items()}
+    assert maps["P4"].shape[-1] == encoding_of(name).out_widths[-1]
+    with pytest.raises(UserError, match="levels up to P4, but P5 is needed"):
+        make_backbone(name, (3, 4, 5), "frozen")
 
 
 def test_wrong_names_and_keys_are_refused():

@@ -142,6 +142,9 @@ def test_wrong_widths_are_refused_with_the_reason(changes, said):
         (2, 0, {"groups": 2}, "stage 2, block 0: with groups its first two widths must be equal"),
         (1, 0, {"groups": 3}, "stage 1, block 0: 8 channels cannot be split into 3"),
         (1, 0, {"groups": 0}, "stage 1, block 0: groups must be at least 1, got 0"),
+        (1, 0, {"dilation": 0}, "stage 1, block 0: dilation must be at least 1, got 0"),
+        (4, 0, {"stride": 3}, "stage 4, block 0 must have stride 2, got 3"),
+        (4, 0, {"dilation": 2, "deformable": True}, "deformable convolution cannot be dilated"),
     ],
 )
 def test_wrong_blocks_are_refused_with_the_reason(stage, index, changes, said):
@@ -151,9 +154,19 @@ def test_wrong_blocks_are_refused_with_the_reason(stage, index, changes, said):
         Encoding(tuple(map(tuple, stages)))
 
 
+def test_the_last_stage_may_keep_its_map():
+    dilated = resnet_encoding((1, 1, 1, 3), stem=8, group_width=8, dilated=True)
+    assert [(b.stride, b.dilation) for b in dilated.stages[3]] == [(1, 1), (1, 2), (1, 2)]
+    assert (dilated.last_level, resnet_encoding((1, 1, 1, 3)).last_level) == (4, 5)
+    assert parse_encoding(dilated.to_text()) == parse_encoding(dilated.to_json()) == dilated
+    assert "identity, dilation 2" in dilated.to_table()
+
+
 def test_basic_blocks_have_no_groups():
     with pytest.raises(UserError, match="only bottlenecks have groups"):
         resnet_encoding((1, 1, 1, 1), groups=2, basic=True)
+    with pytest.raises(UserError, match="only bottlenecks have groups, deformable or dilated"):
+        resnet_encoding((1, 1, 1, 2), basic=True, dilated=True)
     with pytest.raises(UserError, match="130 channels are no whole groups of 4"):
         encoding_of_widths([[(130, 130, 256)]] * 4, group_width=4)
 

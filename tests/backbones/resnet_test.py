@@ -170,6 +170,23 @@ def test_gradient_checkpointing_and_saving_keep_the_outputs(tmp_path):
         np.testing.assert_allclose(saving(x, training=True)[name], expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_last_stage_that_keeps_its_map_has_the_same_values_between_new_ones():
+    images = np.random.default_rng(0).normal(size=(2, 65, 90, 3)).astype("float32")
+    plain, dilated = (
+        ResNet(
+            resnet_encoding((1, 1, 1, 3), stem=8, group_width=8, dilated=dilated),
+            levels=(3, 4 if dilated else 5),
+        )
+        for dilated in (False, True)
+    )
+    plain(images)
+    dilated(images)
+    dilated.set_weights(plain.get_weights())
+    found, expected = dilated(images), plain(images)
+    np.testing.assert_array_equal(found["P3"], expected["P3"])
+    np.testing.assert_allclose(found["P4"][:, ::2, ::2], expected["P5"], rtol=1e-4, atol=1e-5)
+
+
 def test_unknown_styles_name_the_nearest():
     with pytest.raises(UserError, match="did you mean"):
         ResNet("r5O")

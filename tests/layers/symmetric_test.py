@@ -37,7 +37,27 @@ def test_equal_to_sums_over_windows(size, strides, shape):
     np.testing.assert_array_equal(pool(x[None])[0], expected)
 
 
-@pytest.mark.parametrize("layer", [SymmetricConv2D(5, 3, strides=2), SymmetricMaxPooling2D(3, 2)])
+@pytest.mark.parametrize("shape", [(8, 10), (7, 9)])
+def test_dilated_windows_are_centred_too(shape):
+    x = np.random.default_rng(0).normal(size=(*shape, 3)).astype(np.float32)
+    conv = SymmetricConv2D(5, 3, dilation_rate=2, use_bias=False)
+    depthwise = SymmetricDepthwiseConv2D(3, dilation_rate=2, use_bias=False)
+    seen = slow_windows(x, 5, 1, 0)[:, :, ::2, ::2]
+    found = conv(x[None])
+    np.testing.assert_allclose(found[0], np.einsum("hwijc,ijcf->hwf", seen, conv.kernel), atol=1e-4)
+    found = depthwise(x[None])
+    expected = np.einsum("hwijc,ijc->hwc", seen, np.array(depthwise.kernel)[..., 0])
+    np.testing.assert_allclose(found[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        SymmetricConv2D(5, 3, strides=2),
+        SymmetricConv2D(5, 3, dilation_rate=2),
+        SymmetricMaxPooling2D(3, 2),
+    ],
+)
 def test_symbolic_shapes_are_the_real_ones(layer):
     for size in ((8, 10), (7, 9)):
         symbolic = layer(keras.KerasTensor((2, *size, 3)))

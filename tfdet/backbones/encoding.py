@@ -33,6 +33,7 @@ class Block:
         projection: the shortcut has a 1x1 convolution and a batch norm.
         groups: of a bottleneck's 3x3 convolution (ResNeXt).
         deformable: a bottleneck's 3x3 convolution is deformable.
+        dilation: distance in cells of the taps of a bottleneck's 3x3 convolution.
     """
 
     widths: tuple[int, ...]
@@ -40,6 +41,7 @@ class Block:
     projection: bool = False
     groups: int = 1
     deformable: bool = False
+    dilation: int = 1
 
     @property
     def is_basic(self) -> bool:
@@ -73,7 +75,8 @@ class Encoding:
 
     Attributes:
         stages: blocks of each of the four stages. All blocks have as many convolutions. The first
-            block of every stage but the first halves the map, and no other.
+            block of every stage but the first halves the map, and no other; that of the last stage
+            may keep it.
         stem: channels of the stem.
         strides_first: the stride is in a bottleneck's first 1x1 convolution, as in the original
             weights from MSRA, instead of in the 3x3.
@@ -99,7 +102,7 @@ class Encoding:
         for place, block in self.blocks():
             _check_widths(place, block, count)
             _check_shortcut(place, block, self.in_width(place))
-            _check_groups(place, block)
+            _check_middle(place, block)
 
     def blocks(self) -> Iterator[tuple[Place, Block]]:
         """All blocks with their places, in the order of the data."""
@@ -133,6 +136,11 @@ class Encoding:
         return self.stages[0][0].is_basic
 
     @property
+    def last_level(self) -> int:
+        """The level of the last stage's map: 5, or 4 where that stage keeps the map before it."""
+        return 3 + self.stages[-1][0].stride
+
+    @property
     def digest(self) -> str:
         """Twelve letters that are the same for equal encodings, in every process."""
         return hashlib.sha256(self.to_text().encode()).hexdigest()[:12]
@@ -163,6 +171,7 @@ class Encoding:
             widths = " ".join(f"{width:>5}" for width in block.widths)
             kind = "projection" if block.projection else "identity"
             kind += ", deformable" if block.deformable else ""
+            kind += f", dilation {block.dilation}" if block.dilation > 1 else ""
             lines.append(
                 f"{place!s:<20}{self.in_width(place):>6}  {widths:<18}{block.stride:>6}"
                 f"{block.groups:>8}  {kind}"
@@ -177,6 +186,7 @@ def resnet_encoding(
     group_width: int = 64,
     basic: bool = False,
     deformable_stages: tuple[int, ...] = (),
+    dilated: bool = False,
     strides_first: bool = False,
     epsilon: float = 1e-5,
 ) -> Encoding:
@@ -190,6 +200,8 @@ def resnet_encoding(
             is the product.
         basic: blocks are two 3x3 convolutions (ResNet-18).
         deformable_stages: stages of bottlenecks whose 3x3 convolutions are deformable.
+        dilated: the last stage keeps the size of its map (DC5); instead, the 3x3 convolutions of
+            its bottlenecks after the first have a dilation of 2.
         strides_first, epsilon: see `Encoding`.
     """
     stages = []
@@ -197,9 +209,12 @@ def resnet_encoding(
         scale = 2 ** (number - 1)
         inner = groups * group_width * scale
         widths = (stem * scale,) * 2 if basic else (inner, inner, 4 * stem * scale)
-        stride = 1 if number == 1 else 2
+        is_dilated = dilated and number == len(depths)
+        stride = 1 if number == 1 or is_dilated else 2
         block = Block(widths, groups=groups, deformable=number in deformable_stages)
-        first = dataclasses.replace(block, stride=stride, projection=not basic or stride > 1)
+        first = dataclasses.replace(block, stride=stride, projection=not basic or number > 1)
+        if is_dilated:
+            block = dataclasses.replace(block, dilation=2)
         stages.append((first,) + (block,) * (depth - 1))
     return Encoding(tuple(stages), stem, strides_first, epsilon)
 
@@ -303,10 +318,11 @@ def _check_widths(place: Place, block: Block, count: int) -> None:
 
 def _check_shortcut(place: Place, block: Block, in_width: int) -> None:
     stride = 2 if place.index == 0 and place.stage > 1 else 1
-    if block.stride != stride:
+    keeps_size = block.stride == 1 and place == (NUM_STAGES, 0)
+    if block.stride != stride and not keeps_size:
         raise UserError(
             f"{place} must have stride {stride}, got {block.stride}: the first block of every "
-            "stage but the first halves the map, and no other"
+            "stage but the first halves the map, and no other; that of the last may keep it"
         )
     if block.projection:
         return
@@ -317,11 +333,18 @@ def _check_shortcut(place: Place, block: Block, in_width: int) -> None:
         )
 
 
-def _check_groups(place: Place, block: Block) -> None:
-    if block.groups < 1:
-        raise UserError(f"{place}: groups must be at least 1, got {block.groups}")
-    if block.is_basic and (block.groups > 1 or block.deformable):
-        raise UserError(f"{place}: only bottlenecks have groups or deformable convolutions")
+def _check_middle(place: Place, block: Block) -> None:
+    """Refuses groups, offsets and dilations that a block cannot have."""
+    for name in ("groups", "dilation"):
+        if getattr(block, name) < 1:
+            raise UserError(f"{place}: {name} must be at least 1, got {getattr(block, name)}")
+    is_dilated = block.dilation > 1
+    if block.is_basic and (block.groups > 1 or block.deformable or is_dilated):
+        raise UserError(
+            f"{place}: only bottlenecks have groups, deformable or dilated convolutions"
+        )
+    if block.deformable and is_dilated:
+        raise UserError(f"{place}: a deformable convolution cannot be dilated")
     if block.groups == 1:
         return
     if block.widths[0] != block.widths[1]:

@@ -27,13 +27,18 @@ STYLES = {
     "r18": resnet_encoding((2, 2, 2, 2), basic=True),
     "r50-3x3": resnet_encoding(_R50),
     "r101-3x3": resnet_encoding(_R101),
+    # The same, with a last stage of stride 16 (DETR's "DC5").
+    "r50-dc5": resnet_encoding(_R50, dilated=True),
+    "r101-dc5": resnet_encoding(_R101, dilated=True),
     "x101-32x4d": resnet_encoding(_R101, groups=32, group_width=4),
     "x101": resnet_encoding(_R101, groups=64, group_width=4, epsilon=0.0),
     "x101-dcn": resnet_encoding(
         _R101, groups=64, group_width=4, epsilon=0.0, deformable_stages=(3, 4)
     ),
-    # Ours, for unit tests.
+    # Ours, for demonstrations and unit tests.
+    "resnet-nano-dc5": resnet_encoding((1, 1, 1, 1), stem=16, group_width=16, dilated=True),
     "resnet-test": resnet_encoding((1, 1, 1, 1), stem=8, group_width=8),
+    "resnet-test-dc5": resnet_encoding((1, 1, 1, 1), stem=4, group_width=4, dilated=True),
 }
 
 
@@ -42,7 +47,7 @@ class ResNet(Composite):
     """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
 
     Level l is the output of stage l - 1 (the papers' C2 to C5). Sizes are rounded up; padding is
-    symmetric.
+    symmetric. Where the last stage keeps its map ("r50-dc5"), its output is P4, and there is no P5.
 
     `added` maps, of `joint_channels`, are summed onto what the next stage begins with: {"P2": ...}
     goes into the second stage, and not into the P2 that is returned (CBNetV2).
@@ -76,6 +81,11 @@ class ResNet(Composite):
         if not 0 <= frozen_stages <= 5:
             raise UserError(f"frozen_stages must be 0 to 5, got {frozen_stages}")
         self.style = STYLES[style] if isinstance(style, str) else style
+        if max(levels) > self.style.last_level:
+            raise UserError(
+                "the last stage of this ResNet keeps the size of its map: it has levels up to P4, "
+                f"but P{max(levels)} is needed; choose another backbone, or ask for P4"
+            )
         self.levels = tuple(levels)
         self.batch_norm = batch_norm
         self.frozen_stages = frozen_stages
@@ -110,12 +120,17 @@ class ResNet(Composite):
     @property
     def channels(self) -> dict[str, int]:
         """Channels of the levels that are returned."""
-        return {f"P{level}": self.style.out_widths[level - 2] for level in self.levels}
+        widths = {self._level(i): width for i, width in enumerate(self.style.out_widths)}
+        return {f"P{level}": widths[level] for level in self.levels}
 
     @property
     def joint_channels(self) -> dict[str, int]:
         """Channels of `added`, by the level that they are summed onto."""
         return dict(zip(("P2", "P3", "P4"), self.style.out_widths, strict=False))
+
+    def _level(self, index: int) -> int:
+        """The level of a stage's output; of two with the same one the last counts."""
+        return min(index + 2, self.style.last_level)
 
     def _stage(self, number: int) -> list["Bottleneck | BasicBlock"]:
         kind = BasicBlock if self.style.is_basic else Bottleneck
@@ -148,12 +163,12 @@ class ResNet(Composite):
             x = self.stem_bn(self.stem_conv(x), training=training)
             x = self.pool(self.relu(x))
         maps = {}
-        for level, blocks in enumerate(self.stages, start=2):
-            if f"P{level - 1}" in (added or {}):
-                x = x + added[f"P{level - 1}"]
+        for i, blocks in enumerate(self.stages):
+            if f"P{i + 1}" in (added or {}):
+                x = x + added[f"P{i + 1}"]
             for block in blocks:
                 x = self._run(block, x, training)
-            maps[level] = x
+            maps[self._level(i)] = x
         return {f"P{level}": maps[level] for level in self.levels}
 
     def _run(self, block: keras.layers.Layer, x: Tensor, training: bool | None) -> Any:
@@ -240,7 +255,7 @@ class Bottleneck(_ResidualBlock):
         groups = self.block.groups
         if self.block.deformable:
             return DeformableConv2D(filters, 3, strides, groups, name="conv2")
-        return _conv(filters, 3, strides, "conv2", groups=groups)
+        return _conv(filters, 3, strides, "conv2", groups=groups, dilation_rate=self.block.dilation)
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         shortcut = self._shortcut(x, training)

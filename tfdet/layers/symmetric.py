@@ -23,19 +23,24 @@ class _Symmetric:
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **{**kwargs, "padding": "valid"})
 
-    def call(self, inputs: Tensor) -> Tensor:
+    @property
+    def _margins(self) -> list[int]:
+        """Rows and columns that are added on each side."""
         window = getattr(self, "kernel_size", None) or self.pool_size
-        sides = [(size // 2, size // 2) for size in window]
-        if any(before for before, _ in sides):
-            pads = ((0, 0), *sides, (0, 0))
+        dilation = getattr(self, "dilation_rate", (1, 1))
+        return [size // 2 * step for size, step in zip(window, dilation, strict=True)]
+
+    def call(self, inputs: Tensor) -> Tensor:
+        margins = self._margins
+        if any(margins):
+            pads = ((0, 0), *((margin, margin) for margin in margins), (0, 0))
             inputs = ops.pad(inputs, pads, constant_values=self.pad_value)
         return super().call(inputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        window = getattr(self, "kernel_size", None) or self.pool_size
         padded = [
-            None if side is None else side + size // 2 * 2
-            for side, size in zip(input_shape[1:3], window, strict=True)
+            None if side is None else side + 2 * margin
+            for side, margin in zip(input_shape[1:3], self._margins, strict=True)
         ]
         return super().compute_output_shape((input_shape[0], *padded, input_shape[3]))
 
@@ -57,7 +62,7 @@ class SymmetricDepthwiseConv2D(_Symmetric, keras.layers.DepthwiseConv2D):
         import tensorflow as tf
 
         # A padded copy of a large map takes three times as long as the convolution itself.
-        sides = [[size // 2, size // 2] for size in self.kernel_size]
+        sides = [[margin, margin] for margin in self._margins]
         outputs = tf.nn.depthwise_conv2d(
             inputs,
             self.kernel,
