@@ -115,6 +115,10 @@ class Detector(keras.Model):
     # norms, nor fusion weights are pulled towards zero.
     decayed: tuple[str, ...] = ("kernel",)
 
+    # Expressions for the paths of trained variables that no gradient reaches, by the published
+    # design. All others are expected to move when the detector is trained.
+    unreached: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
         config: DetectorConfig,
