@@ -16,8 +16,8 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.detectors.dynamic import reported
 from tfdet.errors import UserError
-from tfdet.tensors import Tensor
 from tfdet.ops import masks as mask_ops
+from tfdet.tensors import Tensor
 
 METRICS = {
     "AP": "IoU 0.50:0.95, all sizes",
