@@ -19,6 +19,14 @@ from tfdet.tensors import Tensor
 _DETECTIONS = ("boxes", "scores", "labels", "count", "masks")
 
 
+class NotCalibrated(UserError, AttributeError):
+    """An effort was asked for, or set, of a model without a calibration.
+
+    An `AttributeError`, since Keras reads an attribute before it sets it, and passes over these
+    alone: the efforts 0 and 1 can be set whatever the threshold is.
+    """
+
+
 class Dynamic(Detector):
     """A detector that computes for an image what the image needs.
 
@@ -138,7 +146,7 @@ class Dynamic(Detector):
 
     def _table(self) -> Calibration:
         if self.calibration is None:
-            raise UserError(
+            raise NotCalibrated(
                 f"{self.name} has not been calibrated, so that only its threshold and the efforts "
                 "0 and 1 can be set; call `calibrate(images)` or run `tfdet-eval --calibrate`"
             )
