@@ -9,6 +9,7 @@ import tfdet
 
 PUBLIC = [
     "Detector",
+    "Dynamic",
     "UserError",
     "__version__",
     "create",

@@ -18,9 +18,9 @@ def folder_with(tmp_path, *weights, seed=0):
 def test_the_best_weights_are_taken_unless_the_last_are_wanted(tmp_path):
     folder = folder_with(tmp_path, "best", "last")
     for which, value in (("best", 0), ("last", 1)):
-        model = trained.load_trained(folder, which, changes={"nms.iou_threshold": 0.3})
+        model = trained.load_trained(folder, which, changes={"nms.max_detections": 7})
         assert float(model.weights[0].numpy().max()) == value
-        assert (model.num_classes, model.config.nms.iou_threshold) == (2, 0.3)
+        assert (model.num_classes, model.config.nms.max_detections) == (2, 7)
 
 
 def test_what_is_missing_in_a_folder_is_named(tmp_path):
