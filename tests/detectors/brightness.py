@@ -12,12 +12,11 @@ from keras import ops
 
 from tfdet import registry
 from tfdet.detectors import routing
-from tfdet.detectors.base import DetectorConfig
+from tfdet.detectors.detector_config import SHARED, DetectorConfig
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.fcos import FCOS
 
 NAME = "tests.detectors.brightness:dy-brightness-test"
-_SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Brightness(Dynamic):
     score = "brightness"
 
     def __init__(self, config: BrightnessConfig, **kwargs: Any):
-        keys = {key: getattr(config, key) for key in _SHARED}
+        keys = {key: getattr(config, key) for key in SHARED}
         small = FCOS(registry.config("fcos-test", **keys), name="small")
         large = FCOS(registry.config("fcos-test", **keys, head_repeats=3), name="large")
         terms = [name for name in small.loss_names if name != "l2_loss"]

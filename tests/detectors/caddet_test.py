@@ -119,22 +119,6 @@ def test_a_detector_that_was_made_in_python_is_saved(tmp_path):
         np.testing.assert_array_equal(again(images)[key], values)
 
 
-def test_the_record_of_any_dense_detector_takes_its_keys():
-    config = registry.config("caddet", dense={"name": "fcos-nano", "fpn_width": 24})
-    assert config.part()[1].fpn_width == 24 and config.pixels == "imagenet"
-    with pytest.raises(UserError, match=r"dense\.num_classes cannot be set"):
-        registry.config("caddet", dense={"name": "fcos-nano", "num_classes": 3})
-    with pytest.raises(UserError, match="dense lacks the key 'name'"):
-        registry.config("caddet", dense={"name": None})
-
-
-def test_keys_of_other_backbones_are_refused():
-    with pytest.raises(UserError, match="backbone of a CADDet is 'supernet'"):
-        registry.config("caddet-test", backbone="r50")
-    with pytest.raises(UserError, match="frozen_stages of a CADDet is 0"):
-        registry.config("caddet-test", frozen_stages=1)
-
-
 TERMS = {"class_loss", "box_loss", "centerness_loss", "global_loss", "path_loss"}
 STATISTICS = {"hard_cost", "hard_cost_min", "hard_cost_max", "hard_cost_std"}
 STATISTICS |= {"soft_cost", "budget", "dead_gates"}

@@ -23,7 +23,7 @@ def test_a_cascade_survives_json_and_takes_nested_changes():
     [
         ({"first.fpn_cels": 2}, r"unknown key 'first.fpn_cels'; did you mean 'fpn_cells'"),
         ({"second.name": "efficientdet-d9"}, "unknown model 'efficientdet-d9'"),
-        ({"second.num_classes": 3}, "second.num_classes cannot be set: both detectors have"),
+        ({"second.num_classes": 3}, "second.num_classes cannot be set: parts have the num_classes"),
         ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
         ({"step": "both"}, "step must be one of 'joint', 'router'"),
         ({"first": {"name": None}}, "first lacks the key 'name'"),

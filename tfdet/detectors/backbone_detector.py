@@ -12,7 +12,8 @@ from tfdet.backbones.protocol import (
     check_maps,
     level_channels,
 )
-from tfdet.detectors.base import Detector, DetectorConfig, serialize_part
+from tfdet.detectors.base import Detector, serialize_part
+from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.errors import UserError
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.tensors import Tensor

@@ -1,7 +1,6 @@
 """What every detector of the garden has in common."""
 
 import contextlib
-import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,80 +9,14 @@ import keras
 from keras import ops
 
 from tfdet import records
+from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.errors import UserError
-from tfdet.layers.batch_norm import Kind
 from tfdet.layers.dense_composition import DenseComposition
 from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import masks as mask_ops
-from tfdet.ops.nms import NMSConfig
 from tfdet.tensors import Tensor
-
-
-@dataclasses.dataclass(frozen=True)
-class DetectorConfig:
-    """The keys of every detector; the configuration of a family adds its own.
-
-    Attributes:
-        image_size: (height, width) of the canvas that images are fitted into.
-        num_classes: classes without background.
-        class_names, class_ids: a name and the data set's own id per class; may be empty.
-        weight_decay: factor of the L2 loss, see `Detector.decayed`.
-    """
-
-    image_size: tuple[int, int] = (512, 512)
-    num_classes: int = 80
-    class_names: tuple[str, ...] = ()
-    class_ids: tuple[int, ...] = ()
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.check_positive("num_classes")
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
-
-    def check_classes(self) -> None:
-        """Refuses names or ids that are not one per class.
-
-        Of a detector, not of the record: a recipe may name the classes and leave their number to
-        the data set.
-        """
-        for name in ("class_names", "class_ids"):
-            values = getattr(self, name)
-            if values and len(values) != self.num_classes:
-                raise UserError(
-                    f"{name} has {len(values)} entries for num_classes={self.num_classes}; "
-                    "give one per class"
-                )
-
-    def check_positive(self, *names: str) -> None:
-        """Refuses values under 1 of these keys."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-    def check_side(self, finest_level: int) -> None:
-        """Refuses images that have no cell at the finest level."""
-        if min(self.image_size) < 2**finest_level:
-            raise UserError(
-                f"image_size must be at least {2**finest_level} on each side, got "
-                f"{self.image_size[0]}x{self.image_size[1]}"
-            )
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkConfig(DetectorConfig):
-    """Fields of `DetectorConfig` and what convolutional detectors with anchors or points share.
-
-    Attributes:
-        batch_norm: "plain", "synchronized" over replicas, or "frozen".
-        nms: see `ops.nms.NMSConfig`.
-    """
-
-    batch_norm: Kind = "plain"
-    nms: NMSConfig = dataclasses.field(default_factory=NMSConfig)
-
 
 if TYPE_CHECKING:
     from tfdet.backbones.grid import SupernetConfig

@@ -13,11 +13,12 @@ from tfdet import profiling, records, registry
 from tfdet.backbones.grid import CLOSED, SupernetConfig
 from tfdet.backbones.supernet import Supernet
 from tfdet.detectors.backbone_detector import BackboneDetector
-from tfdet.detectors.base import DetectorConfig, check_adds_terms, serialize_part
+from tfdet.detectors.base import check_adds_terms, serialize_part
+from tfdet.detectors.caddet_config import CADDetConfig, CADDetFCOSConfig, CADDetRetinaNetConfig
+from tfdet.detectors.detector_config import SHARED
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.fcos import FCOS, FCOSConfig
 from tfdet.detectors.grid_cost import GridCost
-from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL
 from tfdet.detectors.retinanet import RetinaNet, RetinaNetConfig
 from tfdet.detectors.route_statistics import RouteStatistics
 from tfdet.detectors.setting import Setting
@@ -27,111 +28,12 @@ from tfdet.losses.path_similarity import path_similarity_loss
 from tfdet.losses.points import PointLossConfig
 from tfdet.losses.routing_budget import (
     LossBuffer,
-    RoutingLossConfig,
     global_loss,
     ranked_budget,
     scale_budget,
     scale_code,
 )
-from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.tensors import Tensor
-
-# Keys that the dense detector takes from the whole.
-_SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
-
-
-@dataclasses.dataclass(frozen=True)
-class CADDetConfig(DetectorConfig):
-    """A CADDet before any registered dense detector; fields of `DetectorConfig` and these.
-
-    Attributes:
-        dense: {"name": registered name, **changes to its configuration}; its backbone is the grid.
-        supernet: see `backbones.grid.SupernetConfig`.
-        reference_size: (height, width) of the image that costs are given for; None for image_size.
-        routing_loss: see `losses.routing_budget.RoutingLossConfig`.
-    """
-
-    dense: dict[str, Any] = dataclasses.field(default_factory=dict)
-    supernet: SupernetConfig = dataclasses.field(default_factory=SupernetConfig)
-    reference_size: tuple[int, int] | None = None
-    routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_scales(self.supernet)
-        if self.dense:
-            self.part()  # checks its keys
-
-    @property
-    def cost_size(self) -> tuple[int, int]:
-        """(height, width) that costs are given for."""
-        return self.reference_size or self.image_size
-
-    def part(self) -> tuple[str, Any]:
-        """Name and full configuration of the dense detector."""
-        changes = dict(self.dense)
-        name = changes.pop("name", None)
-        if name is None:
-            raise UserError("dense lacks the key 'name', that of a registered detector")
-        for key in _SHARED:
-            if key in changes:
-                raise UserError(f"dense.{key} cannot be set: it is that of the whole; set {key}")
-            changes[key] = getattr(self, key)
-        return name, records.replace(registry.config(name), changes, "dense")
-
-    @property
-    def pixels(self) -> str:
-        """How images are normalised, that of the dense detector."""
-        return self.part()[1].pixels
-
-    @property
-    def batch_norm(self) -> str:
-        """The kind of batch norms, that of the dense detector."""
-        return self.part()[1].batch_norm
-
-
-@dataclasses.dataclass(frozen=True)
-class GridKeys:
-    """The keys of a CADDet beside those of its dense detector, where both stand in one record.
-
-    Attributes:
-        backbone: "supernet"; the key is there because other detectors have it.
-        frozen_stages: 0; likewise.
-        neck: "projection" to one width, the paper's, or a feature pyramid.
-        supernet, reference_size, routing_loss: as in `CADDetConfig`.
-    """
-
-    backbone: str = "supernet"
-    frozen_stages: int = 0
-    neck: NeckKind = "projection"
-    supernet: SupernetConfig = dataclasses.field(default_factory=SupernetConfig)
-    reference_size: tuple[int, int] | None = None
-    routing_loss: RoutingLossConfig = dataclasses.field(default_factory=RoutingLossConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()  # type: ignore[misc]  # of the dense detector's keys
-        for name, only in (("backbone", "supernet"), ("frozen_stages", 0)):
-            if getattr(self, name) != only:
-                raise UserError(
-                    f"{name} of a CADDet is {only!r}, got {getattr(self, name)!r}; its backbone is "
-                    "described by supernet"
-                )
-        _check_scales(self.supernet)
-
-    @property
-    def cost_size(self) -> tuple[int, int]:
-        """(height, width) that costs are given for."""
-        return self.reference_size or self.image_size  # type: ignore[attr-defined]  # likewise
-
-
-@dataclasses.dataclass(frozen=True)
-class CADDetFCOSConfig(GridKeys, FCOSConfig):
-    """Keys of a CADDet with the head of FCOS, plain or packed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CADDetRetinaNetConfig(GridKeys, RetinaNetConfig):
-    """Keys of a CADDet with the head of RetinaNet, plain or packed."""
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
@@ -183,7 +85,7 @@ class CADDet(Dynamic):
         check_adds_terms(dense, "CADDet")
         grid = backbone.config
         if config is None:
-            shared = {key: getattr(dense.config, key) for key in _SHARED}
+            shared = {key: getattr(dense.config, key) for key in SHARED}
             config = CADDetConfig(**shared, supernet=grid)
         names = tuple(name for name in dense.loss_names if name != "l2_loss")
         if grid.routers:
@@ -394,11 +296,6 @@ def _before_grid(kind: Callable[..., BackboneDetector], part: Any, config: Any) 
         name="backbone",
     )
     return kind(part, backbone=grid, name="dense")
-
-
-def _check_scales(supernet: SupernetConfig) -> None:
-    if len(supernet.channels) > MAX_LEVEL - MIN_LEVEL + 1:
-        raise UserError(f"supernet.channels has more scales than levels P3 to P{MAX_LEVEL}")
 
 
 class _RoutingLosses(keras.callbacks.Callback):

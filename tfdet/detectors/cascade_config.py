@@ -3,14 +3,11 @@
 import dataclasses
 from typing import Any, Literal
 
-from tfdet import records, registry
-from tfdet.detectors.base import DetectorConfig
+from tfdet import records
+from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.detectors.second_backbone import BackboneConfig
 from tfdet.errors import UserError
 from tfdet.losses.router import RouterLossConfig
-
-# Keys that both detectors take from the cascade.
-SHARED = ("image_size", "num_classes", "class_names", "class_ids", "weight_decay")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,18 +74,7 @@ class CascadeConfig(DynamicConfig):
 
     def part(self, role: Literal["first", "second"]) -> tuple[str, Any]:
         """Name and full configuration of one of the detectors."""
-        changes = dict(getattr(self, role))
-        name = changes.pop("name", None)
-        if name is None:
-            raise UserError(f"{role} lacks the key 'name', that of a registered detector")
-        for key in SHARED:
-            if key in changes:
-                raise UserError(
-                    f"{role}.{key} cannot be set: both detectors have the {key} of the whole; "
-                    f"set {key}"
-                )
-            changes[key] = getattr(self, key)
-        return name, records.replace(registry.config(name), changes, role)
+        return self.config_of_part(role, getattr(self, role))
 
     @property
     def second_backbone(self) -> BackboneConfig:

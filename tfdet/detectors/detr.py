@@ -13,7 +13,7 @@ from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
-from tfdet.detectors.base import DetectorConfig
+from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite

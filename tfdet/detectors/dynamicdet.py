@@ -11,7 +11,8 @@ from tfdet import records, registry
 from tfdet.detectors import routing
 from tfdet.detectors.base import Detector, check_adds_terms
 from tfdet.detectors.calibration import Calibration
-from tfdet.detectors.cascade_config import SHARED, CascadeConfig, DynamicConfig
+from tfdet.detectors.cascade_config import CascadeConfig, DynamicConfig
+from tfdet.detectors.detector_config import SHARED
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.errors import UserError

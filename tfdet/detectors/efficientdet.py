@@ -10,7 +10,7 @@ from tfdet import registry
 from tfdet.backbones.efficientnet import EfficientNet, check_scale
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
-from tfdet.detectors.base import NetworkConfig
+from tfdet.detectors.detector_config import NetworkConfig
 from tfdet.detectors.postprocess import postprocess
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels

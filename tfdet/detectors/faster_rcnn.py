@@ -10,7 +10,7 @@ from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
-from tfdet.detectors.base import NetworkConfig
+from tfdet.detectors.detector_config import NetworkConfig
 from tfdet.detectors.postprocess import region_detections
 from tfdet.errors import UserError
 from tfdet.heads.roi import BoxHead

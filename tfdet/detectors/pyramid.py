@@ -9,7 +9,7 @@ from tfdet.backbones.catalog import make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
-from tfdet.detectors.base import NetworkConfig
+from tfdet.detectors.detector_config import NetworkConfig
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig

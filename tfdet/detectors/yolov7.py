@@ -9,7 +9,7 @@ from tfdet import registry
 from tfdet.backbones.protocol import Backbone
 from tfdet.backbones.yolov7 import Variant, YoloV7Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
-from tfdet.detectors.base import NetworkConfig
+from tfdet.detectors.detector_config import NetworkConfig
 from tfdet.detectors.postprocess import object_detections
 from tfdet.errors import UserError
 from tfdet.heads.yolo import YoloHead
