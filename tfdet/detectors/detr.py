@@ -419,6 +419,9 @@ class Attention(Composite):
     The positions of both are added where rows are compared, not where they are passed on. Of the N,
     those count for which `is_seen` [B, N] is True, or all without it; one at least must.
 
+    Not `keras.layers.MultiHeadAttention`, which starts all four kernels within one bound (the
+    published output has its own) and, in half precision, compares in that.
+
     Args:
         width, heads, dropout: see `DETRConfig`.
     """
