@@ -63,7 +63,7 @@ class Pace:
         return (done - self._first) / seconds if seconds > 0 else None
 
     def left(self, done: float, total: float) -> str:
-        """The time that the rest takes, as `clock` writes it; "" where it cannot be told."""
+        """The time that the rest takes, as `clock` writes it; "" where it is not known."""
         speed = self.speed(done)
         return clock((total - done) / speed) if speed else ""
 

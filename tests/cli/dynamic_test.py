@@ -92,7 +92,7 @@ def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, router, tmp
     process.wait()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stdout
+    assert "resuming at step" in done.stdout
     (ours, _), (theirs, _) = (
         checkpoint.StateFolder(folder / "state").read() for folder in (tmp_path, router)
     )

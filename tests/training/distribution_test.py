@@ -95,7 +95,7 @@ def test_two_replicas_equal_one(tmp_path, one_process):
 def test_two_replicas_equal_one_also_when_killed_between(tmp_path, one_process):
     kill_after_first_epoch(tmp_path, [start(tmp_path, devices=2, strategy="mirrored")])
     out = finish(start(tmp_path, devices=2, strategy="mirrored"))
-    assert "going on from step" in out
+    assert "resuming at step" in out
     assert_same_course(history(tmp_path), one_process)
 
 
@@ -125,7 +125,7 @@ def start_workers(model_dir):
 def test_two_workers_equal_one_also_when_killed_between(tmp_path, one_process):
     kill_after_first_epoch(tmp_path, start_workers(tmp_path))
     chief, other = start_workers(tmp_path)
-    assert "going on from step" in finish(chief)
+    assert "resuming at step" in finish(chief)
     assert finish(other) == ""
     assert_same_course(history(tmp_path), one_process)
     names = sorted(path.name for path in (tmp_path / "pictures").iterdir())

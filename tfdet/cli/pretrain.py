@@ -22,7 +22,7 @@ COMMAND = app.Command(
 flags.DEFINE_string(
     "model_dir",
     None,
-    "Folder for weights and logs; a run that was killed goes on from it.",
+    "Folder for weights and logs; a run that was killed resumes from it.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_multi_string(

@@ -12,7 +12,7 @@ from tfdet.cli import flags as common
 
 COMMAND = app.Command(
     name="tfdet-search",
-    purpose="Searches a smaller and better student of a trained detector, and goes on where it "
+    purpose="Searches a smaller and better student of a trained detector, and resumes where it "
     "was killed.",
     example="""
         tfdet-search --hparams=configs/joint_detnas/search_shapes.yaml \\

@@ -11,7 +11,7 @@ from tfdet.cli import flags as common
 
 COMMAND = app.Command(
     name="tfdet-train",
-    purpose="Trains a detector, measures it while it trains, and goes on where it was killed.",
+    purpose="Trains a detector, measures it while it trains, and resumes where it was killed.",
     example="""
         tfdet-train --hparams=configs/efficientdet/nano_shapes.yaml --model_dir=runs/shapes
         tfdet-train --model_name=efficientdet-d0 --data=coco:train.json:train2017 \\
@@ -22,7 +22,7 @@ COMMAND = app.Command(
 flags.DEFINE_string(
     "model_dir",
     None,
-    "Folder for weights, logs and pictures; a run that was killed goes on from it.",
+    "Folder for weights, logs and pictures; a run that was killed resumes from it.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_multi_string(

@@ -1,7 +1,7 @@
 """A batch norm as part of the convolution before it, for inference.
 
 `folded` computes the numbers. Merged layers such as `ConvBN(merged=True)` take them as weights.
-Where weights are read anew with each run, `in_place_of` has `normed` run them instead of the two
+Where weights are read again in each run, `in_place_of` has `normed` run them instead of the two
 layers.
 """
 

@@ -56,7 +56,7 @@ def finetune(
 ) -> pathlib.Path:
     """Trains a candidate with its teacher as `recipe.finetune` says; the folder of the result.
 
-    It goes on where it was killed.
+    It resumes where it was killed.
 
     Args:
         recipe, table: of the search.

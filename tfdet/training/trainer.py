@@ -130,7 +130,7 @@ def freeze(model: keras.Model, expression: str) -> str:
 def _resume(run: Fitting, detector: Detector, data: RunData) -> None:
     """Goes to the saved state; a run that begins may have to prepare its router."""
     if run.resume():
-        _say(run, f"going on from step {run.progress.step} of {run.total_steps}")
+        _say(run, f"resuming at step {run.progress.step} of {run.total_steps}")
     elif router_step.trains_router(detector):
         _prepare_router(run, detector, data)
     distribution.check_same_step(data.strategy, run.progress.step)
