@@ -157,8 +157,10 @@ def full_of_objects(targets, model):
     random = np.random.default_rng(1)
     shape = targets["labels"].shape
     height, width = model.image_size
-    first = random.uniform(0, 0.7, (*shape, 2)) * (width, height)
-    second = first + random.uniform(0.02, 0.3, (*shape, 2)) * (width, height)
+    # From tiny to nearly the whole image, so that every level of a pyramid has some.
+    share = np.exp(random.uniform(np.log(0.03), np.log(0.95), (*shape, 2)))
+    first = random.uniform(0, 1 - share) * (width, height)
+    second = first + share * (width, height)
     return {
         **targets,
         "boxes": np.concatenate([first, second], -1).astype(np.float32),
@@ -236,8 +238,10 @@ def test_names_for_keras_are_unique():
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-def test_it_is_small(case):
-    assert 0 < profiling.profile(case.model).parameters < 50_000
+def test_it_is_small(name, case):
+    # A cascade has two networks, and those of dy-faster-rcnn-test are ResNets with bottlenecks.
+    limit = 500_000 if name.startswith("dy-") else 50_000
+    assert 0 < profiling.profile(case.model).parameters < limit
 
 
 def test_it_is_counted_by_name_as_it_is_built(fresh, name):

@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 import tfdet
-from tfdet import config
+from tfdet import additions, config
 from tfdet.errors import UserError
-from tfdet.training import additions, schedules
 from tfdet.training import optimizer as optimizers
+from tfdet.training import schedules
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -153,8 +153,8 @@ def test_a_rule_is_the_same_as_another_learning_rate(name):
 
 def test_in_a_wrapper_the_path_is_still_that_in_the_detector():
     model = tfdet.create("fcos-test")
-    settings = config.TrainConfig(gamma_l1=1e-5, rates=(("^backbone/", 0.5),))
-    wrapped = additions.with_additions(model, settings)
+    settings = config.TrainConfig(additions={"gamma_l1": 1e-5}, rates=(("^backbone/", 0.5),))
+    wrapped = additions.wrapped(model, settings.additions, seed=0)
     assert wrapped is not model
     optimizer = optimizers.make_optimizer(settings, 10, model.name)
     optimizer.build(wrapped.trainable_variables)
