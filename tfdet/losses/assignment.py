@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
+import keras
 from keras import ops
 
 from tfdet.ops import boxes as box_ops
@@ -81,6 +82,26 @@ def is_learnable(boxes, labels, is_crowd):
     is_object = (labels >= 0) & ops.all(ops.isfinite(boxes), axis=-1)
     is_object &= (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
     return is_object if is_crowd is None else is_object & ~is_crowd
+
+
+def without_padding(boxes, labels, is_object, least: int = 1):
+    """The targets up to the batch's last object, at least `least` of them: [B, m, ...] of each.
+
+    Rows of images are padded to a hundred objects, most of which are not there. Only TensorFlow has
+    tensors whose shape depends on values; elsewhere all rows stay.
+
+    Args:
+        boxes: [B, M, 4].
+        labels: [B, M].
+        is_object: [B, M] bool.
+        least: see above.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return boxes, labels, is_object
+    slots = ops.shape(boxes)[1]
+    numbers = ops.where(is_object, ops.arange(1, slots + 1, dtype="int32"), least)
+    count = ops.minimum(ops.max(numbers, initial=least), slots)
+    return tuple(values[:, :count] for values in (boxes, labels, is_object))
 
 
 def _match(anchors, boxes, is_object, tie_iou: float | None):

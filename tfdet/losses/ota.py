@@ -9,9 +9,9 @@ from keras import ops
 
 from tfdet.errors import UserError
 from tfdet.losses import replicas
-from tfdet.losses.assignment import is_learnable
+from tfdet.losses.assignment import is_learnable, without_padding
 from tfdet.losses.box import iou_loss
-from tfdet.losses.ota_candidates import Candidates, find_candidates
+from tfdet.losses.ota_candidates import CELLS_PER_OBJECT, Candidates, find_candidates
 from tfdet.losses.ota_matching import NO_MATCH, Guesses, match
 from tfdet.ops import anchor_grid
 from tfdet.ops.anchor_grid import AnchorGrid
@@ -190,6 +190,8 @@ def _sums(
     boxes, labels = ops.cast(targets["boxes"], "float32"), ops.cast(targets["labels"], "int32")
     is_crowd = targets.get("is_crowd") if config.skip_crowd else None
     is_known = is_learnable(boxes, labels, is_crowd)
+    least = math.ceil(config.top_k / (grid.num_levels * CELLS_PER_OBJECT * grid.anchors_per_cell))
+    boxes, labels, is_known = without_padding(boxes, labels, is_known, least)
     boxes, labels = ops.where(is_known[..., None], boxes, 0.0), ops.where(is_known, labels, 0)
     found = find_candidates(boxes, is_known, grid, image_size, config.anchor_threshold, reach)
     if config.matching == "dynamic":
@@ -205,13 +207,17 @@ def _sums(
     class_losses = _class_losses(logits, gather_rows(labels, matched), config.label_smoothing)
     overlaps = ops.stop_gradient(ops.maximum(1.0 - box_losses, 0.0))
     weights = _object_weights(grid, image_size, config.balance)
-    shape = (-1, grid.num_levels, found.owner.size // grid.num_levels)
-    counted = ops.reshape(ops.cast(is_matched, "float32"), shape)
+    counted = ops.cast(is_matched, "float32")
+
+    def of_levels(values):
+        shape = (ops.shape(counted)[0], grid.num_levels, -1)
+        return ops.sum(ops.reshape(counted * values, shape), axis=-1)
+
     return _Sums(
-        boxes=ops.sum(counted * ops.reshape(box_losses, shape), axis=-1),
+        boxes=of_levels(box_losses),
         objects=_object_losses(raw["object_logits"], weights, found, is_matched, overlaps),
-        classes=ops.sum(counted * ops.reshape(class_losses, shape), axis=-1),
-        matches=ops.sum(counted, axis=-1),
+        classes=of_levels(class_losses),
+        matches=of_levels(1.0),
     )
 
 
@@ -272,10 +278,10 @@ def _object_losses(logits, weights: np.ndarray, found: Candidates, is_matched, o
     """
     logits = ops.cast(logits, "float32")
     batch, rows = ops.shape(logits)[0], logits.shape[1]
-    candidates = is_matched.shape[1]
+    candidates = ops.shape(is_matched)[1]
     place = ops.reshape(found.row + rows * ops.arange(batch, dtype="int32")[:, None], (-1,))
     # Numbers are float32, which counts to 2^24: this maximum has such a kernel on every device.
-    number = ops.where(is_matched, np.arange(1, candidates + 1, dtype=np.float32), 0.0)
+    number = ops.where(is_matched, ops.arange(1, candidates + 1, dtype="float32"), 0.0)
     last = ops.segment_max(ops.reshape(number, (-1,)), place, num_segments=batch * rows)
     is_last = is_matched & (number == ops.reshape(ops.take(last, place), (-1, candidates)))
     at_candidates = gather_rows(weights * logits, found.row)

@@ -24,19 +24,19 @@ class Candidates(NamedTuple):
         is_valid: [B, N] bool; the others are placeholders.
         row: [B, N] int32, the prediction.
         cell_x, cell_y: [B, N] float32 of that prediction.
-        anchor_width, anchor_height: [N] float32 in cells, NumPy.
-        stride: [N] float32 pixels, NumPy.
-        owner: [N] int32, the object that the candidate was made for, NumPy.
+        anchor_width, anchor_height: [N] float32 in cells.
+        stride: [N] float32 pixels.
+        owner: [N] int32, the object that the candidate was made for.
     """
 
     is_valid: Any
     row: Any
     cell_x: Any
     cell_y: Any
-    anchor_width: np.ndarray
-    anchor_height: np.ndarray
-    stride: np.ndarray
-    owner: np.ndarray
+    anchor_width: Any
+    anchor_height: Any
+    stride: Any
+    owner: Any
 
 
 def find_candidates(
@@ -62,56 +62,57 @@ def find_candidates(
         anchor_threshold: see above.
         reach: 0.5 gives one or two neighbours, 1 (auxiliary heads) all four.
     """
-    counts = anchor_grid.row_counts(grid, image_size)
-    starts = np.cumsum((0, *counts))[:-1]
-    sizes = anchor_grid.map_sizes(grid, image_size)
-    parts = [
-        _level(boxes, is_known, grid, level, sizes[level], starts[level], anchor_threshold, reach)
-        for level in range(grid.num_levels)
-    ]
-    tensors = (ops.concatenate(columns, axis=1) for columns in zip(*parts, strict=True))
-    return Candidates(*tensors, *_constants(grid, boxes.shape[1]))
-
-
-def _level(boxes, is_known, grid, level, size, start, anchor_threshold, reach):
-    """is_valid, row, cell_x and cell_y of one level's candidates, [B, 5 * A * M] each."""
-    left, top, right, bottom = (boxes[..., i] / grid.strides[level] for i in range(4))
-    x, y = (left + right) * 0.5, (top + bottom) * 0.5  # [B, M], in cells
-    height, width = size
+    strides = np.array(grid.strides, np.float32)[:, None]  # [L, 1]
+    sizes = np.array(anchor_grid.map_sizes(grid, image_size), np.int32)
+    height, width = (sizes[:, i, None] for i in range(2))
+    left, top, right, bottom = (boxes[:, None, :, i] / strides for i in range(4))  # cells
+    x, y = (left + right) * 0.5, (top + bottom) * 0.5  # [B, L, M]
+    fits = _fits(right - left, bottom - top, grid, anchor_threshold)  # [B, L, A, M]
     spaces = (x, y, width - x, height - y)
-    near = [is_known, *((s % 1.0 < reach) & (s > 1.0) & is_known for s in spaces)]
-    fits = _fits(right - left, bottom - top, grid, level, anchor_threshold)  # [B, A, M]
-    is_valid = ops.stack(near, axis=1)[:, :, None] & fits[:, None]  # [B, 5, A, M]
+    is_near = [(space % 1.0 < reach) & (space > 1.0) for space in spaces]
+    near = ops.stack([ops.ones_like(is_near[0]), *is_near], axis=2)  # [B, L, 5, M]
+    is_valid = near[:, :, :, None] & fits[:, :, None] & is_known[:, None, None, None]
 
     step_x, step_y = reach * _STEPS.T[..., None]  # [5, 1]
-    cell_x = _cell(x[:, None] - step_x, width)  # [B, 5, M]
-    cell_y = _cell(y[:, None] - step_y, height)
-    anchor = np.arange(grid.anchors_per_cell, dtype=np.int32)[:, None]
-    first = start.astype(np.int32) + anchor * height * width  # [A, 1]
-    row = first + (cell_y * width + cell_x)[:, :, None]  # [B, 5, A, M]
-    repeat = ops.zeros_like(anchor)
-    columns = (
-        is_valid,
-        row,
-        ops.cast(cell_x[:, :, None] + repeat, "float32"),
-        ops.cast(cell_y[:, :, None] + repeat, "float32"),
+    cell_x = _cell(x[:, :, None] - step_x, width[:, None])  # [B, L, 5, M]
+    cell_y = _cell(y[:, :, None] - step_y, height[:, None])
+    row = _first_rows(grid, image_size) + (cell_y * width[:, None] + cell_x)[:, :, :, None]
+    repeat = np.zeros((grid.anchors_per_cell, 1), np.int32)
+
+    def flat(column):
+        return ops.reshape(column, (ops.shape(boxes)[0], -1))
+
+    return Candidates(
+        flat(is_valid),
+        flat(row),
+        *(flat(ops.cast(c[:, :, :, None] + repeat, "float32")) for c in (cell_x, cell_y)),
+        *_constants(grid, ops.shape(boxes)[1]),
     )
-    length = CELLS_PER_OBJECT * grid.anchors_per_cell * boxes.shape[1]
-    return tuple(ops.reshape(column, (-1, length)) for column in columns)
 
 
-def _fits(width, height, grid: AnchorGrid, level: int, threshold: float):
-    """[B, A, M] bool: the anchor's sides are near enough to the object's ([B, M] cells)."""
-    anchors = np.array(grid.anchors[level], np.float32) / np.float32(grid.strides[level])
-    ratio = ops.stack([width, height], axis=-1)[:, None] / anchors[:, None]  # [B, A, M, 2]
+def _first_rows(grid: AnchorGrid, image_size: tuple[int, int]) -> np.ndarray:
+    """The row of each anchor's first cell, [L, 1, A, 1] int32."""
+    counts = np.array(anchor_grid.row_counts(grid, image_size), np.int32)
+    cells = counts // grid.anchors_per_cell
+    anchors = np.arange(grid.anchors_per_cell, dtype=np.int32)
+    first = (np.cumsum(counts) - counts)[:, None] + anchors * cells[:, None]
+    return first[:, None, :, None].astype(np.int32)
+
+
+def _fits(width, height, grid: AnchorGrid, threshold: float):
+    """[B, L, A, M] bool: the anchor's sides are near enough to the object's ([B, L, M] cells)."""
+    strides = np.array(grid.strides, np.float32)[:, None, None]
+    anchors = np.array(grid.anchors, np.float32) / strides  # [L, A, 2]
+    sides = ops.stack([width, height], axis=-1)[:, :, None]  # [B, L, 1, M, 2]
+    ratio = sides / anchors[:, :, None]
     return ops.all(ops.maximum(ratio, 1.0 / ratio) < threshold, axis=-1)
 
 
-def _cell(position, count: int):
+def _cell(position, count: np.ndarray):
     return ops.clip(ops.cast(position, "int32"), 0, count - 1)
 
 
-def _constants(grid: AnchorGrid, objects: int) -> tuple[np.ndarray, ...]:
+def _constants(grid: AnchorGrid, objects: Any) -> tuple[Any, ...]:
     """anchor_width, anchor_height, stride and owner of all candidates, [N] each."""
     strides = np.array(grid.strides, np.float32)[:, None]
     anchors = np.array(grid.anchors, np.float32) / strides[..., None]  # [L, A, 2]
@@ -120,6 +121,6 @@ def _constants(grid: AnchorGrid, objects: int) -> tuple[np.ndarray, ...]:
         anchors[:, None, :, None, 0],
         anchors[:, None, :, None, 1],
         strides[..., None, None],
-        np.arange(objects, dtype=np.int32),
+        ops.arange(objects, dtype="int32"),
     )
-    return tuple(np.broadcast_to(column, shape).ravel() for column in columns)
+    return tuple(ops.reshape(ops.broadcast_to(column, shape), (-1,)) for column in columns)

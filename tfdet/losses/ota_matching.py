@@ -6,9 +6,11 @@ every candidate of the image.
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from keras import ops
 
 from tfdet.ops import boxes as box_ops
+from tfdet.ops.gather import gather_rows
 
 NO_MATCH = -1
 
@@ -49,45 +51,45 @@ def match(guesses: Guesses, boxes, labels, is_known, top_k: int = 10, iou_weight
         is_known: [B, M] bool; other objects take nothing.
         top_k: see above.
         iou_weight: see above.
-
-    Images are matched one after the other: the tables of one image (M * N costs) stay in the
-    processor's cache, and memory does not grow with the batch.
     """
-
-    def match_image(image):
-        guessed, boxes, labels, is_known = image
-        ious = box_ops.iou(boxes, guessed.boxes)  # [M, N]
-        ious = ops.where(guessed.is_valid, ious, 0.0)
-        cost = _class_cost(guessed, labels) - iou_weight * ops.log(ious + 1e-8)
-        cost = ops.where(is_known[:, None] & guessed.is_valid, cost, _NEVER)
-        return _assign(cost, ious, min(top_k, ious.shape[-1]))
-
     guesses = Guesses(*map(ops.stop_gradient, guesses))
-    return ops.map(match_image, (guesses, boxes, labels, is_known))
+    ious = box_ops.iou(boxes, guesses.boxes)  # [B, M, N]
+    ious = ops.where(guesses.is_valid[:, None], ious, 0.0)
+    cost = _class_cost(guesses, labels) - iou_weight * ops.log(ious + 1e-8)
+    cost = ops.where(is_known[..., None] & guesses.is_valid[:, None], cost, _NEVER)
+    return _assign(cost, ious, top_k)
 
 
 def _class_cost(guesses: Guesses, labels):
-    """[M, N] sum over the classes of the cross-entropies of sqrt(class * object)."""
-    object_part = ops.log_sigmoid(guesses.object_logits)[:, None]
-    log_yes = 0.5 * (ops.log_sigmoid(guesses.class_logits) + object_part)  # [N, C]
+    """[B, M, N] sum over the classes of the cross-entropies of sqrt(class * object)."""
+    object_part = ops.log_sigmoid(guesses.object_logits)[..., None]
+    log_yes = 0.5 * (ops.log_sigmoid(guesses.class_logits) + object_part)  # [B, N, C]
     log_yes = ops.minimum(log_yes, _CERTAIN)
     log_no = ops.log(-ops.expm1(log_yes))
-    # Whole rows of the transposed table are copied, which is faster than picking elements.
-    gain = ops.take(ops.transpose(log_yes - log_no), labels, axis=0)  # [M, N]
-    return -ops.sum(log_no, axis=-1) - gain
+    gain = gather_rows(ops.transpose(log_yes - log_no, (0, 2, 1)), labels)  # [B, M, N]
+    return -ops.sum(log_no, axis=-1)[:, None] - gain
 
 
 def _assign(cost, ious, top_k: int):
-    """The object of each candidate, [N] int32, of costs and IoUs [M, N]."""
+    """The object of each candidate, [B, N] int32, of costs and IoUs [B, M, N]."""
+    batch, objects, candidates = ops.shape(cost)
+    if cost.shape[-1] is not None:
+        top_k = min(top_k, cost.shape[-1])
     wanted = ops.cast(ops.sum(ops.top_k(ious, top_k)[0], axis=-1), "int32")
-    wanted = ops.maximum(wanted, 1)[:, None]
-    negative_cost, candidate = ops.top_k(-cost, top_k)  # [M, k]
-    is_taken = (ops.arange(top_k) < wanted) & (negative_cost > -_NEVER)
+    wanted = ops.maximum(wanted, 1)[..., None]
+    negative_cost, candidate = ops.top_k(-cost, top_k)  # [B, M, k]
+    is_taken = (np.arange(top_k) < wanted) & (negative_cost > -_NEVER)
 
-    objects, candidates = cost.shape
-    index = ops.reshape(candidate, (-1, 1))
+    image = ops.arange(batch, dtype="int32")[:, None, None]
+    place = ops.reshape(ops.cast(candidate, "int32") + candidates * image, (-1,))
+
+    def at_candidates(values):
+        """Sums of [B, M, k] over what each candidate is taken by, [B, N]."""
+        sums = ops.segment_sum(ops.reshape(values, (-1,)), place, num_segments=batch * candidates)
+        return ops.reshape(sums, (batch, candidates))
+
     taker = ops.where(is_taken, ops.arange(1, objects + 1, dtype="int32")[:, None], 0)
-    takers = ops.scatter(index, ops.reshape(ops.cast(is_taken, "int32"), (-1,)), (candidates,))
-    only = ops.scatter(index, ops.reshape(taker, (-1,)), (candidates,)) - 1
-    cheapest = ops.cast(ops.argmin(cost, axis=0), "int32")
+    takers = at_candidates(ops.cast(is_taken, "int32"))
+    only = at_candidates(taker) - 1
+    cheapest = ops.cast(ops.argmin(cost, axis=1), "int32")
     return ops.where(takers > 1, cheapest, ops.where(takers == 1, only, NO_MATCH))

@@ -14,7 +14,6 @@ def gather_rows(values, indices):
         [B, N, ...]. Whole rows are copied from one flat table, which is several times faster than
         an element-wise `take_along_axis`.
     """
-    batch, rows = ops.shape(values)[0], ops.shape(values)[1]
-    tail = tuple(values.shape[2:])
+    batch, rows, *tail = ops.shape(values)
     table = ops.reshape(values, (batch * rows, *tail))
     return ops.take(table, indices + rows * ops.arange(batch, dtype="int32")[:, None], axis=0)
