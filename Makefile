@@ -37,7 +37,7 @@ demo: $(VENV)/.installed
 	@echo "detections drawn    $(DEMO)/fast, $(DEMO)/thorough  (one model at two speeds)"
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
 
 slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m slow

@@ -2,7 +2,8 @@
 
 A new model adds a name in the file of its family; these tests find it. Each model is trained once,
 until it finds the objects of its batch; what else is asked here is asked of the trained model, so
-that there are detections to compare. Exports of all models run in one process, and so does JAX.
+that there are detections to compare. Exports of all models run in one other process, and so does
+JAX. The models are spread over the workers of pytest-xdist.
 """
 
 import ast
@@ -16,7 +17,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import traceback
 
 import keras
 import numpy as np
@@ -27,6 +27,8 @@ from tfdet import profiling, records, registry
 from tfdet.serving import compare, export
 
 NAMES = [name for name in registry.list_models(test=True) if name.endswith("-test")]
+# The tests of a model run in one worker, which trains it once.
+MODELS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 # FCOS predicts distances after a ReLU. With few filters it can start at 0 for one side of all
 # boxes, and stay there; TensorFlow 2.18 draws such weights from the first seed.
 SEEDS = (0, 1)
@@ -35,7 +37,7 @@ MAX_OBJECTS = 100
 COLORS = ((230, 40, 40), (40, 230, 40), (60, 90, 240))
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=MODELS)
 def name(request):
     return request.param
 
@@ -78,7 +80,7 @@ class Case:
     is_finite: bool
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def trained(name: str) -> Case:
     """A case whose model finds its objects; of the last seed where none leads to one."""
     for seed in SEEDS:
@@ -99,7 +101,10 @@ def train(name: str, seed: int) -> Case:
     # Small first: what a step promises holds in its direction, not at any length.
     optimizer = keras.optimizers.Adam(1e-4, global_clipnorm=10.0)
     model.compile(optimizer=optimizer, jit_compile=False)  # as in `training.trainer`
+    optimizer.build(model.trainable_variables)
+    again = rewinder(model)
     whole = float(model.compute_loss(images, targets, model(images, training=True)))
+    again()
     before = [v.numpy() for v in model.trainable_variables]
 
     def step(targets):
@@ -107,11 +112,11 @@ def train(name: str, seed: int) -> Case:
         return model.train_on_batch(images, targets, return_dict=True)
 
     logs = step(targets)
-    # A step that draws samples draws those of the first again.
-    model.optimizer.iterations.assign(0)
+    again()
     after = step(targets)["loss"]
     empty, full = step(without_objects(targets)), step(full_of_objects(targets, model))
     is_finite = all(np.isfinite(v.numpy()).all() for v in model.weights)
+    again()
     optimizer.learning_rate = 3e-3
     for _ in range(8):
         for _ in range(30):
@@ -122,6 +127,23 @@ def train(name: str, seed: int) -> Case:
     moved = zip(model.trainable_variables, before, strict=True)
     still = [v.path for v, value in moved if np.array_equal(v.numpy(), value)]
     return Case(model, images, targets, whole, logs, after, still, empty, full, is_finite)
+
+
+def rewinder(model):
+    """What lets the next step draw the samples, and drop the branches, of the first.
+
+    The optimizer forgets what it averages, too: a step with a huge gradient would slow down the
+    hundreds after it.
+    """
+    layers = [x for x in model._flatten_layers() if getattr(x, "seed_generator", None)]
+    variables = [*model.optimizer.variables, *(x.seed_generator.state for x in layers)]
+    values = [variable.numpy() for variable in variables]
+
+    def again():
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+    return again
 
 
 def scenes(model, count=2):
@@ -157,10 +179,10 @@ def full_of_objects(targets, model):
     random = np.random.default_rng(1)
     shape = targets["labels"].shape
     height, width = model.image_size
-    # From tiny to nearly the whole image, so that every level of a pyramid has some.
-    share = np.exp(random.uniform(np.log(0.03), np.log(0.95), (*shape, 2)))
-    first = random.uniform(0, 1 - share) * (width, height)
-    second = first + share * (width, height)
+    # Some for each level of a pyramid; the coarsest anchors are larger than the image.
+    share = np.exp(random.uniform(np.log(0.03), np.log(8), (*shape, 2)))
+    center = random.uniform(0, 1, (*shape, 2))
+    first, second = ((center + sign * share / 2) * (width, height) for sign in (-1, 1))
     return {
         **targets,
         "boxes": np.concatenate([first, second], -1).astype(np.float32),
@@ -313,11 +335,11 @@ def test_its_weights_survive_files(case, fresh, tmp_path):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 
 
-# Both programs get folders, one per model, and leave found.npz or error.txt in each.
+# Each program is told folders on its input, and leaves found.npz or error.txt in each.
 _ON_TENSORFLOW = """
 import pathlib, sys, traceback
 import numpy as np, tensorflow as tf
-for folder in map(pathlib.Path, sys.argv[1:]):
+for folder in map(pathlib.Path, map(str.strip, sys.stdin)):
     try:
         detect = tf.saved_model.load(str(folder / "saved_model")).signatures["serving_default"]
         given = dict(np.load(folder / "given.npz"))
@@ -327,16 +349,17 @@ for folder in map(pathlib.Path, sys.argv[1:]):
             for key, value in detect(images=tf.constant(given["images"]), **at).items():
                 found[f"{i}/{key}"] = value.numpy()
         np.savez(folder / "found.npz", **found)
+        assert "tfdet" not in sys.modules
     except Exception:
         (folder / "error.txt").write_text(traceback.format_exc())
-assert "tfdet" not in sys.modules
+    print("done", flush=True)
 """
 _ON_JAX = """
 import pathlib, sys, traceback
 import jax, keras, numpy as np
 from tfdet import registry
 assert keras.backend.backend() == "jax"
-for folder in map(pathlib.Path, sys.argv[1:]):
+for folder in map(pathlib.Path, map(str.strip, sys.stdin)):
     try:
         model = registry.create((folder / "name.txt").read_text())
         model.load_weights(folder / "model.weights.h5")
@@ -348,74 +371,70 @@ for folder in map(pathlib.Path, sys.argv[1:]):
         np.savez(folder / "found.npz", **{str(i): x for i, x in enumerate(flat)})
     except Exception:
         (folder / "error.txt").write_text(traceback.format_exc())
+    print("done", flush=True)
 """
 
 
-def wanted(request):
-    """The names whose tests were chosen, so that choosing one is fast."""
-    params = [getattr(item, "callspec", None) for item in request.session.items]
-    chosen = {spec.params.get("name") for spec in params if spec}
-    return [name for name in NAMES if name in chosen]
+class Process:
+    """A process without this one's modules, which works on one folder after the other."""
+
+    def __init__(self, program, folder, **environment):
+        self.errors = folder / "errors.txt"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", program],
+                env={**os.environ, **environment},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def results(self, folder):
+        print(folder, file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "done\n", self.errors.read_text()[-4000:]
+        error = folder / "error.txt"
+        assert not error.exists(), error.read_text()
+        return dict(np.load(folder / "found.npz"))
+
+    def end(self):
+        self.process.communicate()
 
 
-def run(program, folders, **environment):
-    command = [sys.executable, "-c", program, *map(str, folders)]
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+@pytest.fixture(scope="session")
+def exports_alone(tmp_path_factory):
+    process = Process(_ON_TENSORFLOW, tmp_path_factory.mktemp("tensorflow"))
+    yield process
+    process.end()
 
 
-def result(folder):
-    error = folder / "error.txt"
-    assert not error.exists(), error.read_text()
-    return dict(np.load(folder / "found.npz"))
+@pytest.fixture(scope="session")
+def jax_alone(tmp_path_factory):
+    if importlib.util.find_spec("jax") is None:
+        pytest.skip("JAX is not installed; `pip install jax` runs this test")
+    process = Process(_ON_JAX, tmp_path_factory.mktemp("jax"), KERAS_BACKEND="jax")
+    yield process
+    process.end()
 
 
-@pytest.fixture(scope="module")
-def served(request, tmp_path_factory):
-    """Folders of all exports, which one process without tfdet has run."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in wanted(request)}
-    for name, folder in folders.items():
-        try:
-            model = trained(name).model
-            chosen = {"thresholds": thresholds(model)} if model.is_dynamic else {}
-            np.savez(folder / "given.npz", images=varied(model), **chosen)
-            export._save(model, folder / "saved_model", native_ops=False)
-        except Exception:  # is told where this model is asked for
-            (folder / "error.txt").write_text(traceback.format_exc())
-    run(_ON_TENSORFLOW, [x for x in folders.values() if not (x / "error.txt").exists()])
-    return folders
-
-
-def test_its_export_gives_the_same_in_a_new_process(served, case, name):
-    found = result(served[name])
-    given = np.load(served[name] / "given.npz")
-    total = 0
-    for i, threshold in enumerate(given["thresholds"] if case.model.is_dynamic else [None]):
-        expected = detect(case.model, given["images"], threshold)
+def test_its_export_gives_the_same_in_a_new_process(case, exports_alone, tmp_path):
+    chosen = {"thresholds": thresholds(case.model)} if case.model.is_dynamic else {}
+    images = varied(case.model)
+    np.savez(tmp_path / "given.npz", images=images, **chosen)
+    export._save(case.model, tmp_path / "saved_model", native_ops=False)
+    found, total = exports_alone.results(tmp_path), 0
+    for i, threshold in enumerate(chosen.get("thresholds", [None])):
+        expected = detect(case.model, images, threshold)
         own = {key: found[f"{i}/{key}"] for key in expected}
         total += same(expected, own, f"at {threshold}").detections
     assert total > 0
 
 
-@pytest.fixture(scope="module")
-def on_jax(request, tmp_path_factory):
-    """Folders of raw predictions that one process has made with JAX."""
-    if importlib.util.find_spec("jax") is None:
-        pytest.skip("JAX is not installed; `pip install jax` runs this test")
-    folders = {name: tmp_path_factory.mktemp(name) for name in wanted(request)}
-    for name, folder in folders.items():
-        model = trained(name).model
-        (folder / "name.txt").write_text(name)
-        model.save_weights(folder / "model.weights.h5")
-        np.savez(folder / "given.npz", images=varied(model))
-    run(_ON_JAX, folders.values(), KERAS_BACKEND="jax")
-    return folders
-
-
-def test_it_predicts_the_same_on_jax(on_jax, case, name):
-    found = result(on_jax[name])
+def test_it_predicts_the_same_on_jax(case, name, jax_alone, tmp_path):
+    (tmp_path / "name.txt").write_text(name)
+    case.model.save_weights(tmp_path / "model.weights.h5")
+    np.savez(tmp_path / "given.npz", images=varied(case.model))
+    found = jax_alone.results(tmp_path)
     raw = case.model(varied(case.model), training=False)
     expected = [np.asarray(x) for x in keras.tree.flatten(raw)]
     assert len(found) == len(expected) > 0
