@@ -237,4 +237,90 @@ HOME = [
     ),
 ]
 
-CASES = [*INFER, *HOME]
+
+def _there(name: str, content: bytes, *argv: str):
+    def make(folder: pathlib.Path) -> list[str]:
+        (folder / name).write_bytes(content)
+        return evaluate(*argv)
+
+    return make
+
+
+def _figure_of_somebody(folder: pathlib.Path) -> list[str]:
+    photo(folder / "mine.png")
+    argv = [f"--model_dir={trained()}", "--tradeoff", "--figure_out=mine.png"]
+    return ["tfdet-eval", *argv]
+
+
+_EARLIER = b'{"data": "shapes:val", "images": 2, "metrics": {}}'
+
+
+def _numbers_of_two(folder: pathlib.Path) -> None:
+    assert json.loads((folder / "a.json").read_text())["images"] == 2
+
+
+EVAL = [
+    Case(
+        "B2 batches larger than the data",
+        lambda folder: evaluate("--batch_size=2000000", "--json_out=a.json"),
+        code=0,
+        after=_numbers_of_two,
+    ),
+    Case(
+        "P28 numbers in the place of a recipe",
+        _there("recipe.yaml", b"model: {}", "--json_out=recipe.yaml"),
+        says="--json_out=recipe.yaml is there, .*; give another name, or --overwrite",
+        keeps=("recipe.yaml",),
+        leaves=(),
+    ),
+    Case(
+        "P28 detections in the place of annotations",
+        _there("a.json", b'{"images": []}', "--detections_out=a.json"),
+        says="--detections_out=a.json is there",
+        keeps=("a.json",),
+    ),
+    Case(
+        "P28 a figure in the place of a picture",
+        _figure_of_somebody,
+        says="--figure_out=mine.png is there",
+        keeps=("mine.png",),
+    ),
+    Case(
+        "P28 numbers of an earlier measurement are replaced",
+        _there("a.json", _EARLIER, "--json_out=a.json"),
+        code=0,
+        after=_numbers_of_two,
+    ),
+    Case(
+        "P28 whatever is there, with a flag",
+        _there("a.json", b"mine", "--json_out=a.json", "--overwrite"),
+        code=0,
+        after=_numbers_of_two,
+    ),
+    Case(
+        "P28 two outputs of one name",
+        lambda folder: evaluate("--json_out=a.json", "--detections_out=./a.json"),
+        code=2,
+        says="--json_out and --detections_out are one file",
+    ),
+    Case(
+        "P4 a folder in the place of a file",
+        lambda folder: evaluate(f"--json_out={folder}"),
+        code=2,
+        says="is a folder; give a file in it",
+    ),
+    Case(
+        "P4 nothing can be written there",
+        lambda folder: evaluate("--json_out=/proc/a.json"),
+        says="--json_out=/proc: nothing can be written to /proc",
+        never=("data:",),
+    ),
+    Case(
+        "P3 a recipe where keys of the model are wanted",
+        lambda folder: evaluate("--hparams=base.yaml"),
+        code=2,
+        says="--hparams=base.yaml: recipes are for tfdet-train; here only keys of the model",
+    ),
+]
+
+CASES = [*INFER, *HOME, *EVAL]

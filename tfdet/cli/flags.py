@@ -203,6 +203,11 @@ def _model_changes(hparams: Iterable[str]) -> dict[str, Any]:
 
     changes = {}
     for item in hparams:
+        if item.endswith((".yaml", ".yml")):
+            raise app.UsageError(
+                f"--hparams={item}: recipes are for tfdet-train; here only keys of the model can "
+                "be changed, such as model.nms.iou_threshold=0.5"
+            )
         for key, value in config.parse_assignments(item).items():
             section, _, name = key.partition(".")
             if section != "model" or name in ("", "name"):
