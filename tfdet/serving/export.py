@@ -29,7 +29,9 @@ def export(
 
     - `serving_default`: `images` uint8 [B, H, W, 3], any batch size (also 0) and image size;
     - `serving_encoded`: `encoded` string [B], JPEG, PNG, GIF, BMP or WebP, each of its own size;
-      EXIF orientation is honoured, boxes are in pixels of the upright image;
+      EXIF orientation is honoured, boxes are in pixels of the upright image. An image that cannot
+      be decoded, or claims more than `limits.MAX_IMAGE_PIXELS`, has no detections and False in
+      `is_readable` bool [B];
     - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2].
 
     Both serving signatures return what `model.predict` returns. Those of a dynamic detector also
@@ -55,9 +57,8 @@ def export(
     path = pathlib.Path(path)
     with _replacing_folder(path) as folder:
         _save(model, folder, native_ops)
-        if native_ops:
-            _add_library(model, folder)
-        difference = verify.verify(model, folder)
+        library = _add_library(model, folder) if native_ops else ""
+        difference = verify.verify(model, folder, library)
         if difference.mismatches:
             raise RuntimeError(
                 f"the exported model differs from the model: {difference.mismatches[0]}"
@@ -85,13 +86,14 @@ def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
     )
 
 
-def _add_library(model: Detector, folder: pathlib.Path) -> None:
+def _add_library(model: Detector, folder: pathlib.Path) -> pathlib.Path:
     graph = (folder / "saved_model.pb").read_bytes()
     if pack_native.OP.encode() not in graph:
         raise UserError(f"{model.name} does not pack: there is no native op for it to use")
     target = folder / LIBRARY_FOLDER / pack_native.LIBRARY
     target.parent.mkdir()
     shutil.copy(pack_native.library_path(), target)
+    return target
 
 
 def _calibration(model: Dynamic, network: networks.Network) -> Calibration | None:
