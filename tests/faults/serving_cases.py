@@ -3,7 +3,9 @@
 import functools
 import json
 import pathlib
+import shutil
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -323,4 +325,42 @@ EVAL = [
     ),
 ]
 
-CASES = [*INFER, *HOME, *EVAL]
+
+def export(output: str) -> list[str]:
+    return ["tfdet-export", f"--model_dir={trained()}", f"--output={output}"]
+
+
+def _export_over(change: Callable[[pathlib.Path], object]) -> Callable[[pathlib.Path], list[str]]:
+    """Over a copy of an export that the user has done something to."""
+
+    def make(folder: pathlib.Path) -> list[str]:
+        shutil.copytree(exported(), folder / "served")
+        change(folder / "served")
+        return export("served")
+
+    return make
+
+
+EXPORT = [
+    Case(
+        "P24 nothing can be written there",
+        lambda folder: export("/proc/served"),
+        says="--output=/proc: nothing can be written to /proc",
+        never=("model:", "exporting"),
+    ),
+    Case(
+        "B9 a file of the user's own beside the export",
+        _export_over(lambda served: (served / "notes.txt").write_text("mine")),
+        says="served also holds notes.txt, which tfdet-export did not write",
+        never=("model:",),
+        keeps=("served/notes.txt", "served/saved_model.pb"),
+    ),
+    Case(
+        "B9 the SavedModel of another program",
+        _export_over(lambda served: (served / "saved_model.pb").write_bytes(b"other")),
+        says="served is a SavedModel of another program",
+        keeps=("served/saved_model.pb",),
+    ),
+]
+
+CASES = [*INFER, *HOME, *EVAL, *EXPORT]

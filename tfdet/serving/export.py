@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,13 @@ from tfdet.ops import pack_native
 from tfdet.serving import compare, signatures, verify
 from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
+
+# All that lies in an export, by its path.
+_WRITTEN = re.compile(
+    r"saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|assets|variables|"
+    rf"variables/variables\.(index|data-\d+-of-\d+)|{LIBRARY_FOLDER}|"
+    rf"{LIBRARY_FOLDER}/{re.escape(pack_native.LIBRARY)}"
+)
 
 
 def export(
@@ -111,8 +119,7 @@ def _calibration(model: Dynamic, network: networks.Network) -> Calibration | Non
 @contextlib.contextmanager
 def _replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a new folder beside `path`, which becomes `path` when the block ends well."""
-    if path.exists() and not _is_replaceable(path):
-        raise UserError(f"{path} exists and is not a SavedModel; give a folder that is not there")
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     new, old = work / "new", work / "old"
@@ -128,5 +135,22 @@ def _replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(work)
 
 
-def _is_replaceable(path: pathlib.Path) -> bool:
-    return path.is_dir() and ((path / "saved_model.pb").is_file() or not any(path.iterdir()))
+def check_replaceable(path: str | pathlib.Path) -> None:
+    """Refuses, as a `UserError`, a path with anything that no earlier export wrote."""
+    path = pathlib.Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    graph = path / "saved_model.pb"
+    if not graph.is_file():
+        raise UserError(f"{path} exists and is not a SavedModel; give a folder that is not there")
+    if not all(name in graph.read_bytes() for name in (b"serving_encoded", b"metadata")):
+        raise UserError(
+            f"{path} is a SavedModel of another program; give a folder that is not there"
+        )
+    names = {x.relative_to(path).as_posix() for x in path.rglob("*")}
+    others = [name for name in sorted(names) if not _WRITTEN.fullmatch(name)]
+    if others:
+        raise UserError(
+            f"{path} also holds {others[0]}, which tfdet-export did not write; take it away, or "
+            "give a folder that is not there"
+        )
