@@ -125,9 +125,11 @@ class Command:
                 where = f": {error.filename}" if error.filename else ""
                 return self._complain(f"{error.strerror}{where}", 1)
             except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                return self._complain(self._too_large(), 1)
+                if _is_out_of_disk(error):  # TensorFlow's words: FILE; No space left on device
+                    return self._complain(str(error).partition("\n")[0], 1)
+                if is_out_of_memory(error):
+                    return self._complain(self._too_large(), 1)
+                raise
 
     def _run(self, main: Callable[[types.SimpleNamespace], int | None], argv: list[str]) -> int:
         if _HELP_FLAGS.intersection(argv):
@@ -235,10 +237,17 @@ class Command:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory, of the machine or of a device, was not enough."""
+    return isinstance(error, MemoryError) or (_is_exhausted(error) and not _is_out_of_disk(error))
+
+
+def _is_out_of_disk(error: BaseException) -> bool:
+    return _is_exhausted(error) and "No space left" in str(error)
+
+
+def _is_exhausted(error: BaseException) -> bool:
+    """TensorFlow's one error for memory and disk."""
     # By its name: TensorFlow may not be imported, and then nothing of it can have been raised.
-    is_device = type(error).__name__ == "ResourceExhaustedError"
-    is_disk = "No space left" in str(error)  # TensorFlow has one error for both
-    return isinstance(error, MemoryError) or (is_device and not is_disk)
+    return type(error).__name__ == "ResourceExhaustedError"
 
 
 def with_home(text: str) -> str:

@@ -108,17 +108,12 @@ def _with_what_is_kept(
     error: KeyboardInterrupt | OSError, folder: infer_folder.Folder, total: int
 ) -> BaseException:
     """The error that says how far it came, after what is done was written."""
-    done = f"{len(folder.results)} of {total} images"
+    folder.save_what_fits()
     where = folder.path / infer_folder.DETECTIONS
-    try:
-        folder.save()
-        kept = f"{where} has {done}; --overwrite begins again"
-    except OSError:  # a full disk
-        kept = f"{where} has {folder.num_saved} of {total} images"
+    kept = f"{where} has {len(folder.results)} of {total} images; --overwrite begins again"
     if isinstance(error, KeyboardInterrupt):
         return type(error)(kept)
-    name = f": {error.filename}" if error.filename else ""
-    return UserError(f"{error.strerror}{name}; {kept}")
+    return UserError(f"{error.strerror}: {error.filename or folder.path}; {kept}")
 
 
 def _find(pattern: str) -> list[str]:

@@ -63,7 +63,8 @@ class Folder:
                 f"--output_dir={path} holds the detections of an earlier tfdet-infer; give another "
                 "folder, or --overwrite to replace them"
             )
-        self._check_names(images, [*pictures, DETECTIONS])
+        self._pictures = set(pictures)
+        self._check_names(images, [*sorted(self._pictures), DETECTIONS])
         flags.check_writable(self.path, "output_dir")
         self._saved, self._seconds = 0.0, 0.0
 
@@ -122,3 +123,21 @@ class Folder:
         self.num_saved = len(self.results)
         self._saved = time.monotonic()
         self._seconds = self._saved - started
+
+    def save_what_fits(self) -> None:
+        """As `save`, when the work ends early: every picture has its entry, and the other way.
+
+        On a full disk the last pictures make room for what is said of the others.
+        """
+        self._drop_others()
+        while len(self.results) > self.num_saved:
+            try:
+                self.save()
+            except OSError:
+                self.results.pop()
+                self._drop_others()
+
+    def _drop_others(self) -> None:
+        known = {result["picture"] for result in self.results}
+        for name in self._pictures - known:
+            (self.path / name).unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """Detections as pictures that people read."""
 
 import colorsys
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, PngImagePlugin
@@ -11,6 +12,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, PngImagePlugin
 from tfdet import files
 from tfdet.ops import masks as mask_ops
 from tfdet.visualization import letters
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GOLDEN_RATIO = 0.618034
 _LEGIBLE_SIDE = 360  # pixels
@@ -179,7 +183,7 @@ def comparison(
     return grid(rows, columns)
 
 
-def save_picture(path: str, picture: np.ndarray, writer: str = WRITER) -> None:
+def save_picture(path: str | pathlib.Path, picture: np.ndarray, writer: str = WRITER) -> None:
     """Writes a picture, PNG or JPEG by the ending of its name, all or nothing.
 
     Args:
@@ -187,11 +191,25 @@ def save_picture(path: str, picture: np.ndarray, writer: str = WRITER) -> None:
         picture: uint8 [H, W, 3].
         writer: stands in the file, see `writer_of`.
     """
-    facts = PngImagePlugin.PngInfo()
+    facts, content = PngImagePlugin.PngInfo(), io.BytesIO()
     facts.add_text("Software", writer)
+    kind = Image.registered_extensions()[pathlib.Path(path).suffix.lower()]
+    image = Image.fromarray(picture)
+    image.save(content, kind, quality=92, pnginfo=facts, comment=writer.encode())
+    _write(path, content)
+
+
+def save_figure(path: str | pathlib.Path, figure: "Figure") -> None:
+    """Writes a figure of matplotlib as a PNG, all or nothing."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": WRITER})
+    _write(path, content)
+
+
+def _write(path: str | pathlib.Path, content: io.BytesIO) -> None:
+    # Pillow, given a name, does not notice that a full disk took a part of its last bytes only.
     with files.replacing(path) as temporary:
-        image = Image.fromarray(picture)
-        image.save(temporary, quality=92, pnginfo=facts, comment=writer.encode())
+        temporary.write_bytes(content.getvalue())
 
 
 def writer_of(path: str | pathlib.Path) -> str:

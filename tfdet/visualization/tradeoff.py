@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tfdet import files
 from tfdet.evaluation import coco
 from tfdet.printable import printable
-from tfdet.visualization.draw import WRITER
+from tfdet.visualization import draw as draw_lib
 
 
 def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
@@ -49,6 +48,5 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
     title = f"{printable(result['data'])}, {result['images']} images"
     figure.suptitle(title, parse_math=False)  # a name may hold dollars
     figure.tight_layout()
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": WRITER})
+    draw_lib.save_figure(path, figure)
     plt.close(figure)
