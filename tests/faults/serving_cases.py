@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -363,4 +364,102 @@ EXPORT = [
     ),
 ]
 
-CASES = [*INFER, *HOME, *EVAL, *EXPORT]
+
+def _weights(change: Callable[[h5py.File, str], object]) -> Callable[[pathlib.Path], list[str]]:
+    """Good weights, one array of which has been changed."""
+
+    def make(folder: pathlib.Path) -> list[str]:
+        shutil.copy(trained() / "last.weights.h5", folder / "w.weights.h5")
+        with h5py.File(folder / "w.weights.h5", "r+") as file:
+            names: list[str] = []
+            file.visititems(lambda name, item: names.append(name) if _is_array(item) else None)
+            array = file[names[0]]
+            with h5py.File(folder / "secret.h5", "w") as secret:
+                secret["x"] = np.zeros(array.shape, array.dtype)
+            (folder / "secret.bin").write_bytes(bytes(array.nbytes))
+            change(file, names[0])
+        return _with_weights("w.weights.h5")
+
+    return make
+
+
+def _is_array(item: object) -> bool:
+    return isinstance(item, h5py.Dataset) and item.size > 0
+
+
+def _with_weights(name: str) -> list[str]:
+    model = ["--model_name=efficientdet-test", f"--hparams=model.num_classes={len(CLASSES)}"]
+    return ["tfdet-eval", *model, f"--weights={name}", "--data=shapes:val:2"]
+
+
+def _replaced(make: Callable[[h5py.File, str, tuple, np.dtype], object]):
+    def change(file: h5py.File, name: str) -> None:
+        shape, kind = file[name].shape, file[name].dtype
+        del file[name]
+        make(file, name, shape, kind)
+
+    return _weights(change)
+
+
+def _external_storage(file: h5py.File, name: str, shape: tuple, kind: np.dtype) -> None:
+    size = int(np.prod(shape)) * kind.itemsize
+    file.create_dataset(name, shape, kind, external=[("secret.bin", 0, size)])
+
+
+def _external_link(file: h5py.File, name: str, shape: tuple, kind: np.dtype) -> None:
+    file[name] = h5py.ExternalLink("secret.h5", "x")
+
+
+def _virtual(file: h5py.File, name: str, shape: tuple, kind: np.dtype) -> None:
+    layout = h5py.VirtualLayout(shape, kind)
+    layout[...] = h5py.VirtualSource("secret.h5", "x", shape)
+    file.create_virtual_dataset(name, layout)
+
+
+def _loop(file: h5py.File, name: str, shape: tuple, kind: np.dtype) -> None:
+    file[name] = h5py.SoftLink(f"/{name}")
+
+
+def _endless(file: h5py.File, name: str, shape: tuple, kind: np.dtype) -> None:
+    file.create_dataset(name, (10**12,), kind, chunks=(10**6,))
+
+
+def _strings(file: h5py.File, name: str, shape: tuple, kind: np.dtype) -> None:
+    file[name] = np.full(shape, b"text")
+
+
+def _lambda(name: str) -> Callable[[pathlib.Path], list[str]]:
+    """A whole model with code in it, under the name of weights."""
+
+    def make(folder: pathlib.Path) -> list[str]:
+        import keras
+
+        def code(x):
+            open("PWNED", "w").close()
+            return x
+
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Lambda(code)])
+        (folder / "PWNED").unlink()  # built once
+        model.save(folder / ("m.keras" if name.endswith(".keras") else "m.h5"))
+        next(folder.glob("m.*")).rename(folder / name)
+        return _with_weights(name)
+
+    return make
+
+
+def _hostile(name: str, make: Callable[[pathlib.Path], list[str]]) -> Case:
+    return Case(f"hostile weights, {name}", make, says="tfdet-eval: .*w\\.", leaves=())
+
+
+HOSTILE = [
+    _hostile("stored in another file", _replaced(_external_storage)),
+    _hostile("a link to another file", _replaced(_external_link)),
+    _hostile("a view of another file", _replaced(_virtual)),
+    _hostile("a link to itself", _replaced(_loop)),
+    _hostile("a million millions of numbers", _replaced(_endless)),
+    _hostile("text instead of numbers", _replaced(_strings)),
+    _hostile("a model with code, Keras 3", _lambda("w.keras")),
+    _hostile("a model with code, HDF5", _lambda("w.weights.h5")),
+]
+
+CASES = [*INFER, *HOME, *EVAL, *EXPORT, *HOSTILE]
