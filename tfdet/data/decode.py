@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfdet.data import gif
+
 # 100 megapixels are 300 MB decoded: more than any camera, less than what a 437 KB PNG can claim.
 MAX_PIXELS = 100_000_000
 
@@ -93,6 +95,8 @@ def decode_image(encoded: bytes, annotated_size: tuple[int, int] | None = None) 
         ImageError: `unreadable_image`, `oversized_image` or `truncated_image`.
     """
     stored_size, orientation = header(encoded)
+    if encoded[:4] == b"GIF8" and gif.frame_pixels(encoded) > 3 * MAX_PIXELS:  # a byte for each
+        raise ImageError("oversized_image", "all its frames together have too many pixels")
     try:
         with tf.device("CPU:0"):
             pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
