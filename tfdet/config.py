@@ -52,7 +52,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained; the defaults are the published EfficientDet schedule.
+    """How a model is trained; the defaults are EfficientDet's, with a wave that falls to the end.
 
     Attributes:
         batch_size: images per step, over all replicas and workers.
@@ -80,8 +80,9 @@ class TrainConfig:
             all factors count. `[["^backbone", 0.1], ["(bias|beta)$", 2]]` trains the biases of the
             backbone, those of norms too, at 0.2 of the rate. Published: biases at 2 (Detectron),
             "router" at 2.5 (Dynamic Routing).
-        schedule: what follows: "cosine", "epoch_cosine" (YOLO's), "stepwise", "polynomial" or
-            "constant".
+        schedule: what follows: "half_cosine", which falls to 0 in runs of any length;
+            "efficientdet_cosine", the published wave, which rises again for as long as the warm-up
+            took; "epoch_cosine" (YOLO's), "stepwise", "polynomial" or "constant".
         last_share: "epoch_cosine" ends at this share of the peak.
         decay_epochs: "stepwise" divides the rate by 10 at the start of each of these epochs.
         polynomial_power: exponent of "polynomial".
@@ -122,7 +123,9 @@ class TrainConfig:
     bias_warmup_init: float | None = None
     momentum_warmup_init: float | None = None
     rates: tuple[tuple[str, float], ...] = ()
-    schedule: Literal["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"] = "cosine"
+    schedule: Literal[
+        "half_cosine", "efficientdet_cosine", "epoch_cosine", "stepwise", "polynomial", "constant"
+    ] = "half_cosine"
     last_share: float = 0.1
     decay_epochs: tuple[float, ...] = (200.0, 250.0)
     polynomial_power: float = 0.9
@@ -246,7 +249,7 @@ class Recipe:
 
 def load_recipe(path: str | pathlib.Path, kind: type = Recipe) -> Any:
     """Reads a recipe from a YAML file; `kind` is the dataclass that it is for."""
-    return records.from_dict(kind, renames.current(_read_yaml(path)))
+    return records.from_dict(kind, renames.current(_read_yaml(path), is_typed=False))
 
 
 def save_recipe(recipe: Any, path: str | pathlib.Path) -> None:
