@@ -30,7 +30,7 @@ TINY = "model.name=efficientdet-test,train.batch_size=2,train.num_epochs=1,train
         ("shpaes", "expected one of shapes[:train|val[:COUNT]], coco:ANNOTATIONS.json:IMAGE_DIR"),
         ("/some/path", "expected one of shapes"),
         ("shapes:tset", "expected shapes:train or shapes:val"),
-        ("shapes:val:0", "expected at least one image"),
+        ("shapes:val:0", "expected 1 to 100000 images"),
         ("shapes:val:x", "got the count 'x'"),
         ("coco:a.json", "expected coco:ANNOTATIONS.json:IMAGE_DIR, got 'coco:a.json'"),
         ("coco::", "expected coco:ANNOTATIONS.json:IMAGE_DIR"),

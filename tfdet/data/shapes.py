@@ -14,6 +14,7 @@ from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.shapes_drawing import draw
 from tfdet.errors import UserError
+from tfdet.limits import MAX_SHAPES_IMAGES
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "cross")
 IMAGE_SIZE = 256
@@ -55,8 +56,8 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
     if split not in SPLIT_SIZES:
         raise UserError(f"expected shapes:train or shapes:val, got shapes:{split}")
     count = SPLIT_SIZES[split] if count is None else count
-    if count < 1:
-        raise UserError(f"expected at least one image, got shapes:{split}:{count}")
+    if not 1 <= count <= MAX_SHAPES_IMAGES:
+        raise UserError(f"expected 1 to {MAX_SHAPES_IMAGES} images, got shapes:{split}:{count}")
     builder = DatasetBuilder(f"shapes:{split}", CLASS_NAMES)
     difficulty = np.zeros(count)
     for i in range(count):
