@@ -26,7 +26,9 @@ def read_text(path: str | os.PathLike[str], what: str, most: int | None = None) 
     most = limits.MAX_TEXT_BYTES if most is None else most
     try:
         with open(path, "rb") as file:
-            content = file.read(most + 1)
+            content = bytearray()
+            while len(content) <= most and (part := file.read(1 << 20)):
+                content += part
     except OSError as error:
         raise UserError(f"{what} {path} cannot be read: {error.strerror}") from None
     if len(content) > most:

@@ -186,7 +186,7 @@ def _checked(kind: type, value: Any, where: str) -> Any:
         raise UserError(
             f"{where} must be {_KIND_NAMES.get(kind, kind.__name__)}, got {shown(value)}"
         )
-    if kind is int and not -_LARGEST <= value < _LARGEST:
+    if kind is int and isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         raise UserError(f"{where} must be a whole number of 64 bits, got {shown(value)}")
     return value
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tfdet.data import record_files
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, decode_image, header, turns_upright
 from tfdet.data.sources import read_source
@@ -24,6 +25,9 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
         problems by which something is lost.
     """
     dataset = read_source(spec)
+    if dataset.spans is not None:  # into record files
+        for file in np.unique(dataset.files):
+            record_files.compare_checksums(str(file), dataset.problems)
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda i: _image_problems(dataset, i), range(len(dataset)))
         for i, kinds in enumerate(found):

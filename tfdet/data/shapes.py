@@ -59,10 +59,9 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
     if not 1 <= count <= MAX_SHAPES_IMAGES:
         raise UserError(f"expected 1 to {MAX_SHAPES_IMAGES} images, got shapes:{split}:{count}")
     builder = DatasetBuilder(f"shapes:{split}", CLASS_NAMES)
-    difficulty = np.zeros(count)
     for i in range(count):
         picture = layout(split, i)
-        difficulty[i], shapes = picture.difficulty, picture.shapes
+        shapes = picture.shapes
         builder.add_image(
             image_id=i + 1,
             file_name=f"{split}_{i:06d}.png",
@@ -72,11 +71,12 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
             labels=[shape.label for shape in shapes],
             segmentations=[[np.clip(s.outline, 0, IMAGE_SIZE).ravel()] for s in shapes],
             span=(0, 0),
+            difficulty=picture.difficulty,
         )
     # Kept encoded after the first use: 2000 pictures take about 100 MB, drawing one takes 5 ms.
     render = functools.lru_cache(maxsize=None)(functools.partial(_render, split))
     dataset = builder.build(render)  # in the order of i, which is that of the names
-    return dataclasses.replace(dataset, spans=None, difficulty=difficulty)
+    return dataclasses.replace(dataset, spans=None)
 
 
 def _render(split: str, image_id: int) -> bytes:
