@@ -47,7 +47,7 @@ def header(source: bytes | str) -> tuple[tuple[int, int], int]:
             width, height = image.size
             orientation = 1
             if image.format == "WEBP" and getattr(image, "is_animated", False):
-                raise ImageError("unreadable_image", "an animated WebP; save one picture of it")
+                raise ImageError("animated_image", "only GIFs may move")
             if image.format == "JPEG" and "exif" in image.info:
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Image.DecompressionBombError as error:

@@ -19,6 +19,7 @@ KINDS = {
         "image is truncated or damaged inside",
         "left out of evaluation; in training the next good image takes its place",
     ),
+    "animated_image": ProblemKind("animated WebP", "left out; save one of its pictures"),
     "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
     "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
     "unreadable_line": ProblemKind("annotation line cannot be read", "line left out"),
