@@ -189,7 +189,8 @@ class Evaluation:
         model: a `Detector`; its weights at the time of `run` are the ones measured.
         dataset: `DetectionDataset`; boxes of classes that the model does not know are left out,
             counted in `dataset.problems` and named in a warning.
-        batch_size: images per step; a last, smaller batch is filled up with empty images.
+        batch_size: images per step, at most all there are; a last, smaller batch is filled up with
+            empty images.
 
     Attributes:
         dataset: as given, with the classes that the model knows.
@@ -211,8 +212,8 @@ class Evaluation:
         self._label_map = label_map(model, dataset)
         self._model = model
         self.dataset = dataset
-        self._batch_size = batch_size
-        self._detect = _compile(model, batch_size)
+        self._batch_size = min(batch_size, len(dataset))
+        self._detect = _compile(model, self._batch_size)
         self.costs: dict[str, float] = {}
         self.routes: dict[str, np.ndarray] = {}
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tfdet import files
 from tfdet.evaluation import coco
+from tfdet.printable import printable
+from tfdet.visualization.draw import WRITER
 
 
 def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
@@ -43,7 +46,9 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
             static = [(unit * s["macs"], 100 * s["AP"]) for s in result["static"].values()]
             axis.plot(*zip(*static, strict=True), "s", color="black", label="static detectors")
     axes[0].legend(fontsize=8)
-    figure.suptitle(f"{result['data']}, {result['images']} images")
+    title = f"{printable(result['data'])}, {result['images']} images"
+    figure.suptitle(title, parse_math=False)  # a name may hold dollars
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with files.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": WRITER})
     plt.close(figure)
