@@ -18,8 +18,9 @@ _EXIF_ORIENTATION = 0x0112
 _HEADER_ERRORS = (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError)
 _HEADER_ERRORS += (AttributeError, struct.error, zlib.error)
 
-# Of images over 89 megapixels; `header` has a limit of its own.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# About images over 89 megapixels, where `header` has a limit of its own, and about damage in what
+# cameras write beside the picture; they name no file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class ImageError(ValueError):
