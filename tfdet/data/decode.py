@@ -18,9 +18,17 @@ _EXIF_ORIENTATION = 0x0112
 _HEADER_ERRORS = (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError)
 _HEADER_ERRORS += (AttributeError, struct.error, zlib.error)
 
-# About images over 89 megapixels, where `header` has a limit of its own, and about damage in what
-# cameras write beside the picture; they name no file.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+
+def hush_pillow() -> None:
+    """Ends Pillow's warnings, which name no file.
+
+    They are about images over 89 megapixels, where `header` has a limit of its own, and about
+    damage in what cameras write beside the picture.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+hush_pillow()
 
 
 class ImageError(ValueError):

@@ -19,6 +19,9 @@ KINDS = {
         "image is truncated or damaged inside",
         "left out of evaluation; in training the next good image takes its place",
     ),
+    "odd_image": ProblemKind(
+        "image with damage that its decoder passes over", "used as it is; a part may be wrong"
+    ),
     "animated_image": ProblemKind("animated WebP", "left out; save one of its pictures"),
     "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
     "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
