@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tfdet.data import decode as data_decode
 from tfdet.limits import MAX_IMAGE_PIXELS
 from tfdet.serving import claimed_size, decode
 
@@ -77,7 +76,3 @@ def test_what_claims_too_much_is_not_decoded(make):
     assert pixels_in_graph(make()).numpy() > MAX_IMAGE_PIXELS
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 100000000 pixels"):
         decode_in_graph(make())
-
-
-def test_the_bound_is_that_of_training():
-    assert MAX_IMAGE_PIXELS == data_decode.MAX_PIXELS

@@ -304,12 +304,14 @@ def _warnings_of(name: str) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             print(f"{name}: {record.getMessage()}", file=sys.stderr)
 
-    handler = Handler(logging.WARNING)
-    logging.getLogger().addHandler(handler)
+    root, before = logging.getLogger(), logging.getLogger().handlers[:]
+    # absl makes a handler that writes to the terminal where it finds none: each warning twice.
+    others = [one for one in before if type(one) is not logging.StreamHandler]
+    root.handlers[:] = [*others, Handler(logging.WARNING)]
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(handler)
+        root.handlers[:] = before
 
 
 def hush_tensorflow() -> None:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from tfdet import files, records
+from tfdet import documents, files, records
 from tfdet.backbones.encoding import Encoding, parse_encoding
 from tfdet.errors import UserError
 from tfdet.nas.morphism import Action
@@ -169,7 +169,7 @@ def read_table(path: str | pathlib.Path) -> list[Candidate]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            rows.append(records.from_dict(Candidate, json.loads(line)))
-        except (json.JSONDecodeError, UserError) as error:
+            rows.append(records.from_dict(Candidate, documents.parse_json(line, "it")))
+        except UserError as error:
             raise UserError(f"{path} cannot be read in line {number}: {error}") from None
     return rows

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfdet import config, files, records
+from tfdet import config, documents, files, records
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 
@@ -51,7 +51,7 @@ def read_calibration(model_dir: str | pathlib.Path, weights: str) -> Calibration
     if not path.is_file():
         return None
     try:
-        facts = json.loads(path.read_text())
+        facts = documents.parse_json(documents.read_text(path, "calibration"), str(path))
         made_of, table = facts["weights"], records.from_dict(Calibration, facts["calibration"])
     except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path} cannot be read ({error}); calibrate again") from None

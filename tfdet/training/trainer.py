@@ -12,13 +12,12 @@ The folder holds
 """
 
 import pathlib
-import re
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from tfdet import additions, config, progress, registry
+from tfdet import additions, config, expressions, progress, registry
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
@@ -109,9 +108,9 @@ def freeze(model: keras.Model, expression: str) -> str:
 
     They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
     """
-    pattern = re.compile(expression)
     paths = {pretrained.path_in(model, v): v for v in model.trainable_variables}
-    chosen = [variable for path, variable in paths.items() if pattern.match(path)]
+    found = expressions.positions("train.frozen", expression, list(paths), at_start=True)
+    chosen = [list(paths.values())[i] for i in found]
     if not chosen:
         some = ", ".join(sorted({path.partition("/")[0] for path in paths}))
         raise UserError(
