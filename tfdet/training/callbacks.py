@@ -19,8 +19,9 @@ import keras
 from tfdet import files
 from tfdet.errors import UserError
 from tfdet.progress import Line, Pace, clock
-from tfdet.training import averaging, checkpoint, trained
+from tfdet.training import averaging, checkpoint
 from tfdet.training.board import Board
+from tfdet.weights import stored
 
 SCORE = "AP"
 _BAR_WIDTH = 20
@@ -291,14 +292,14 @@ class Measurement(keras.callbacks.Callback):
     def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
         if self._prepare:
             self._prepare()
-        trained.save_weights(self._kept, self._model_dir / "last.weights.h5")
+        stored.save(self._kept, self._model_dir / "last.weights.h5")
         if self._measure is None:
             return
         scores = self._measure(epoch + 1)
         logs.update(scores)
         best = self._progress.best_score
         if SCORE in scores and (best is None or scores[SCORE] > best):
-            trained.save_weights(self._kept, self._model_dir / "best.weights.h5")
+            stored.save(self._kept, self._model_dir / "best.weights.h5")
             self._progress.best_score = scores[SCORE]
 
 

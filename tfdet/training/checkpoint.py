@@ -48,10 +48,7 @@ class StateFolder:
         """Writes a state, all or nothing, and removes those that are no longer needed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        with (
-            files.replacing(self.folder / f"{step:010d}.npz") as temporary,
-            open(temporary, "wb") as file,
-        ):
+        with files.writing(self.folder / f"{step:010d}.npz") as file:
             contents: Any = {"facts": text, **arrays}  # not keywords of savez itself
             np.savez(file, **contents)
         for old in self._files()[:-_KEPT]:

@@ -1,5 +1,6 @@
 """Losses, scores and learning rates over the epochs of a training run."""
 
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -52,5 +53,6 @@ def save(path: str | pathlib.Path, panels: Mapping[str, Mapping[str, tuple[Any, 
             axis.legend(fontsize=8)
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110)
+    files.write_bytes(path, content.getbuffer())

@@ -1,6 +1,8 @@
 """Detections as pictures that people read."""
 
 import colorsys
+import io
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -177,8 +179,11 @@ def comparison(
 
 def save_picture(path: str, picture: np.ndarray) -> None:
     """Writes a picture, PNG or JPEG by the ending of its name, all or nothing."""
-    with files.replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=92)
+    # Not straight to the disk: PIL takes no notice of a part that did not fit there.
+    content = io.BytesIO()
+    kind = Image.registered_extensions()[pathlib.Path(path).suffix.lower()]
+    Image.fromarray(picture).save(content, kind, quality=92)
+    files.write_bytes(path, content.getbuffer())
 
 
 def _draw_frame(draw: Any, box: list[float], color: tuple[int, ...], unit: int) -> None:

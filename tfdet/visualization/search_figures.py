@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -74,7 +75,8 @@ def _figure(x: str, y: str) -> tuple[Axes, Callable[[pathlib.Path], None]]:
 
     def save(path: pathlib.Path) -> None:
         figure.legend(loc="outside right upper", fontsize=8)
-        with files.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=110)
+        content = io.BytesIO()
+        figure.savefig(content, dpi=110)
+        files.write_bytes(path, content.getbuffer())
 
     return axis, save

@@ -1,11 +1,13 @@
 """The figure of AP against the cost of a dynamic detector."""
 
+import io
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from tfdet import files
 from tfdet.evaluation import coco
 
 
@@ -45,5 +47,7 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
     axes[0].legend(fontsize=8)
     figure.suptitle(f"{result['data']}, {result['images']} images")
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=110)
+    files.write_bytes(path, content.getbuffer())
     plt.close(figure)
