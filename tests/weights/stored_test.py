@@ -15,7 +15,7 @@ def made(classes=3):
         keras.layers.Dense(8, name="dense"),
         keras.layers.Dense(classes, name="dense_1"),
     ]
-    return keras.Sequential(layers)
+    return keras.Sequential(layers, name="model")
 
 
 @pytest.fixture

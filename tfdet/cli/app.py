@@ -20,7 +20,8 @@ the top, so that `--help` answers at once and start-up chatter can be hushed fir
     if __name__ == "__main__":
         run()
 
-Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-C.
+Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-C, 143 SIGTERM
+where the work could be saved.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ from collections.abc import Callable, Iterator, Sequence
 from absl import flags as absl_flags
 
 from tfdet import memory
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 from tfdet.version import __version__
 
 _HELP_FLAGS = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
@@ -105,8 +106,10 @@ class Command:
                 code = main(options) or 0
             sys.stdout.flush()  # a closed pipe shows up here and not at interpreter exit
             return code
+        except Interrupted as error:
+            return self._complain(str(error), 128 + error.number)
         except KeyboardInterrupt:
-            return 130
+            return self._complain("stopped by Ctrl-C", 130)
         except BrokenPipeError:  # `tfdet-inspect | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 141

@@ -137,6 +137,7 @@ def _fit(
         measure,
         recipe.eval.interval,
         train.num_epochs,
+        signals=run.signals,
     )
     run.fit(
         lambda: distribution.share_batches(strategy, train.batch_size, of_worker),

@@ -191,6 +191,7 @@ def _measurement(
         data.recipe.eval.interval,
         settings.num_epochs,
         prepare,
+        run.signals,
     )
 
 

@@ -71,6 +71,8 @@ def _telling(path: str | pathlib.Path) -> Iterator[None]:
         with open(path, "rb"):  # HDF5 would call a file that may not be read damaged
             pass
         yield
+    except UserError:
+        raise
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR):
             reason = os.strerror(error.errno)

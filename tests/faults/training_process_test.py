@@ -1,0 +1,78 @@
+"""Faults of a training that need a process of its own: signals, full disks, several workers."""
+
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tfdet.training import checkpoint
+
+TINY = (
+    "--hparams=model.name=efficientdet-test,model.image_size=[64,64],train.batch_size=2,"
+    "train.num_epochs=2,eval.interval=1,eval.pictures=1,train.warmup_epochs=0"
+)
+
+
+def command(folder, *flags):
+    return [
+        *(sys.executable, "-m", "tfdet.cli.train", TINY, f"--model_dir={folder}"),
+        *("--data=shapes:train:24", "--val_data=shapes:val:4", *flags),
+    ]
+
+
+def run(folder, *flags, **options):
+    done = subprocess.run(command(folder, *flags), capture_output=True, text=True, **options)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def states(folder):
+    arrays, facts = checkpoint.StateFolder(pathlib.Path(folder) / "state").read()
+    del facts["seconds"], facts["history"]
+    return arrays, facts
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert run(folder).returncode == 0
+    return folder
+
+
+def assert_equal(ours, theirs):
+    (arrays, facts), (arrays_there, facts_there) = states(ours), states(theirs)
+    assert facts == facts_there
+    for name, value in arrays.items():
+        np.testing.assert_array_equal(value, arrays_there[name])
+    for name in ("best.weights.h5", "last.weights.h5"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "moment"),
+    [(signal.SIGTERM, 143, "logs/history.csv"), (signal.SIGINT, 130, "last.weights.h5")],
+)
+def test_B12_a_signal_saves_and_says_that_the_same_command_resumes(
+    tmp_path, undisturbed, number, code, moment
+):
+    process = subprocess.Popen(
+        command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    awaited = tmp_path / moment
+    while not awaited.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    step = states(tmp_path)[1]["step"]
+    assert step == 11 if moment == "last.weights.h5" else step >= 12
+    assert f"tfdet-train: stopped; the state of step {step} of 24 is saved in {tmp_path}, and" in (
+        errors
+    )
+    assert "the same command resumes there" in errors
+    assert f"resuming at step {step} of 24" in run(tmp_path).stdout
+    assert_equal(tmp_path, undisturbed)
