@@ -76,3 +76,22 @@ def test_B12_a_signal_saves_and_says_that_the_same_command_resumes(
     assert "the same command resumes there" in errors
     assert f"resuming at step {step} of 24" in run(tmp_path).stdout
     assert_equal(tmp_path, undisturbed)
+
+
+def test_B5_a_full_disk_is_a_sentence_and_the_same_command_resumes(tmp_path, undisturbed):
+    size = (undisturbed / "last.weights.h5").stat().st_size // 2
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
+    code = f"{limit}import sys; from tfdet.cli import train; sys.argv = ['x', *sys.argv[1:]]; "
+    argv = command(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}train.run()", *argv[3:]], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"tfdet-train: {tmp_path / 'last.weights.h5'} could not be written (File too large); the "
+        "file that was there is as it was. Make room, or lift the limit, and run the same command "
+        "again"
+    ]
+    assert not list(tmp_path.rglob("*.h5")) and not list(tmp_path.rglob(".tmp-*"))
+    assert run(tmp_path).returncode == 0
+    assert_equal(tmp_path, undisturbed)

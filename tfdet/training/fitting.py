@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfdet.config import TrainConfig
-from tfdet.errors import Interrupted
+from tfdet.errors import Interrupted, UserError
 from tfdet.training import averaging, board, callbacks, checkpoint, stopping
 from tfdet.training import optimizer as optimizers
 from tfdet.training.run_folder import RunFolder
@@ -51,6 +51,11 @@ class Fitting:
         saved = self.folder.states.read()
         if saved:
             self.state.restore(*saved)
+            if self.progress.step > self.total_steps:
+                raise UserError(
+                    f"the state in {self.folder.path} is of step {self.progress.step}, and the "
+                    f"training has {self.total_steps}; it was begun with more epochs or images"
+                )
             self.saver.saved_step = self.progress.step
         return saved is not None
 

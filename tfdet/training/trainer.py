@@ -4,6 +4,7 @@ The folder holds
 
     recipe.yaml                      the whole recipe, with the classes of the data set
     command.txt                      what was typed
+    data.json                        how many images of which names, so that a change is noticed
     best.weights.h5 last.weights.h5  averaged weights, of the best AP and of the last measurement
     logs/history.csv history.jsonl   one row per epoch
     pictures/ curve.png              validation detections at each measurement; losses and scores
@@ -27,6 +28,7 @@ from tfdet.training import (
     board,
     callbacks,
     distribution,
+    fingerprint,
     fitting,
     pictures,
     pretrained,
@@ -60,13 +62,16 @@ def train(
     is_chief = distribution.is_chief(strategy)
     fitting.prepare(recipe.train)
     data = open_data(recipe, strategy, measure)
-    folder = RunFolder(model_dir, trained.RECIPE_FILE, is_writer=is_chief)
-    folder.check(data.recipe)
+    known = fingerprint.of_all(train=data.train, val=data.val)
+    folder = RunFolder(model_dir, trained.RECIPE_FILE, is_writer=is_chief, data=known)
+    changes = folder.check(data.recipe)
     with fitting.precision(recipe.train.mixed_precision), distribution.scope(strategy):
         detector = _make_detector(data.recipe, is_chief)
         run = _make_fitting(detector, data, folder)
     # Not before: a recipe that cannot be built leaves no folder.
     with folder.claimed(data.recipe, command):
+        for change in changes:
+            _say(run, change)
         _resume(run, detector, data)
         _fit(run, detector, data)
         _calibrate(run, detector, data)
