@@ -14,6 +14,7 @@ from tfdet import files
 from tfdet.errors import UserError
 from tfdet.training import averaging
 
+_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RecursionError)
 _KEPT = 2  # the newest state and the one before it, should the newest turn out damaged
 
 
@@ -67,7 +68,7 @@ class StateFolder:
                 facts = json.loads(arrays.pop("facts").tobytes())
                 if not isinstance(facts, dict):
                     raise ValueError(f"its facts are {type(facts).__name__}, not a mapping")
-            except (RecursionError, zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+            except _DAMAGE as error:
                 print(f"state {path} is damaged ({error}); trying the one before it", flush=True)
                 continue
             return arrays, facts

@@ -14,7 +14,7 @@ from tfdet.training import checkpoint, fingerprint, trained
 _BELOW = ("state", "logs", "pictures")
 # What no step of the training depends on.
 _HARMLESS = (
-    *("train.save_seconds", "data.cache"),
+    *("train.save_seconds", "train.connect_seconds", "data.cache"),
     *("eval.interval", "eval.pictures", "eval.batch_size"),
 )
 

@@ -58,7 +58,7 @@ def train(
     Returns:
         One row of measurements per epoch.
     """
-    strategy = distribution.make_strategy(recipe.train.strategy)
+    strategy = distribution.make_strategy(recipe.train.strategy, recipe.train.connect_seconds)
     is_chief = distribution.is_chief(strategy)
     fitting.prepare(recipe.train)
     data = open_data(recipe, strategy, measure)
