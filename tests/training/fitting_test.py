@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet import config
-from tfdet.errors import Interrupted
+from tfdet.errors import Interrupted, UserError
 from tfdet.training import callbacks, fitting
 from tfdet.training.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ class Killed(Exception):
     pass
 
 
-def make(folder, is_writer=True, save_seconds=0.0):
+def make(folder, is_writer=True, save_seconds=0.0, model=Line):
     settings = config.TrainConfig(
         batch_size=2,
         num_epochs=3,
@@ -48,7 +48,7 @@ def make(folder, is_writer=True, save_seconds=0.0):
         seed=3,
     )
     fitting.prepare(settings)
-    model = Line()
+    model = model()
     fitting.compile_model(model, settings, STEPS, model.name)
     averages = fitting.make_averages(model, settings)
     where = RunFolder(folder, "recipe.yaml", is_writer=is_writer)
@@ -140,6 +140,26 @@ def test_a_process_that_does_not_write_trains_alike(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     assert (tmp_path / "chief" / "logs" / "history.csv").is_file()
     assert not list((tmp_path / "worker").iterdir())
+
+
+class Hungry(Line):
+    """Asks for 4 KiB with one image, and 4 TiB with two."""
+
+    def call(self, x):
+        count = tf.shape(x, out_type=tf.int64)[0]
+        size = tf.bitwise.left_shift(tf.constant(1, tf.int64), 30 * count - 20)
+        asked = tf.random.uniform([size])
+        return self.dense(x) + 1e-30 * tf.reduce_max(asked)
+
+
+def test_B2_a_step_that_needs_too_much_memory_names_a_batch_that_fits(tmp_path):
+    with pytest.raises(UserError) as caught:
+        fit(make(tmp_path, model=Hungry))
+    assert str(caught.value) == (
+        "a step of train.batch_size=2 does not fit into memory; 1 fits: give --batch_size=1 (the "
+        "learning rate is not scaled with it, so lower train.learning_rate too), or lower "
+        "model.image_size or data.max_boxes"
+    )
 
 
 def test_precision_ends_with_the_block():

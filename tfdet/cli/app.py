@@ -118,8 +118,12 @@ class Command:
             return self._complain(f"{error}{join} `{self.name} --help`", 2)
         except UserError as error:
             return self._complain(str(error), 1)
-        except OSError as error:
-            if error.strerror is None:
+        except Exception as error:
+            if memory.is_exhausted(error):
+                return self._complain(
+                    "there is not enough memory; smaller batches or smaller images need less", 1
+                )
+            if not isinstance(error, OSError) or error.strerror is None:
                 raise
             where = f": {error.filename}" if error.filename else ""  # a full disk has no name
             return self._complain(f"{error.strerror}{where}", 1)

@@ -83,7 +83,7 @@ class BothPaths:
         loader.check_usable(self._dataset)
         self._label_map = coco.label_map(model, self._dataset)
         self._model = model
-        self._batch_size = batch_size
+        self._batch_size = min(batch_size, len(dataset))
         self._run = _compile(model, self._label_map)
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Paths:

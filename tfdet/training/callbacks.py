@@ -188,6 +188,7 @@ _FORMATS = {
     "learning_rate": "rate {:.3g}",
     "gradient_norm": "gradient {:.3g}",
     "images_per_second": "{:.3g} images/s",
+    "val_accuracy": "accuracy {:.3f}",
     "AP": "AP {:.3f}",
     "AP50": "AP50 {:.3f}",
 }

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdet import memory
 from tfdet.config import TrainConfig
 from tfdet.errors import Interrupted, UserError
 from tfdet.training import averaging, board, callbacks, checkpoint, stopping
@@ -84,6 +85,11 @@ class Fitting:
         except Interrupted as error:
             self.saver.save_last()
             raise Interrupted(self._where_stopped(), error.number) from None
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            if not memory.is_exhausted(error):
+                raise
+            sentence = f"a step of train.batch_size={self.settings.batch_size} does not fit into "
+            raise UserError(f"{sentence}memory; {self._what_fits(batches)}") from None
 
     def _fit(self, batches: Callable[[], Any], chosen: list[keras.callbacks.Callback]) -> None:
         epoch, done = divmod(self.progress.step, self.steps_per_epoch)
@@ -93,6 +99,28 @@ class Fitting:
         if epoch < self.settings.num_epochs:
             end = self.settings.num_epochs
             self._fit_epochs(batches, chosen, epoch, end, self.steps_per_epoch)
+
+    def _what_fits(self, batches: Callable[[], Any]) -> str:
+        """The largest batch that a step fits into memory with, by trying."""
+        other = "lower model.image_size or data.max_boxes"
+        if self.settings.strategy:
+            return f"lower it, or {other}"
+        print("out of memory; trying smaller batches", flush=True)
+        step = tf.function(self.model.train_step, reduce_retracing=True)
+
+        def attempt(size: int) -> None:
+            batch = next(iter(batches()))
+            step(tf.nest.map_structure(lambda x: x[:size], batch))
+
+        size = memory.largest_that_fits(attempt, self.settings.batch_size)
+        if not size:
+            return f"nor does one with a single image; {other}"
+        scaled = (
+            "is scaled with it"
+            if self.settings.learning_rate_batch
+            else ("is not scaled with it, so lower train.learning_rate too")
+        )
+        return f"{size} fits: give --batch_size={size} (the learning rate {scaled}), or {other}"
 
     def _where_stopped(self) -> str:
         step = self.saver.saved_step

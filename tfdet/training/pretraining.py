@@ -104,6 +104,11 @@ def _open(
             f"{recipe.train.batch_size}; lower train.batch_size"
         )
     names = list(train_data.class_names)
+    if len(names) < 2:
+        raise UserError(
+            f"{train_data.name} has one class only, {names[0]!r}, and so nothing to tell apart; "
+            "give the folder that holds a folder of images for each class"
+        )
     classes = {"num_classes": len(names), "class_names": names, "class_ids": []}
     return train_data, val_data, dataclasses.replace(recipe, model={**recipe.model, **classes})
 

@@ -91,6 +91,11 @@ def _make_detector(recipe: config.Recipe, is_chief: bool) -> Detector:
     settings, said = recipe.train, []
     changes = {key: value for key, value in recipe.model.items() if key != "name"}
     detector = registry.create(recipe.model["name"], **changes)
+    if router_step.trains_router(detector) and not settings.pretrained:
+        raise UserError(
+            "model.step=router trains a router between two detectors that are trained already; "
+            "give their folder, of a training with model.step=joint, as --pretrained"
+        )
     if settings.pretrained:
         said.append(pretrained.start_from(detector, settings.pretrained))
     if settings.frozen:
