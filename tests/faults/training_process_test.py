@@ -52,6 +52,7 @@ def assert_equal(ours, theirs):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "moment"),
     [(signal.SIGTERM, 143, "logs/history.csv"), (signal.SIGINT, 130, "last.weights.h5")],
@@ -78,6 +79,7 @@ def test_B12_a_signal_saves_and_says_that_the_same_command_resumes(
     assert_equal(tmp_path, undisturbed)
 
 
+@pytest.mark.slow
 def test_B5_a_full_disk_is_a_sentence_and_the_same_command_resumes(tmp_path, undisturbed):
     size = (undisturbed / "last.weights.h5").stat().st_size // 2
     limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size})); "
@@ -95,3 +97,47 @@ def test_B5_a_full_disk_is_a_sentence_and_the_same_command_resumes(tmp_path, und
     assert not list(tmp_path.rglob("*.h5")) and not list(tmp_path.rglob(".tmp-*"))
     assert run(tmp_path).returncode == 0
     assert_equal(tmp_path, undisturbed)
+
+
+def _with_workers(count):
+    """An environment in which this process is the first of some workers that are not there."""
+    sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
+    return {**os.environ, "TF_CONFIG": json.dumps(cluster)}, addresses
+
+
+def test_B3_a_worker_that_cannot_be_reached_is_waited_for_and_named(tmp_path):
+    environment, addresses = _with_workers(2)
+    folder = tmp_path / "m"
+    flags = ("--strategy=multi_worker", "--connect_seconds=3")
+    done = run(folder, *flags, env=environment)
+    assert done.returncode == 1
+    waiting, last = done.stderr.splitlines()
+    assert waiting.startswith(f"waiting for {addresses[1]} (Connection refused); ")
+    assert last.startswith(f"tfdet-train: no answer within 3 s from {addresses[1]} (Connection ref")
+    assert not folder.exists()
+
+
+def test_B3_ctrl_c_ends_the_waiting(tmp_path):
+    environment, _ = _with_workers(2)
+    process = subprocess.Popen(
+        command(tmp_path / "m", "--strategy=multi_worker"),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr.readline().startswith("waiting for ")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == "tfdet-train: stopped by Ctrl-C\n"
+
+
+@pytest.mark.slow
+def test_B4_a_cluster_of_one_worker_trains(tmp_path):
+    environment, _ = _with_workers(1)
+    assert run(tmp_path, "--strategy=multi_worker", env=environment).returncode == 0
+    assert (tmp_path / "best.weights.h5").is_file()

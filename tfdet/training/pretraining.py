@@ -95,6 +95,12 @@ def _open(
         raise UserError("no training data: give --data or data.train in the recipe")
     train_data = folders.open_folders(recipe.data.train)
     loader.check_usable(train_data)
+    names = list(train_data.class_names)
+    if len(names) < 2:
+        raise UserError(
+            f"{train_data.name} has one class only, {names[0]!r}, and so nothing to tell apart; "
+            "give the folder that holds a folder of images for each class"
+        )
     val_data = None
     if recipe.data.val:
         val_data = folders.open_folders(recipe.data.val, train_data.class_names)
@@ -102,12 +108,6 @@ def _open(
         raise UserError(
             f"{train_data.name} has {len(train_data)} images, fewer than one batch of "
             f"{recipe.train.batch_size}; lower train.batch_size"
-        )
-    names = list(train_data.class_names)
-    if len(names) < 2:
-        raise UserError(
-            f"{train_data.name} has one class only, {names[0]!r}, and so nothing to tell apart; "
-            "give the folder that holds a folder of images for each class"
         )
     classes = {"num_classes": len(names), "class_names": names, "class_ids": []}
     return train_data, val_data, dataclasses.replace(recipe, model={**recipe.model, **classes})
