@@ -1,7 +1,10 @@
 """Faults of a training that need a process of its own: signals, full disks, several workers."""
 
+import json
+import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
