@@ -107,6 +107,7 @@ class TrainConfig:
             a recipe they stand among the keys of this section.
         strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"
             for the machines that TF_CONFIG lists.
+        connect_seconds: how long "multi_worker" waits for the other machines.
         seed: of weights, data order and augmentation.
         deterministic: only operations that give the same bits each time.
         save_seconds: the state from which a killed run goes on is written this often.
@@ -145,6 +146,7 @@ class TrainConfig:
         default_factory=dict, metadata={records.OPEN: additions.kinds}
     )
     strategy: Literal["", "mirrored", "multi_worker"] = ""
+    connect_seconds: float = 300.0
     seed: int = 0
     deterministic: bool = False
     save_seconds: float = 300.0
@@ -152,7 +154,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=0)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
-        _check_at_least(self, "train", warmup_steps=0, last_share=0)
+        _check_at_least(self, "train", warmup_steps=0, last_share=0, connect_seconds=1)
         _check_at_least(self, "train", weight_decay=0, accumulate_batch=0)
         object.__setattr__(self, "additions", additions.complete(self.additions))
         self._check_optimizer()

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from tfdet.cli import app
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 
 
 def _command(**kwargs):
@@ -108,7 +108,7 @@ def test_defect_keeps_its_traceback():
     ("error", "code", "sentence"),
     [
         (KeyboardInterrupt(), 130, "tfdet-toy: stopped by Ctrl-C\n"),
-        (app.Stopped("3 of 9 are done"), 143, "tfdet-toy: stopped by SIGTERM: 3 of 9 are done\n"),
+        (Interrupted("stopped; 3 of 9 are done", 15), 143, "tfdet-toy: stopped; 3 of 9 are done\n"),
         (
             MemoryError(),
             1,

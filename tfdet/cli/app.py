@@ -43,7 +43,7 @@ from absl import flags as absl_flags
 
 from tfdet import memory
 from tfdet.cli import terminal
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 from tfdet.printable import printable
 from tfdet.version import __version__
 
@@ -55,14 +55,6 @@ _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false"}
 
 class UsageError(UserError):
     """Flags or arguments that do not make a command; exit code 2."""
-
-
-class Stopped(KeyboardInterrupt):
-    """SIGTERM, as schedulers send it; whatever handles Ctrl-C handles it too.
-
-    A command that keeps what it has done says so in the message of the `KeyboardInterrupt` or
-    `Stopped` that it raises again.
-    """
 
 
 class Command:
@@ -110,7 +102,9 @@ class Command:
             try:
                 return self._run(main, argv)
             except KeyboardInterrupt as error:
-                return self._say_stopped(error)
+                if not isinstance(error, Interrupted):
+                    error = Interrupted("stopped by Ctrl-C", signal.SIGINT)
+                return self._complain(str(error), 128 + error.number)
             except BrokenPipeError:  # `tfdet-inspect | head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 141
@@ -127,7 +121,7 @@ class Command:
             except Exception as error:
                 if _is_out_of_disk(error):  # TensorFlow's words: FILE; No space left on device
                     return self._complain(str(error).partition("\n")[0], 1)
-                if is_out_of_memory(error):
+                if memory.is_exhausted(error):
                     return self._complain(self._too_large(), 1)
                 raise
 
@@ -224,30 +218,14 @@ class Command:
         print(f"{self.name}: {printable(sentence)}", file=sys.stderr)
         return code
 
-    def _say_stopped(self, error: KeyboardInterrupt) -> int:
-        by, code = ("SIGTERM", 143) if isinstance(error, Stopped) else ("Ctrl-C", 130)
-        if sys.stderr is not None and sys.stderr.isatty():
-            print(file=sys.stderr)  # the terminal shows ^C in the line of the progress
-        return self._complain(": ".join([f"stopped by {by}", *map(str, error.args)]), code)
-
     def _too_large(self) -> str:
         size = "--batch_size" if "batch_size" in self._own_flags() else "train.batch_size"
         return f"out of memory: give a smaller {size}, or a smaller model.image_size"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory, of the machine or of a device, was not enough."""
-    return isinstance(error, MemoryError) or (_is_exhausted(error) and not _is_out_of_disk(error))
-
-
 def _is_out_of_disk(error: BaseException) -> bool:
-    return _is_exhausted(error) and "No space left" in str(error)
-
-
-def _is_exhausted(error: BaseException) -> bool:
-    """TensorFlow's one error for memory and disk."""
     # By its name: TensorFlow may not be imported, and then nothing of it can have been raised.
-    return type(error).__name__ == "ResourceExhaustedError"
+    return type(error).__name__ == "ResourceExhaustedError" and "No space left" in str(error)
 
 
 def with_home(text: str) -> str:
@@ -276,7 +254,10 @@ def _with_homes(value: object) -> object:
 
 @contextlib.contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """Within the block SIGTERM raises `Stopped`; a second one ends the process at once."""
+    """Within the block SIGTERM, as schedulers send it, ends the work as Ctrl-C does.
+
+    A second one ends the process at once.
+    """
     is_ours = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -287,7 +268,7 @@ def _sigterm_stops() -> Iterator[None]:
 
     def stop(number: int, frame: types.FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise Stopped
+        raise Interrupted("stopped by SIGTERM", number)
 
     signal.signal(signal.SIGTERM, stop)
     try:

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import signal
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from absl import flags as absl_flags
 
 from tfdet import progress
 from tfdet.cli import app, flags, infer_folder
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 from tfdet.printable import printable
 
 if TYPE_CHECKING:
@@ -98,21 +99,25 @@ def main(options: types.SimpleNamespace) -> int:
     run = _Run(options, driver, threshold, folder)
     try:
         run.look_at(pictures)
-    except (KeyboardInterrupt, OSError) as error:
+    except (KeyboardInterrupt, OSError, UserError) as error:
+        folder.save_what_fits()
         raise _with_what_is_kept(error, folder, len(files)) from None
     folder.save()
     return run.report()
 
 
 def _with_what_is_kept(
-    error: KeyboardInterrupt | OSError, folder: infer_folder.Folder, total: int
-) -> BaseException:
-    """The error that says how far it came, after what is done was written."""
-    folder.save_what_fits()
+    error: KeyboardInterrupt | OSError | UserError, folder: infer_folder.Folder, total: int
+) -> Exception | KeyboardInterrupt:
+    """The error that also says how far the work came."""
     where = folder.path / infer_folder.DETECTIONS
     kept = f"{where} has {len(folder.results)} of {total} images; --overwrite begins again"
+    if isinstance(error, Interrupted):
+        return Interrupted(f"{error}: {kept}", error.number)
     if isinstance(error, KeyboardInterrupt):
-        return type(error)(kept)
+        return Interrupted(f"stopped by Ctrl-C: {kept}", signal.SIGINT)
+    if isinstance(error, UserError):
+        return UserError(f"{error}; {kept}")
     return UserError(f"{error.strerror}: {error.filename or folder.path}; {kept}")
 
 

@@ -133,7 +133,7 @@ class Folder:
         while len(self.results) > self.num_saved:
             try:
                 self.save()
-            except OSError:
+            except (OSError, files.NotWritten):
                 self.results.pop()
                 self._drop_others()
 

@@ -143,7 +143,7 @@ class Table(Mapping[int, Candidate]):
     def _write_weights(self, number: int, weights: Weights) -> None:
         path = self._weights_file(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        with files.writing(path) as file:
             np.savez(file, **weights)
 
     def _weights_file(self, number: int) -> pathlib.Path:
@@ -153,9 +153,9 @@ class Table(Mapping[int, Candidate]):
     def _telling(self, number: int) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (files.NotWritten, OSError) as error:
             raise UserError(
-                f"candidate {number} could not be written to {self.folder} ({error.strerror}); "
+                f"candidate {number} could not be written to {self.folder} ({error}); "
                 f"the {len(self)} before it are kept. Make room there and give the same command "
                 "again: it goes on from them"
             ) from None

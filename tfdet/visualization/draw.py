@@ -191,25 +191,20 @@ def save_picture(path: str | pathlib.Path, picture: np.ndarray, writer: str = WR
         picture: uint8 [H, W, 3].
         writer: stands in the file, see `writer_of`.
     """
+    # Not straight to the disk: Pillow takes no notice of a part that did not fit there.
     facts, content = PngImagePlugin.PngInfo(), io.BytesIO()
     facts.add_text("Software", writer)
     kind = Image.registered_extensions()[pathlib.Path(path).suffix.lower()]
     image = Image.fromarray(picture)
     image.save(content, kind, quality=92, pnginfo=facts, comment=writer.encode())
-    _write(path, content)
+    files.write_bytes(path, content.getbuffer())
 
 
 def save_figure(path: str | pathlib.Path, figure: "Figure") -> None:
     """Writes a figure of matplotlib as a PNG, all or nothing."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, metadata={"Software": WRITER})
-    _write(path, content)
-
-
-def _write(path: str | pathlib.Path, content: io.BytesIO) -> None:
-    # Pillow, given a name, does not notice that a full disk took a part of its last bytes only.
-    with files.replacing(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    files.write_bytes(path, content.getbuffer())
 
 
 def writer_of(path: str | pathlib.Path) -> str:
