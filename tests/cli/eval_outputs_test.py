@@ -44,7 +44,7 @@ def test_figures_are_known_by_their_sign(tmp_path):
     draw.save_picture(path, np.zeros((8, 8, 3), np.uint8))
     _check(figure_out=str(path))
     draw.save_picture(path, np.zeros((8, 8, 3), np.uint8), "another program")
-    with pytest.raises(UserError, match="figure_out=.* is there"):
+    with pytest.raises(UserError, match=r"figure_out=.* is there"):
         _check(figure_out=str(path))
 
 
@@ -52,7 +52,7 @@ def test_no_detections_are_replaced_unasked(tmp_path):
     path = tmp_path / "a.json"
     _check(detections_out=str(path))
     path.write_text("[]")
-    with pytest.raises(UserError, match="detections_out=.* is there"):
+    with pytest.raises(UserError, match=r"detections_out=.* is there"):
         _check(detections_out=str(path))
 
 
