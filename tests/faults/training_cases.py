@@ -1,6 +1,5 @@
 """Faults of tfdet-train, tfdet-pretrain, and of the folders and weights that they write."""
 
-import contextlib
 import csv
 import functools
 import json
@@ -47,8 +46,12 @@ def _trained() -> pathlib.Path:
     """A folder with `data` and a finished training `m`."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="tfdet-faults-"))
     _write_data(folder / "data")
-    with contextlib.chdir(folder):
+    before = pathlib.Path.cwd()
+    os.chdir(folder)
+    try:
         assert faults.run(TRAIN) == 0
+    finally:
+        os.chdir(before)
     return folder
 
 

@@ -6,7 +6,6 @@ import signal
 import threading
 import types
 from collections.abc import Callable, Iterator
-from typing import Self
 
 from tfdet.errors import Interrupted
 
@@ -31,7 +30,7 @@ class Signals:
         self._before: dict[int, object] = {}
         self._received = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
             handled = [s for s in _SIGNALS if signal.getsignal(s) != signal.SIG_IGN]
             self._before = {s: signal.signal(s, self._handle) for s in handled}
