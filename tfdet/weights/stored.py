@@ -20,6 +20,7 @@ from tfdet.errors import UserError
 
 _CHECKSUM = "tfdet_sha256"  # attribute of the file; readers that do not know it pass it over
 _SHOWN = 3
+_LARGEST_RATIO = 16  # of an array to its file, which may be compressed; weights hardly can be
 
 
 def save(model: keras.Model, path: str | pathlib.Path) -> None:
@@ -89,6 +90,7 @@ def _first_line(error: Exception) -> str:
 def _check(path: str | pathlib.Path) -> None:
     """Refuses values that are not those that were written, and values that are no numbers."""
     with h5py.File(path) as file:
+        _check_storage(path, _arrays(file))
         wanted = file.attrs.get(_CHECKSUM)
         if wanted is not None and wanted != _checksum(file):
             raise UserError(
@@ -104,6 +106,18 @@ def _check(path: str | pathlib.Path) -> None:
             "its detections mean nothing. Take weights of an earlier epoch, or train with a lower "
             "train.learning_rate"
         )
+
+
+def _check_storage(path: str | pathlib.Path, arrays: dict[str, h5py.Dataset]) -> None:
+    """Refuses, before anything is read, arrays of other files and such as would fill the memory."""
+    most = _LARGEST_RATIO * os.path.getsize(path)
+    for name, array in arrays.items():
+        if array.external or array.is_virtual:
+            raise UserError(f"{path} is refused: {name} lies in another file")
+        if array.nbytes > most:
+            raise UserError(
+                f"{path} is damaged: {name} claims {array.size} values, more than the file can hold"
+            )
 
 
 def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
