@@ -114,7 +114,7 @@ def test_differences_name_key_and_both_values():
     ]
 
 
-def test_defaults_are_the_published_schedule():
+def test_defaults_are_the_published_ones_with_a_wave_that_falls_to_the_end():
     train = records.to_dict(config.TrainConfig())
     published = {
         "batch_size": 64,
@@ -124,7 +124,7 @@ def test_defaults_are_the_published_schedule():
         "learning_rate": 0.08,
         "warmup_init": 0.008,
         "warmup_epochs": 1.0,
-        "schedule": "cosine",
+        "schedule": "half_cosine",
         "decay_epochs": [200.0, 250.0],
         "polynomial_power": 0.9,
         "clip_gradients_norm": 10.0,

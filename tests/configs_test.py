@@ -44,7 +44,7 @@ def test_coco_searches_keep_the_published_settings():
         assert (train.num_epochs, tune.num_epochs) == (3, 16), stem
         for settings in (train, tune):
             assert (settings.learning_rate, settings.learning_rate_batch) == (0.01, 0), stem
-            assert (settings.schedule, settings.batch_size) == ("cosine", 4), stem
+            assert (settings.schedule, settings.batch_size) == ("half_cosine", 4), stem
         assert train.additions["gamma_l1"] == 1e-5
         assert (recipe.score.alpha, recipe.score.beta) == (0.1 if "x101" in stem else 0.4, 0.8)
 
@@ -64,7 +64,8 @@ def test_coco_recipes_keep_the_published_schedule():
     assert names == published
     for stem, recipe in recipes.items():
         long = stem in ("efficientdet/d7_coco", "efficientdet/d7x_coco")
-        wanted = config.TrainConfig(batch_size=128, num_epochs=600 if long else 300)
+        epochs, wave = 600 if long else 300, "efficientdet_cosine"
+        wanted = config.TrainConfig(batch_size=128, num_epochs=epochs, schedule=wave)
         assert recipe.train == wanted, stem
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from tfdet import memory
+
 SCRIPT = """
 import resource, sys
 from tfdet import memory
@@ -48,3 +50,35 @@ def test_memory_comes_from_the_system_once():
 def test_a_users_choice_stays():
     kept, _ = run(MALLOC_ARENA_MAX="2")
     assert kept == "False"
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow calls it, which is not needed here."""
+
+
+def test_errors_that_mean_too_little_memory_are_known():
+    assert memory.is_exhausted(MemoryError())
+    assert memory.is_exhausted(ResourceExhaustedError("OOM when allocating tensor"))
+    assert not memory.is_exhausted(ResourceExhaustedError("No space left on device"))
+    assert not memory.is_exhausted(ValueError("OOM"))
+
+
+@pytest.mark.parametrize(
+    ("limit", "tried", "fits", "attempts"),
+    [(20, 64, 16, [32, 16]), (20, 30, 15, [15]), (0, 8, 0, [4, 2, 1]), (5, 1, 0, [])],
+)
+def test_what_fits_is_found_by_halving(limit, tried, fits, attempts):
+    seen = []
+
+    def attempt(size):
+        seen.append(size)
+        if size > limit:
+            raise MemoryError
+
+    assert memory.largest_that_fits(attempt, tried) == fits
+    assert seen == attempts
+
+
+def test_other_errors_are_not_taken_for_too_little_memory():
+    with pytest.raises(ZeroDivisionError):
+        memory.largest_that_fits(lambda size: 1 // 0, 8)

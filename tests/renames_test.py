@@ -80,3 +80,17 @@ def test_a_key_may_move_to_another_section(monkeypatch, warnings):
     assert renames.current({"train": {"frozen": ""}}) == {"train": {}}
     assert renames.current({"train": 3}) == {"train": 3}
     assert len(warnings) == 1
+
+
+def test_the_old_name_of_the_published_wave_keeps_its_meaning(tmp_path, warnings):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("train: {schedule: cosine}\nmodel: {name: fcos-test}\n")
+    assert config.load_recipe(path).train.schedule == "efficientdet_cosine"
+    assert warnings == []  # nearly every training folder of before has it
+    recipe = config.make_recipe([str(path), "train.seed=1"])
+    assert recipe.train.schedule == "efficientdet_cosine"
+    assert warnings == [
+        "train.schedule=cosine is an old name of efficientdet_cosine; write that, or half_cosine, "
+        "whose rate falls to the end in runs of any length"
+    ]
+    assert config.make_recipe().train.schedule == "half_cosine"

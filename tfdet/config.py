@@ -10,19 +10,20 @@ the name of a registered model and changes to its own configuration. A ResNet of
 in it: `{name: faster-rcnn-r18, backbone: student.json}`, see `backbones.encoding`.
 """
 
+import contextlib
 import dataclasses
 import math
 import pathlib
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
 
-from tfdet import additions, records, renames
+from tfdet import additions, documents, expressions, limits, records, renames
 from tfdet.backbones.encoding import Encoding
 from tfdet.data import augment as augment_lib
 from tfdet.errors import UserError
+from tfdet.printable import shown
 
 DEFAULT_MODEL = "efficientdet-d0"
 
@@ -48,11 +49,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_at_least(self, "data", max_boxes=1)
+        if self.max_boxes > limits.MAX_BOXES:
+            raise UserError(
+                f"data.max_boxes must be at most {limits.MAX_BOXES}, got {self.max_boxes}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How a model is trained; the defaults are the published EfficientDet schedule.
+    """How a model is trained; the defaults are EfficientDet's, with a wave that falls to the end.
 
     Attributes:
         batch_size: images per step, over all replicas and workers.
@@ -80,8 +85,9 @@ class TrainConfig:
             all factors count. `[["^backbone", 0.1], ["(bias|beta)$", 2]]` trains the biases of the
             backbone, those of norms too, at 0.2 of the rate. Published: biases at 2 (Detectron),
             "router" at 2.5 (Dynamic Routing).
-        schedule: what follows: "cosine", "epoch_cosine" (YOLO's), "stepwise", "polynomial" or
-            "constant".
+        schedule: what follows: "half_cosine", which falls to 0 in runs of any length;
+            "efficientdet_cosine", the published wave, which rises again for as long as the warm-up
+            took; "epoch_cosine" (YOLO's), "stepwise", "polynomial" or "constant".
         last_share: "epoch_cosine" ends at this share of the peak.
         decay_epochs: "stepwise" divides the rate by 10 at the start of each of these epochs.
         polynomial_power: exponent of "polynomial".
@@ -101,6 +107,7 @@ class TrainConfig:
             a recipe they stand among the keys of this section.
         strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"
             for the machines that TF_CONFIG lists.
+        connect_seconds: how long "multi_worker" waits for the other machines.
         seed: of weights, data order and augmentation.
         deterministic: only operations that give the same bits each time.
         save_seconds: the state from which a killed run goes on is written this often.
@@ -122,7 +129,9 @@ class TrainConfig:
     bias_warmup_init: float | None = None
     momentum_warmup_init: float | None = None
     rates: tuple[tuple[str, float], ...] = ()
-    schedule: Literal["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"] = "cosine"
+    schedule: Literal[
+        "half_cosine", "efficientdet_cosine", "epoch_cosine", "stepwise", "polynomial", "constant"
+    ] = "half_cosine"
     last_share: float = 0.1
     decay_epochs: tuple[float, ...] = (200.0, 250.0)
     polynomial_power: float = 0.9
@@ -137,6 +146,7 @@ class TrainConfig:
         default_factory=dict, metadata={records.OPEN: additions.kinds}
     )
     strategy: Literal["", "mirrored", "multi_worker"] = ""
+    connect_seconds: float = 300.0
     seed: int = 0
     deterministic: bool = False
     save_seconds: float = 300.0
@@ -144,7 +154,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_at_least(self, "train", batch_size=1, num_epochs=1, learning_rate_batch=0)
         _check_at_least(self, "train", learning_rate=0, warmup_init=0, warmup_epochs=0, seed=0)
-        _check_at_least(self, "train", warmup_steps=0, last_share=0)
+        _check_at_least(self, "train", warmup_steps=0, last_share=0, connect_seconds=1)
         _check_at_least(self, "train", weight_decay=0, accumulate_batch=0)
         object.__setattr__(self, "additions", additions.complete(self.additions))
         self._check_optimizer()
@@ -157,14 +167,14 @@ class TrainConfig:
         if self.warmup_epochs >= self.num_epochs:
             raise UserError(
                 f"train.warmup_epochs must be below train.num_epochs={self.num_epochs}, "
-                f"got {self.warmup_epochs:g}"
+                f"got {self.warmup_epochs:g}; lower it too, 0 warms nothing up"
             )
         if list(self.decay_epochs) != sorted(self.decay_epochs):
             raise UserError(f"train.decay_epochs must rise, got {list(self.decay_epochs)}")
-        _check_expression("train.frozen", self.frozen)
-        _check_expression("train.decayed", self.decayed)
+        expressions.check("train.frozen", self.frozen)
+        expressions.check("train.decayed", self.decayed)
         for i, (expression, factor) in enumerate(self.rates):
-            _check_expression(f"train.rates[{i}][0]", expression)
+            expressions.check(f"train.rates[{i}][0]", expression)
             if not 0 <= factor < math.inf:
                 raise UserError(
                     f"the factor of {expression!r} in train.rates must be at least 0, got {factor}"
@@ -245,8 +255,14 @@ class Recipe:
 
 
 def load_recipe(path: str | pathlib.Path, kind: type = Recipe) -> Any:
-    """Reads a recipe from a YAML file; `kind` is the dataclass that it is for."""
-    return records.from_dict(kind, renames.current(_read_yaml(path)))
+    """Reads a whole recipe, as `save_recipe` wrote it; `kind` is the dataclass that it is for."""
+    data = _read_yaml(path)
+    sections = [field.name for field in dataclasses.fields(kind)]
+    missing = [name for name in sections if name not in data]
+    if len(missing) == len(sections) or (kind is Recipe and "model" in missing):
+        raise UserError(f"recipe {path} is cut or empty: it has no section {missing[0]!r}")
+    with _at([(str(path), data)]):
+        return records.from_dict(kind, renames.current(data, is_typed=False))
 
 
 def save_recipe(recipe: Any, path: str | pathlib.Path) -> None:
@@ -270,15 +286,38 @@ def make_recipe(
         kind: the dataclass that the recipe is for.
     """
     data: dict[str, Any] = {}
+    parts = []
     for item in hparams:
         if item.endswith((".yaml", ".yml")):
             part = _read_yaml(item)
         else:
             part = records.nest(parse_assignments(item))
+        parts.append((item, part))
         # One by one: an old key in a later part changes what the new key has from an earlier one.
         data = renames.current(records.merge(data, part))
     data = records.merge(data, records.nest(changes or {}))
-    return records.from_dict(kind, renames.current(data))
+    with _at(parts):
+        return records.from_dict(kind, renames.current(data))
+
+
+@contextlib.contextmanager
+def _at(parts: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[None]:
+    """Within it, unknown keys are told with the last file that has them."""
+    try:
+        yield
+    except records.UnknownKey as error:
+        holders = [name for name, data in parts if _has(data, error.place)]
+        if not holders or "=" in holders[-1]:  # what stands in the command line is seen
+            raise
+        raise UserError(f"{holders[-1]}: {error}") from None
+
+
+def _has(data: Any, place: str) -> bool:
+    for name in place.split("."):
+        if not isinstance(data, Mapping) or name not in map(str, data):
+            return False
+        data = next(value for key, value in data.items() if str(key) == name)
+    return True
 
 
 def parse_assignments(text: str) -> dict[str, Any]:
@@ -291,12 +330,15 @@ def parse_assignments(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise UserError(
-                f"hparams must be a .yaml file or key=value pairs with commas between, got {part!r}"
+                "hparams must be a .yaml file or key=value pairs with commas between, got "
+                f"{shown(part)}"
             )
+        if key.count(".") > limits.MAX_DEPTH:
+            raise UserError(f"the key {shown(key.strip())} has too many dots")
         try:
-            assignments[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"the value of {key.strip()} cannot be read: {value!r}") from None
+            assignments[key.strip()] = documents.parse_yaml(value, key.strip())
+        except UserError:
+            raise UserError(f"the value of {key.strip()} cannot be read: {shown(value)}") from None
     return assignments
 
 
@@ -320,38 +362,13 @@ def _short(value: Any) -> str:
 
 
 def _read_yaml(path: str | pathlib.Path) -> dict[str, Any]:
-    try:
-        text = pathlib.Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"recipe {path} is not a text file in UTF-8") from None
-    try:
-        data = yaml.load(text, _RecipeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None)
-        raise UserError(f"recipe {path} is not YAML{line}: {problem or error}") from None
+    data = documents.read_yaml(path, "recipe")
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise UserError(f"recipe {path} must have sections such as data and train")
     # A section whose keys are all commented out is read as None.
     return {key: value for key, value in data.items() if value is not None}
-
-
-class _RecipeLoader(yaml.SafeLoader):
-    """YAML in which no key stands twice: of two values the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
-                problem = f"the key {key.value!r} stands twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
 
 
 def _split_at_commas(text: str) -> list[str]:
@@ -386,10 +403,3 @@ def _check_at_least(record: Any, where: str, **minima: float) -> None:
             raise UserError(
                 f"{where}.{name} must be at least {minimum}, got {getattr(record, name)}"
             )
-
-
-def _check_expression(where: str, expression: str) -> None:
-    try:
-        re.compile(expression)
-    except re.error as error:
-        raise UserError(f"{where} is not a regular expression: {error}") from None

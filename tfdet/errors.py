@@ -7,3 +7,16 @@ class UserError(ValueError):
     The message says what was expected, what came and what to do. Commands print it as one sentence
     instead of a traceback.
     """
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal ended the work; the message tells the user what is kept.
+
+    Args:
+        message: one sentence.
+        number: of the signal.
+    """
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number

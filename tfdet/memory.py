@@ -1,8 +1,9 @@
-"""How a process asks the system for memory."""
+"""How a process asks the system for memory, and what it does when there is not enough."""
 
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 
 # Of mallopt in glibc's malloc.h: which blocks come from the system one by one, how much may lie
 # unused at the end, and how many threads have a place of their own, which is given back when empty.
@@ -30,3 +31,27 @@ def keep_freed_memory() -> bool:
     settings = {_MMAP_THRESHOLD: _LARGE, _TRIM_THRESHOLD: 2 * _LARGE - 1, _ARENA_MAX: 1}
     done = [libc.mallopt(key, value) for key, value in settings.items()]
     return all(done)
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that the memory of the host or a device did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    # Of TensorFlow, which need not be there; a full disk has the same name there.
+    name, text = type(error).__name__, str(error)
+    return name == "ResourceExhaustedError" and ("OOM" in text or "memory" in text.lower())
+
+
+def largest_that_fits(attempt: Callable[[int], object], tried: int) -> int:
+    """The first of `tried` / 2, / 4, ... with which `attempt` has enough memory; 0: not even 1."""
+    size = tried // 2
+    while size >= 1:
+        try:
+            attempt(size)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            size //= 2
+        else:
+            return size
+    return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 _REFRESH_SECONDS = 0.5
+CLEAR_LINE = "\r\x1b[K"  # to its beginning, and what a longer text left behind is erased
 _LINES, _LINE_SECONDS = 10, 5.0  # where the output is not a terminal: few lines, not too often
 
 
@@ -35,9 +36,9 @@ class Line:
         self._write(text, end="\n")
 
     def _write(self, text: str, end: str) -> None:
-        # \x1b[K removes what a longer line left behind.
-        head = "\r\x1b[K" if self.is_terminal else ""
-        print(f"{head}{text}", end=end, file=self._stream, flush=True)
+        if self.is_terminal:
+            self._stream.write(CLEAR_LINE)
+        print(text, end=end, file=self._stream, flush=True)
 
 
 class Pace:

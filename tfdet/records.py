@@ -12,11 +12,21 @@ from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from tfdet.errors import UserError
+from tfdet.printable import shown
 
 Record = TypeVar("Record")
 # In the metadata of a field: a function that gives {key: type} of keys that the record's class does
 # not know. The field holds them, {key: value}; in plain data they stand among the record's own.
 OPEN = "open"
+_LARGEST = 2**63  # whole numbers go into NumPy's and TensorFlow's
+
+
+class UnknownKey(UserError):
+    """A key that a record does not have; `place` is its dotted name."""
+
+    def __init__(self, place: str, hint: str):
+        super().__init__(f"unknown key {place!r}; {hint}")
+        self.place = place
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -38,7 +48,7 @@ def to_dict(record: Any) -> dict[str, Any]:
 def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Record:
     """Builds a record of type `cls`; keys that `data` leaves out keep their defaults."""
     if not isinstance(data, Mapping):
-        raise UserError(f"{where or cls.__name__} must be a mapping of keys, got {data!r}")
+        raise UserError(f"{where or cls.__name__} must be a mapping of keys, got {shown(data)}")
     hints, fields = typing.get_type_hints(cls), dataclasses.fields(cls)  # type: ignore[arg-type]
     known = [f.name for f in fields if f.init and OPEN not in f.metadata]
     homes: dict[str, str] = {}  # key -> open field
@@ -50,7 +60,7 @@ def from_dict(cls: type[Record], data: Mapping[str, Any], where: str = "") -> Re
     for key, value in data.items():
         place = f"{where}.{key}" if where else str(key)
         if key not in known:
-            raise UserError(f"unknown key {place!r}; {nearest(str(key), known)}")
+            raise UnknownKey(place, nearest(str(key), known))
         value = _typed(hints[key], value, place)
         if key in homes:
             values.setdefault(homes[key], {})[key] = value
@@ -121,7 +131,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if value not in args:
             allowed = ", ".join(repr(a) for a in args)
-            raise UserError(f"{where} must be one of {allowed}; got {value!r}")
+            raise UserError(f"{where} must be one of {allowed}; got {shown(value)}")
         return value
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, where)
@@ -152,11 +162,11 @@ def _typed_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _typed_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"{where} must be a list, got {value!r}")
+        raise UserError(f"{where} must be a list, got {shown(value)}")
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):
-        raise UserError(f"{where} must have {len(args)} values, got {len(value)}: {value!r}")
+        raise UserError(f"{where} must have {len(args)} values, got {len(value)}: {shown(value)}")
     return tuple(_typed(args[i], item, f"{where}[{i}]") for i, item in enumerate(value))
 
 
@@ -166,14 +176,18 @@ def _number(value: Any) -> Any:
     try:
         # YAML 1.1 reads 4e-5, which has no dot, as text.
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return value
 
 
 def _checked(kind: type, value: Any, where: str) -> Any:
     # bool is an int in Python; a recipe that says `true` for a count is a mistake all the same.
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{where} must be {_KIND_NAMES.get(kind, kind.__name__)}, got {value!r}")
+        raise UserError(
+            f"{where} must be {_KIND_NAMES.get(kind, kind.__name__)}, got {shown(value)}"
+        )
+    if kind is int and isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise UserError(f"{where} must be a whole number of 64 bits, got {shown(value)}")
     return value
 
 

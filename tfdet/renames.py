@@ -1,7 +1,7 @@
-"""Keys of recipes that have other names now; the old ones are read for one release.
+"""Keys and values of recipes that have other names now; the old ones are read for one release.
 
-A renamed key is one line in `RENAMED`. `current` brings a recipe's plain data up to date and warns
-the user.
+A renamed key is one line in `RENAMED`, a renamed value one in `VALUES`. `current` brings a recipe's
+plain data up to date and warns the user.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,13 +39,25 @@ RENAMED: dict[str, tuple[str, Translate]] = {
     "finetune.router_factor": ("finetune.rates", _rule("router")),
 }
 
+# "cosine" was the name of the default, and so stands in nearly all training folders of that time.
+VALUES: dict[str, dict[Any, Any]] = {
+    "train.schedule": {"cosine": "efficientdet_cosine"},
+    "finetune.schedule": {"cosine": "efficientdet_cosine"},
+}
 
-def current(data: Mapping[str, Any]) -> dict[str, Any]:
+
+def current(data: Mapping[str, Any], is_typed: bool = True) -> dict[str, Any]:
     """A recipe's nested plain data with the keys of today; each old key that counts is warned of.
 
     An old key acts on what the new one has so far, as if it came after it.
+
+    Args:
+        data: of the recipe.
+        is_typed: whether a user wrote it. Old values in what a command has written are read in
+            silence.
     """
     data = _copy(data)
+    _rename_values(data, is_typed)
     for old, (new, translate) in RENAMED.items():
         section, _, name = old.rpartition(".")
         home = _section(data, section)
@@ -64,6 +76,22 @@ def current(data: Mapping[str, Any]) -> dict[str, Any]:
             *(old, value, new, translated),
         )
     return data
+
+
+def _rename_values(data: dict[str, Any], is_typed: bool) -> None:
+    for key, names in VALUES.items():
+        section, _, name = key.rpartition(".")
+        home = _section(data, section)
+        old = home.get(name)
+        if not isinstance(old, str) or old not in names:
+            continue
+        home[name] = names[old]
+        if is_typed:
+            logging.warning(
+                "%s=%s is an old name of %s; write that, or half_cosine, whose rate falls to the "
+                "end in runs of any length",
+                *(key, old, names[old]),
+            )
 
 
 def _copy(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 """Tests of the frame around every command."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from absl import flags
 
 from tfdet.cli import app
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 
 
 def _command(**kwargs):
@@ -102,9 +104,64 @@ def test_defect_keeps_its_traceback():
         _command().run(_raise(ZeroDivisionError()), [])
 
 
-def test_ctrl_c_is_quiet(capsys):
-    assert _command().run(_raise(KeyboardInterrupt()), []) == 130
-    assert capsys.readouterr() == ("", "")
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "tfdet-toy: stopped by Ctrl-C\n"),
+        (Interrupted("stopped; 3 of 9 are done", 15), 143, "tfdet-toy: stopped; 3 of 9 are done\n"),
+        (
+            MemoryError(),
+            1,
+            "tfdet-toy: out of memory: give a smaller train.batch_size",
+        ),
+    ],
+)
+def test_what_stops_a_command_is_said(error, code, sentence, capsys):
+    assert _command().run(_raise(error), []) == code
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_sigterm_ends_a_command_cleanly(capsys):
+    def main(options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    assert _command().run(main, []) == 143
+    assert capsys.readouterr().err == "tfdet-toy: stopped by SIGTERM\n"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("~/x", "/home/me/x"),
+        ("~", "/home/me"),
+        ("coco:~/a.json:~/images", "coco:/home/me/a.json:/home/me/images"),
+        ("data.val=yolo:~/a.yaml:val", "data.val=yolo:/home/me/a.yaml:val"),
+        ("a~/x", "a~/x"),
+        ("train.frozen=~", "train.frozen=~"),
+    ],
+)
+def test_home_is_expanded(text, path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    seen = []
+    assert (
+        _command(arguments="WORD").run(seen.append, [text, f"--data={text}", f"--also={text}"]) == 0
+    )
+    assert (seen[0].args, seen[0].data, seen[0].also) == ([path], path, [path])
+
+
+def test_home_of_nobody_is_refused_unless_it_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert _command().run(lambda options: 0, ["--data=~nobody-at-all/x"]) == 1
+    assert "there is no user 'nobody-at-all'" in capsys.readouterr().err
+    (tmp_path / "~a.jpg").touch()
+    assert app.with_home("~a.jpg") == "~a.jpg"
+
+
+def test_errors_are_one_line_without_control_characters(capsys):
+    assert _command().run(_raise(UserError("no class 'a\x1b[2J\n'")), []) == 1
+    assert capsys.readouterr().err == "tfdet-toy: no class 'a\\x1b[2J\\n'\n"
 
 
 def test_closed_pipe_is_quiet():

@@ -30,7 +30,7 @@ TINY = "model.name=efficientdet-test,train.batch_size=2,train.num_epochs=1,train
         ("shpaes", "expected one of shapes[:train|val[:COUNT]], coco:ANNOTATIONS.json:IMAGE_DIR"),
         ("/some/path", "expected one of shapes"),
         ("shapes:tset", "expected shapes:train or shapes:val"),
-        ("shapes:val:0", "expected at least one image"),
+        ("shapes:val:0", "expected 1 to 100000 images"),
         ("shapes:val:x", "got the count 'x'"),
         ("coco:a.json", "expected coco:ANNOTATIONS.json:IMAGE_DIR, got 'coco:a.json'"),
         ("coco::", "expected coco:ANNOTATIONS.json:IMAGE_DIR"),
@@ -90,16 +90,22 @@ def _with(list_name: str, **keys) -> dict:
     [
         (b"{", "instances.json is not a JSON file"),
         (b"", "instances.json is not a JSON file"),
-        (bytes(range(256)), "instances.json is not a JSON file"),
+        (bytes(range(256)), "instances.json is not a text file in UTF-8"),
         (b"[" * 100_000, "instances.json is not a JSON file"),
         ([], "instances.json has no list 'images'"),
         ({**_coco_content(), "images": {}}, "instances.json has no list 'images'"),
         ({**_coco_content(), "images": []}, "has no usable image"),
         ({**_coco_content(), "categories": []}, "has no categories"),
         (_with("categories", id=1), "two categories have the same id"),
-        (_with("categories", id="x"), "id in 'categories' must be a whole number, got 'x'"),
+        (
+            _with("categories", id="x"),
+            "id in 'categories' must be a whole number of 64 bits, got 'x'",
+        ),
         (_with("categories", name="a"), "two classes named 'a'"),
-        (_with("images", id=[1]), "id in 'images' must be a whole number or text, got [1]"),
+        (
+            _with("images", id=[1]),
+            "id in 'images' must be a whole number of 64 bits or text, got [1]",
+        ),
         (_with("images", file_name=None), "file_name in 'images' must be text, got None"),
         (_with("images", file_name="../x.jpg"), "file name leads out of the data set"),
         (_with("images", file_name="/etc/passwd"), "file name leads out of the data set"),
@@ -234,7 +240,7 @@ def yolo(tmp_path):
         ("train: images\nnames: 3\n", "expected `names` to be a list or a dict"),
         ("train: images\nnames: {a: 1}\n", "whole numbers as keys"),
         ("train: images\nnames: [a, a]\n", "two classes named 'a'"),
-        ("names: [", "data.yaml is not a YAML file"),
+        ("names: [", "data.yaml is not YAML"),
         ("", "data.yaml has no keys"),
         ("val: images\nnames: [a]\n", "has no split 'train'; it has val"),
         ("train: nowhere\nnames: [a]\n", "nowhere'"),
@@ -290,7 +296,7 @@ def test_records_that_cannot_be_used(refused, records):
     check = ("check", f"--data=tfrecord:{records}")
     for damaged, piece in (
         (b"", "holds no readable record: the files are empty"),
-        (b"this is a text and no record file", "record file ends early"),
+        (b"this is a text and no record file", "a length whose checksum is wrong"),
         (b"\x1f\x8b" + content, "is compressed; unpack it"),
     ):
         records.write_bytes(damaged)

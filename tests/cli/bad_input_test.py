@@ -197,11 +197,11 @@ def test_model_folders_that_are_none(refused, copied):
     argv = (f"--model_dir={copied}",)
     for content, piece in (
         ("model: [", "recipe.yaml is not YAML"),
-        ("", "the recipe in"),
+        ("", "recipe.yaml is cut or empty: it has no section 'model'"),
         (text.replace("num_classes: 5", "num_classes: 5\n  fpn_width: 24"), "does not hold"),
     ):
         recipe.write_text(content)
-        refused("eval", argv, piece, code=2 if not content else 1)
+        refused("eval", argv, piece)
     recipe.write_text(text)
     (copied / "last.weights.h5").unlink()
     refused("eval", argv, "copied has no weights yet")

@@ -5,6 +5,7 @@ import pytest
 from tfdet import config, registry
 from tfdet.backbones.encoding import super_encoding
 from tfdet.training import trained
+from tfdet.weights import stored
 
 FULL = super_encoding((2, 2, 2, 2), stem=8)
 
@@ -27,7 +28,7 @@ def pool_dir(tmp_path_factory):
     }
     recipe = config.make_recipe(changes=changes)
     model = registry.create("faster-rcnn-test", backbone=FULL)
-    trained.save_weights(model, folder / "last.weights.h5")
+    stored.save(model, folder / "last.weights.h5")
     config.save_recipe(recipe, folder / trained.RECIPE_FILE)
     return folder
 

@@ -5,6 +5,7 @@ import pytest
 from tfdet import config, profiling, registry
 from tfdet.backbones.encoding import encoding_of_widths, load_encoding
 from tfdet.training import pretrained, trained
+from tfdet.weights import stored
 
 ENCODING = encoding_of_widths([[(8, 8)], [(10, 10)] * 2, [(12, 12)], [(12, 12)]], stem=8)
 
@@ -21,7 +22,7 @@ def base(tmp_path_factory):
     }
     recipe = config.make_recipe(changes=changes)
     model = registry.create("faster-rcnn-test", backbone=ENCODING)
-    trained.save_weights(model, folder / "best.weights.h5")
+    stored.save(model, folder / "best.weights.h5")
     config.save_recipe(recipe, folder / trained.RECIPE_FILE)
     return folder
 

@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -121,3 +122,36 @@ def test_header_reads_files_and_contents_alike(tmp_path):
     encoded = _encode(_picture(), exif=_exif(3))
     (tmp_path / "x.jpg").write_bytes(encoded)
     assert header(str(tmp_path / "x.jpg")) == header(encoded) == ((24, 40), 3)
+
+
+def test_pillow_is_quiet_about_what_has_a_limit_here():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        decode.hush_pillow()
+        assert header(_bomb(9500)) == ((9500, 9500), 1)
+    assert said == []
+
+
+def test_animated_webp_is_no_truncated_image():
+    moving = _encode(_picture(), "WEBP", save_all=True, append_images=[_picture().rotate(180)])
+    with pytest.raises(ImageError) as caught:
+        decode_image(moving)
+    assert caught.value.kind == "animated_image"
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [
+        (40, 60, (40, 60)),
+        (40.0, 60.9, (40, 60)),
+        (0, 60, None),
+        (-1, 60, None),
+        (0.5, 60, None),
+        (float("nan"), 60, None),
+        (float("inf"), 60, None),
+        (20_000, 20_000, None),
+        (2_000_000, 1, None),
+    ],
+)
+def test_annotated_sizes_that_can_be(height, width, size):
+    assert decode.as_size(height, width) == size

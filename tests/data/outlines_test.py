@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from tfdet.data.outlines import Outlines
+from tfdet.data.outlines import Outlines, sound_part
 
 TRIANGLE, SQUARE, SLIVER = [0, 0, 4, 0, 0, 4], [1, 1, 3, 1, 3, 3, 1, 3], [7, 7, 8, 7, 9, 9]
 OUTLINES = Outlines.from_segmentations(
@@ -29,3 +30,35 @@ def test_objects_without_rings_have_no_sides():
         assert sides.shape == (0, 4) and owners.shape == (0,)
     empty = Outlines.from_segmentations([None, None])
     assert empty.sides(slice(0, 2))[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "count", "is_whole"),
+    [
+        (None, 0, True),
+        ([], 0, True),
+        ([TRIANGLE, SQUARE], 2, True),
+        ([TRIANGLE, [1, 2, 3]], 1, False),
+        ([TRIANGLE, [1, 2, 3, 4]], 1, False),
+        ([[float("nan")] * 6], 0, False),
+        ([[1e300] * 6], 0, False),
+        ([[10**400] * 6], 0, False),
+        ([[0, 0, 9, 9, 1e6, 0]], 0, False),
+        ([["a"] * 6], 0, False),
+        ([[[1]] * 6], 0, False),
+        ([None], 0, False),
+        (TRIANGLE, 0, False),
+        ("polygon", 0, False),
+        (7, 0, False),
+        ({"size": [10, 10], "counts": [10**12]}, 0, False),
+    ],
+)
+def test_broken_parts_of_outlines_are_left_out(segmentation, count, is_whole):
+    part, found = sound_part(segmentation, (10, 10))
+    assert len(part or []) == count and found == is_whole
+    assert len(Outlines.from_segmentations([part]).rings(0)) == count
+
+
+def test_run_lengths_that_fit_are_kept():
+    runs = {"size": [10, 10], "counts": [30, 70]}
+    assert sound_part(runs, np.array([10, 10])) == (runs, True)

@@ -47,7 +47,7 @@ def test_lines_that_cannot_be_read_are_counted(tmp_path, scenes, line):
 
 def test_image_without_a_label_file_is_background(tmp_path, scenes):
     dataset = open_dataset(scenes.write_yolo(tmp_path))
-    assert dataset.problems.counts == {"empty_image": 1}
+    assert dataset.problems.counts == {"empty_image": 1, "missing_label": 1}
     assert dataset.rows(1) == slice(2, 2)
 
 
@@ -86,7 +86,7 @@ def test_broken_image_is_left_out(tmp_path, scenes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[", "not a YAML file"),
+        ("[", "is not YAML in line 1"),
         ("text", "no keys"),
         ("train: images/train", "expected `names`"),
         ("names: [a]", "no split 'train'"),

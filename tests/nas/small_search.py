@@ -10,6 +10,7 @@ from tfdet.backbones.encoding import resnet_encoding, super_encoding
 from tfdet.nas.search_recipe import SearchRecipe, make_search_recipe
 from tfdet.nas.subnets import ElasticConfig
 from tfdet.training import trained
+from tfdet.weights import stored
 
 CLASSES = ["circle", "square", "triangle", "star", "cross"]
 BASE = resnet_encoding((1, 1, 1, 1), stem=8, basic=True)
@@ -51,7 +52,7 @@ def write_detector(folder, encoding, name="faster-rcnn-test", elastic=None, **ch
     config.save_recipe(recipe, folder / trained.RECIPE_FILE)
     keras.utils.set_random_seed(1)
     model = registry.create(name, **{k: v for k, v in recipe.model.items() if k != "name"})
-    trained.save_weights(model, folder / "last.weights.h5")
+    stored.save(model, folder / "last.weights.h5")
     return folder
 
 

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -80,7 +81,38 @@ def test_empty_batch_gives_empty_detections(served, signature, empty):
         "scores": ((0, 100), tf.float32),
         "labels": ((0, 100), tf.int32),
         "count": ((0,), tf.int32),
+        **({"is_readable": ((0,), tf.bool)} if signature == "serving_encoded" else {}),
     }
+
+
+def _claiming(width, height):
+    """A PNG of 32x32 whose header claims another size."""
+    whole = _file(np.zeros((32, 32, 3), np.uint8), format="PNG")
+    header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + whole[24:29]
+    return whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:]
+
+
+def test_a_bad_image_costs_its_own_row_alone(served):
+    good = [_file(image, format="PNG") for image in _scenes((50, 90), (131, 40))]
+    bad = [b"", b"no image", good[0][:200], _claiming(17_000, 17_000), _claiming(0, 5)]
+    function = served.signatures["serving_encoded"]
+    alone = function(encoded=tf.constant(good))
+    assert alone["is_readable"].numpy().all()
+    mixed = [good[0], *bad, good[1]]
+    found = {k: v.numpy() for k, v in function(encoded=tf.constant(mixed)).items()}
+    assert found.pop("is_readable").tolist() == [x in good for x in mixed]
+    assert not found["count"][1:-1].any()
+    assert not found["boxes"][1:-1].any()
+    assert not found["scores"][1:-1].any()
+    assert (found["labels"][1:-1] == -1).all()
+    kept = {name: values[[0, -1]] for name, values in found.items()}
+    assert compare.compare({k: alone[k] for k in kept}, kept, "mixed").mismatches == ()
+
+
+@pytest.mark.parametrize("shape", [(1, 30, 40, 1), (1, 30, 40, 4), (2, 0, 40, 3), (1, 30, 0, 3)])
+def test_images_of_another_form_are_refused_in_words(served, shape):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="images must be RGB, "):
+        served.signatures["serving_default"](images=tf.zeros(shape, tf.uint8))
 
 
 def test_encoded_photo_is_turned_as_its_exif_says(model, served):

@@ -9,8 +9,10 @@ import time
 
 import pytest
 
+from tfdet import registry
 from tfdet.errors import UserError
 from tfdet.training import distribution
+from tfdet.weights import stored
 
 STEPS_PER_EPOCH = 6
 HPARAMS = (
@@ -165,10 +167,12 @@ ROUTER_HPARAMS = (
 
 @pytest.mark.slow
 def test_two_devices_teach_a_router_what_one_does(tmp_path):
-    rows = {}
+    rows, pretrained = {}, tmp_path / "joint.weights.h5"
+    stored.save(registry.create("dy-efficientdet-test", num_classes=5), pretrained)
+    hparams = f"{ROUTER_HPARAMS},train.pretrained={pretrained}"
     for devices, strategy in ((1, ""), (2, "mirrored")):
         folder = tmp_path / str(devices)
-        finish(start(folder, devices, strategy, hparams=ROUTER_HPARAMS, mode="train"))
+        finish(start(folder, devices, strategy, hparams=hparams, mode="train"))
         (rows[devices],) = history(folder)
     for key in ("router_loss", "easiness", "offset", "first_loss", "second_loss"):
         assert float(rows[2][key]) == pytest.approx(float(rows[1][key]), rel=1e-3), key

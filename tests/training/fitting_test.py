@@ -1,11 +1,15 @@
 """`fit` around a model of two numbers: what resumes, what is written, and by whom."""
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfdet import config
+from tfdet.errors import Interrupted, UserError
 from tfdet.training import callbacks, fitting
 from tfdet.training.run_folder import RunFolder
 
@@ -32,26 +36,36 @@ class Killed(Exception):
     pass
 
 
-def make(folder, is_writer=True):
+def make(folder, is_writer=True, save_seconds=0.0, model=Line):
     settings = config.TrainConfig(
         batch_size=2,
         num_epochs=3,
         momentum=0.0,
         warmup_epochs=0.0,
         learning_rate_batch=0,
-        save_seconds=0.0,
+        save_seconds=save_seconds,
         ema_decay=0.5,
         seed=3,
     )
     fitting.prepare(settings)
-    model = Line()
+    model = model()
     fitting.compile_model(model, settings, STEPS, model.name)
     averages = fitting.make_averages(model, settings)
     where = RunFolder(folder, "recipe.yaml", is_writer=is_writer)
     return fitting.Fitting(model, settings, STEPS, where, averages)
 
 
-def fit(run, kill_at=None):
+class Measurement(callbacks.Measurement):
+    """Sends a signal within a step."""
+
+    stop_at = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self._progress.step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def fit(run, kill_at=None, stop_at=None):
     def batches():
         def steps():
             for step in range(run.progress.step, run.total_steps):
@@ -66,7 +80,11 @@ def fit(run, kill_at=None):
     def measurement(shown):
         path = run.folder.path
         kept = run.model
-        return callbacks.Measurement(kept, run.progress, run.averages, path, None, 1, 3)
+        measured = Measurement(
+            kept, run.progress, run.averages, path, None, 1, 3, signals=run.signals
+        )
+        measured.stop_at = stop_at
+        return measured
 
     run.folder.path.mkdir(exist_ok=True)
     run.fit(batches, lambda step: [f"image {step}"], measurement)
@@ -80,6 +98,24 @@ def test_a_killed_run_resumes_with_the_same_numbers(tmp_path, kill_at):
         fit(make(tmp_path / "killed"), kill_at)
     run = make(tmp_path / "killed")
     assert run.resume() and 0 < run.progress.step <= kill_at
+    for ours, theirs in zip(fit(run), whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [row["step"] for row in run.progress.history] == [4, 8, 12]
+
+
+@pytest.mark.parametrize(("stop_at", "saved"), [(1, 2), (6, 7), (3, 3), (11, 11)])
+def test_a_stopped_run_loses_no_step_but_the_one_ahead_of_a_measurement(tmp_path, stop_at, saved):
+    whole = fit(make(tmp_path / "whole"))
+    stopped = make(tmp_path / "stopped", save_seconds=1000.0)
+    with pytest.raises(Interrupted) as caught:
+        fit(stopped, stop_at=stop_at)
+    assert caught.value.number == signal.SIGTERM
+    assert str(caught.value) == (
+        f"stopped; the state of step {saved} of 12 is saved in {tmp_path / 'stopped'}, and the "
+        "same command resumes there"
+    )
+    run = make(tmp_path / "stopped")
+    assert run.resume() and run.progress.step == saved
     for ours, theirs in zip(fit(run), whole, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert [row["step"] for row in run.progress.history] == [4, 8, 12]
@@ -104,6 +140,26 @@ def test_a_process_that_does_not_write_trains_alike(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     assert (tmp_path / "chief" / "logs" / "history.csv").is_file()
     assert not list((tmp_path / "worker").iterdir())
+
+
+class Hungry(Line):
+    """Asks for 4 KiB with one image, and 4 TiB with two."""
+
+    def call(self, x):
+        count = tf.shape(x, out_type=tf.int64)[0]
+        size = tf.bitwise.left_shift(tf.constant(1, tf.int64), 30 * count - 20)
+        asked = tf.random.uniform([size])
+        return self.dense(x) + 1e-30 * tf.reduce_max(asked)
+
+
+def test_B2_a_step_that_needs_too_much_memory_names_a_batch_that_fits(tmp_path):
+    with pytest.raises(UserError) as caught:
+        fit(make(tmp_path, model=Hungry))
+    assert str(caught.value) == (
+        "a step of train.batch_size=2 does not fit into memory; 1 fits: give --batch_size=1 (the "
+        "learning rate is not scaled with it, so lower train.learning_rate too), or lower "
+        "model.image_size or data.max_boxes"
+    )
 
 
 def test_precision_ends_with_the_block():

@@ -2,10 +2,13 @@ import dataclasses
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tfdet import config
+from tfdet.data import sources
 from tfdet.errors import UserError
+from tfdet.training import fingerprint
 from tfdet.training.run_folder import RunFolder
 
 RECIPE = config.make_recipe(["model.name=fcos-test,train.num_epochs=3"])
@@ -31,11 +34,11 @@ def test_another_recipe_is_refused_with_the_ways_on(tmp_path):
     folder.check(RECIPE)
     message = (
         rf"{tmp_path} was begun with another recipe \(train.num_epochs: 4 here, 3 there\); use the "
-        rf"same recipe to resume, or another --model_dir .*--pretrained={tmp_path}"
+        rf"same recipe to resume \(--hparams=.*\), or another --model_dir .*--pretrained={tmp_path}"
     )
     with pytest.raises(UserError, match=message):
         folder.check(LONGER)
-    RunFolder(tmp_path, "recipe.yaml", free=("train.num_",)).check(LONGER)
+    assert RunFolder(tmp_path, "recipe.yaml", free=("train.num_",)).check(LONGER) == []
     with pytest.raises(UserError, match="num_epochs"):
         RunFolder(tmp_path, "recipe.yaml", free=("data.", "train.batch")).check(LONGER)
 
@@ -80,3 +83,72 @@ def test_a_file_in_the_way_is_named(tmp_path):
     for path in ("file", "file/below"):
         with pytest.raises(UserError, match=rf"--model_dir=.*{path}: .*file is a file; give a f"):
             RunFolder(tmp_path / path, "other.yaml", Other).check(Other())
+
+
+def begun(folder, **datasets):
+    """A folder of 3 epochs in which a step has been done."""
+    folder = RunFolder(folder, "recipe.yaml", data=fingerprint.of_all(**datasets))
+    with folder.claimed(RECIPE, ""):
+        folder.states.write(1, {}, {})
+    return folder.path
+
+
+def dataset(count, names=None):
+    whole = sources.open_dataset(f"shapes:train:{count}")
+    return dataclasses.replace(whole, names=np.array(list(names))) if names else whole
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        (dataset(4), "data.train has 4 images, it had 6"),
+        (dataset(6, "fedcba"), "data.train has images with other names"),
+        (
+            dataclasses.replace(dataset(6), class_names=("a", "b")),
+            "the classes a, b, it had circle",
+        ),
+    ],
+)
+def test_B8_changed_data_is_refused_ahead_of_the_first_step(tmp_path, now, words):
+    path = begun(tmp_path, train=dataset(6))
+    folder = RunFolder(path, "recipe.yaml", data=fingerprint.of_all(train=now))
+    with pytest.raises(UserError) as caught:
+        folder.check(RECIPE)
+    assert words in str(caught.value) and "put it back as it was to resume" in str(caught.value)
+    assert f"--pretrained={path}" in str(caught.value)
+
+
+def test_B8_another_order_is_told_and_data_may_change_before_the_first_step(tmp_path):
+    one, two = dataset(4, "abcd"), dataset(4, "abdc")
+    two = dataclasses.replace(two, image_ids=two.image_ids[[0, 1, 3, 2]])
+    folder = RunFolder(begun(tmp_path, val=one), "recipe.yaml", data=fingerprint.of_all(val=two))
+    with pytest.raises(UserError, match=r"data\.val has its images in another order"):
+        folder.check(RECIPE)
+    (tmp_path / "state" / "0000000001.npz").unlink()
+    assert folder.check(RECIPE) == []
+
+
+def test_P20_harmless_changes_are_said_and_others_refused(tmp_path):
+    data = fingerprint.of_all(train=dataset(4), val=None)
+    folder = RunFolder(begun(tmp_path, train=dataset(4)), "recipe.yaml", data=data)
+    keys = "train.save_seconds=7,eval.interval=2,data.train=there,train.num_epochs=4"
+    changed = config.make_recipe(["model.name=fcos-test,train.num_epochs=3", keys])
+    assert folder.check(changed) == [
+        "resuming with data.train: 'there' here, '' there",
+        "resuming with train.num_epochs: 4 here, 3 there; the learning rate follows the longer "
+        "schedule from here on",
+        "resuming with train.save_seconds: 7.0 here, 300.0 there",
+        "resuming with eval.interval: 2 here, 5 there",
+    ]
+    for key in ("train.num_epochs=2", "train.seed=1", "data.val=there"):
+        other = config.make_recipe(["model.name=fcos-test,train.num_epochs=3", key])
+        with pytest.raises(UserError, match=f"another recipe .{key.partition('=')[0]}"):
+            folder.check(other)
+
+
+@pytest.mark.parametrize("name", ["state", "logs", "pictures"])
+def test_S3_links_in_the_place_of_its_folders_are_refused(tmp_path, name):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path)
+    with pytest.raises(UserError, match=rf"{name} is a link, which is not followed; remove it"):
+        RunFolder(tmp_path / "run", "recipe.yaml").check(RECIPE)

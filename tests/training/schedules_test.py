@@ -25,7 +25,28 @@ def make(steps_per_epoch=100, **changes):
     ],
 )
 def test_cosine_gives_the_published_rates(step, rate):
-    assert float(make()(step)) == pytest.approx(rate, rel=1e-4, abs=1e-8)
+    schedule = make(schedule="efficientdet_cosine")
+    assert float(schedule(step)) == pytest.approx(rate, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "warmup"),
+    [(1, 0.0), (1, 0.5), (2, 1.0), (2, 1.9), (5, 2.0), (10, 2.0), (300, 1.0)],
+)
+def test_half_cosine_falls_to_the_end_of_runs_of_any_length(epochs, warmup):
+    schedule = make(4, num_epochs=epochs, warmup_epochs=warmup)
+    steps, rising = 4 * epochs, int(4 * warmup)
+    rates = np.array([float(schedule(step)) for step in range(rising, steps + 1)])
+    assert rates[0] == pytest.approx(0.08) and np.all(np.diff(rates) < 0)
+    assert rates[-1] == pytest.approx(0, abs=1e-7)
+    assert float(schedule(rising + (steps - rising) / 2)) == pytest.approx(0.04)
+    assert float(schedule(steps + 5)) == pytest.approx(0, abs=1e-7)
+
+
+def test_half_cosine_shortens_a_warmup_that_is_longer_than_the_run():
+    schedule = make(4, num_epochs=5, warmup_steps=1000)
+    assert float(schedule(10)) == pytest.approx(0.08)
+    assert float(schedule(19)) < 0.002
 
 
 def test_rates_are_in_proportion_to_the_batch():
@@ -57,7 +78,10 @@ def test_constant_stays_at_the_peak():
     assert [float(schedule(step)) for step in (0, 29999)] == pytest.approx([0.08, 0.08])
 
 
-@pytest.mark.parametrize("name", ["cosine", "epoch_cosine", "stepwise", "polynomial", "constant"])
+@pytest.mark.parametrize(
+    "name",
+    ["half_cosine", "efficientdet_cosine", "epoch_cosine", "stepwise", "polynomial", "constant"],
+)
 def test_schedules_survive_serialization(name):
     schedule = make(schedule=name)
     saved = keras.saving.serialize_keras_object(schedule)

@@ -3,6 +3,7 @@ import pytest
 from tfdet import config, registry
 from tfdet.errors import UserError
 from tfdet.training import trained
+from tfdet.weights import stored
 
 
 def folder_with(tmp_path, *weights, seed=0):
@@ -11,7 +12,7 @@ def folder_with(tmp_path, *weights, seed=0):
     for i, name in enumerate(weights):
         model = registry.create("efficientdet-test", num_classes=2)
         model.weights[0].assign(model.weights[0] * 0 + i)
-        trained.save_weights(model, tmp_path / f"{name}.weights.h5")
+        stored.save(model, tmp_path / f"{name}.weights.h5")
     return tmp_path
 
 

@@ -20,7 +20,10 @@ the top, so that `--help` answers at once and start-up chatter can be hushed fir
     if __name__ == "__main__":
         run()
 
-Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-C.
+A `~` at the beginning of a path is the user's home folder, since shells leave it as it is in
+`--flag=~/x`. Whatever is printed is safe for the terminal, see `terminal.AnyText`.
+
+Exit codes: 0 done, 1 a mistake that the user can mend, 2 wrong flags, 130 Ctrl-C, 143 SIGTERM.
 """
 
 import contextlib
@@ -29,15 +32,19 @@ import logging
 import os
 import re
 import shlex
+import signal
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags as absl_flags
 
 from tfdet import memory
-from tfdet.errors import UserError
+from tfdet.cli import terminal
+from tfdet.errors import Interrupted, UserError
+from tfdet.printable import printable
 from tfdet.version import __version__
 
 _HELP_FLAGS = {"-h", "-help", "--help", "--helpshort", "--helpfull"}
@@ -91,35 +98,48 @@ class Command:
         command line).
         """
         argv = list(sys.argv[1:] if argv is None else argv)
-        try:
-            if _HELP_FLAGS.intersection(argv):
-                print(self.help())
-                return 0
-            if "--version" in argv:
-                print(f"{self.name} {__version__}")
-                return 0
-            options = self.parse(argv)
-            memory.keep_freed_memory()
-            hush_tensorflow()
-            with _warnings_of(self.name):
-                code = main(options) or 0
-            sys.stdout.flush()  # a closed pipe shows up here and not at interpreter exit
-            return code
-        except KeyboardInterrupt:
-            return 130
-        except BrokenPipeError:  # `tfdet-inspect | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 141
-        except UsageError as error:
-            join = " See" if str(error).endswith("?") else "; see"
-            return self._complain(f"{error}{join} `{self.name} --help`", 2)
-        except UserError as error:
-            return self._complain(str(error), 1)
-        except OSError as error:
-            if error.strerror is None:
+        with terminal.any_text(), _sigterm_stops():
+            try:
+                return self._run(main, argv)
+            except KeyboardInterrupt as error:
+                if not isinstance(error, Interrupted):
+                    error = Interrupted("stopped by Ctrl-C", signal.SIGINT)
+                return self._complain(str(error), 128 + error.number)
+            except BrokenPipeError:  # `tfdet-inspect | head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 141
+            except UsageError as error:
+                join = " See" if str(error).endswith("?") else "; see"
+                return self._complain(f"{error}{join} `{self.name} --help`", 2)
+            except UserError as error:
+                return self._complain(str(error), 1)
+            except OSError as error:
+                if error.strerror is None:
+                    raise
+                where = f": {error.filename}" if error.filename else ""
+                return self._complain(f"{error.strerror}{where}", 1)
+            except Exception as error:
+                if _is_out_of_disk(error):  # TensorFlow's words: FILE; No space left on device
+                    return self._complain(str(error).partition("\n")[0], 1)
+                if memory.is_exhausted(error):
+                    return self._complain(self._too_large(), 1)
                 raise
-            where = f": {error.filename}" if error.filename else ""  # a full disk has no name
-            return self._complain(f"{error.strerror}{where}", 1)
+
+    def _run(self, main: Callable[[types.SimpleNamespace], int | None], argv: list[str]) -> int:
+        if _HELP_FLAGS.intersection(argv):
+            print(self.help())
+            return 0
+        if "--version" in argv:
+            print(f"{self.name} {__version__}")
+            return 0
+        options = self.parse(argv)
+        memory.keep_freed_memory()
+        hush_tensorflow()
+        with _warnings_of(self.name):
+            code = main(options) or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()  # a closed pipe shows up here and not at interpreter exit
+        return code
 
     def parse(self, argv: Sequence[str]) -> types.SimpleNamespace:
         """Reads flags and words; raises `UsageError` for whatever is not declared."""
@@ -134,7 +154,8 @@ class Command:
             raise UsageError(" ".join(str(error).replace("ERROR:: ", "").split())) from None
         if words and not self.arguments:
             raise UsageError(f"{words[0]!r} is not understood: flags are written --name=value")
-        values = {name: self.flags[name].value for name in self._own_flags()}
+        words = [with_home(word) for word in words]
+        values = {name: _with_homes(self.flags[name].value) for name in self._own_flags()}
         given = {name for name in values if self.flags[name].present}
         missing = [f"--{name}" for name in self.required if values[name] in (None, "")]
         if missing:
@@ -194,8 +215,66 @@ class Command:
         return f"--{flag.name} must be {kind}, got {found.group(2)!r}"
 
     def _complain(self, sentence: str, code: int) -> int:
-        print(f"{self.name}: {sentence}", file=sys.stderr)
+        print(f"{self.name}: {printable(sentence)}", file=sys.stderr)
         return code
+
+    def _too_large(self) -> str:
+        size = "--batch_size" if "batch_size" in self._own_flags() else "train.batch_size"
+        return f"out of memory: give a smaller {size}, or a smaller model.image_size"
+
+
+def _is_out_of_disk(error: BaseException) -> bool:
+    # By its name: TensorFlow may not be imported, and then nothing of it can have been raised.
+    return type(error).__name__ == "ResourceExhaustedError" and "No space left" in str(error)
+
+
+def with_home(text: str) -> str:
+    """A path or a data set's name with the home folders that `~` and `~user` stand for.
+
+    Shells replace them at the beginning of a word alone, not in `--output=~/x`; a folder named `~`
+    in the working directory is never what was meant.
+    """
+    if text.startswith("~") and not os.path.exists(text):
+        expanded = os.path.expanduser(text)
+        if expanded.startswith("~"):
+            user = re.split(r"[/\\]", text[1:])[0]
+            raise UserError(
+                f"{text}: there is no user {user!r}; write ./{text} for such a name here"
+            )
+        text = expanded
+    # As in coco:~/a.json:~/images, or in --hparams=data.val=yolo:~/data.yaml:val.
+    return re.sub(r"(?<=[:=,])~[\w.-]*(?=/)", lambda found: os.path.expanduser(found[0]), text)
+
+
+def _with_homes(value: object) -> object:
+    if isinstance(value, list):
+        return [_with_homes(item) for item in value]
+    return with_home(value) if isinstance(value, str) else value
+
+
+@contextlib.contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """Within the block SIGTERM, as schedulers send it, ends the work as Ctrl-C does.
+
+    A second one ends the process at once.
+    """
+    is_ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    )
+    if not is_ours:
+        yield
+        return
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Interrupted("stopped by SIGTERM", number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -206,12 +285,14 @@ def _warnings_of(name: str) -> Iterator[None]:
         def emit(self, record: logging.LogRecord) -> None:
             print(f"{name}: {record.getMessage()}", file=sys.stderr)
 
-    handler = Handler(logging.WARNING)
-    logging.getLogger().addHandler(handler)
+    root, before = logging.getLogger(), logging.getLogger().handlers[:]
+    # absl makes a handler that writes to the terminal where it finds none: each warning twice.
+    others = [one for one in before if type(one) is not logging.StreamHandler]
+    root.handlers[:] = [*others, Handler(logging.WARNING)]
     try:
         yield
     finally:
-        logging.getLogger().removeHandler(handler)
+        root.handlers[:] = before
 
 
 def hush_tensorflow() -> None:

@@ -41,12 +41,18 @@ flags.DEFINE_integer(
     "count", None, "make: images per split; all if left out.", flag_values=COMMAND.flags
 )
 flags.DEFINE_integer("num_shards", 1, "convert: number of record files.", flag_values=COMMAND.flags)
+flags.DEFINE_boolean(
+    "overwrite",
+    False,
+    "make, convert: replace files that are there already.",
+    flag_values=COMMAND.flags,
+)
 flags.DEFINE_boolean("json", False, "check: print one JSON object.", flag_values=COMMAND.flags)
 
 # Flags that a subcommand understands, besides those that all do.
 _FLAGS = {
-    "make": {"output", "split", "count"},
-    "convert": {"data", "output", "num_shards"},
+    "make": {"output", "split", "count", "overwrite"},
+    "convert": {"data", "output", "num_shards", "overwrite"},
     "check": {"data", "json"},
 }
 
@@ -73,22 +79,22 @@ def _make(options, words: list[str]) -> None:
     splits = [options.split] if options.split else list(SPLIT_SIZES)
     counts = {split: options.count or SPLIT_SIZES[split] for split in splits}
     print(f"Drawing the shapes set into {options.output}")
-    for spec in write_shapes(options.output, counts, ImageCounter()):
+    for spec in write_shapes(options.output, counts, ImageCounter(), options.overwrite):
         print(f"--data={spec}")
 
 
 def _convert(options, words: list[str]) -> None:
     source = _source(options, words)
     _require_output(options)
-    from tfdet.data.convert import convert
+    from tfdet.data.convert import convert, pattern_of
     from tfdet.data.sources import open_dataset
 
     print(f"Reading {source}")
     dataset = open_dataset(source)
     print(f"Writing {len(dataset)} images to {options.output}-*")
-    shards = convert(dataset, options.output, options.num_shards, ImageCounter())
+    shards = convert(dataset, options.output, options.num_shards, ImageCounter(), options.overwrite)
     print(f"Wrote {len(shards)} record files and read them again: they hold the same.")
-    print(f"--data=tfrecord:{options.output}-*-of-{len(shards):05d}.tfrecord")
+    print(f"--data=tfrecord:{pattern_of(options.output, len(shards))}")
 
 
 def _check(options, words: list[str]) -> None:

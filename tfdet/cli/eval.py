@@ -1,7 +1,6 @@
 """`tfdet-eval`: the COCO numbers of a trained detector."""
 
 import json
-import os
 import sys
 import time
 import types
@@ -11,6 +10,7 @@ from absl import flags as absl_flags
 
 from tfdet import progress
 from tfdet.cli import app, flags
+from tfdet.cli import eval_outputs as outputs
 from tfdet.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,6 +70,13 @@ absl_flags.DEFINE_string(
     "figure_out",
     None,
     "--tradeoff, --routes: file for the figure (.png).",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_boolean(
+    "overwrite",
+    False,
+    "Replace files of --json_out, --detections_out and --figure_out whoever wrote them; without it "
+    "only numbers and figures of an earlier tfdet-eval.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_integer(
@@ -196,12 +203,7 @@ def _check(options: types.SimpleNamespace) -> None:
         raise app.UsageError("--model_name needs --data")
     flags.check_effort(options)
     _check_modes(options)
-    for name in ("json_out", "detections_out", "figure_out"):
-        path = getattr(options, name)
-        if path and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
-            raise app.UsageError(f"--{name}={path}: its folder does not exist")
-    if options.figure_out and not options.figure_out.lower().endswith(".png"):
-        raise app.UsageError(f"--figure_out={options.figure_out} must end with .png")
+    outputs.check(options)
 
 
 def _check_modes(options: types.SimpleNamespace) -> None:
@@ -213,7 +215,7 @@ def _check_modes(options: types.SimpleNamespace) -> None:
     effort = set(flags.EFFORT_FLAGS)
     useless = {
         "calibrate": effort
-        | {"json_out", "detections_out", "figure_out", "random_draws", "routes"},
+        | {"json_out", "detections_out", "figure_out", "overwrite", "random_draws", "routes"},
         "tradeoff": effort | {"detections_out", "routes"},
         "": {"figure_out", "random_draws"} - ({"figure_out"} if options.routes else set()),
     }

@@ -1,5 +1,6 @@
 """`tfdet-export`: a trained detector to a file that serves it."""
 
+import pathlib
 import sys
 import types
 
@@ -42,6 +43,8 @@ def main(options: types.SimpleNamespace) -> None:
     from tfdet.ops import pack_native
     from tfdet.serving import driver, export
 
+    export.check_replaceable(options.output)
+    flags.check_writable(pathlib.Path(options.output).absolute().parent, "output")
     model = flags.load_model(options)
     print(f"exporting to {options.output} and running it in a new process ...", flush=True)
     difference = export.export(model, options.output, options.native_ops)

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import tempfile
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -153,9 +154,26 @@ def check_new_folder(options: types.SimpleNamespace, name: str) -> None:
     folder = pathlib.Path(getattr(options, name))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--{name}={folder} is there already; give a new folder")
-    above = next(path for path in folder.absolute().parents if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise UserError(f"--{name}={folder}: nothing can be written to {above}")
+    check_writable(folder, name)
+
+
+def check_writable(folder: pathlib.Path, name: str) -> None:
+    """Refuses, ahead of the work, a folder that cannot be made or written to; writes nothing.
+
+    Args:
+        folder: that is going to be made or written to.
+        name: of the flag.
+    """
+    whole = folder.absolute()
+    above = next(path for path in (whole, *whole.parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):  # rights alone do not tell, and root has them all
+            pass
+    except OSError as error:
+        reason = "" if above.is_dir() else ", which is a file"
+        raise UserError(
+            f"--{name}={folder}: nothing can be written to {above}{reason} ({error.strerror})"
+        ) from None
 
 
 def load_model(options: types.SimpleNamespace) -> "Detector":
@@ -185,6 +203,11 @@ def _model_changes(hparams: Iterable[str]) -> dict[str, Any]:
 
     changes = {}
     for item in hparams:
+        if item.endswith((".yaml", ".yml")):
+            raise app.UsageError(
+                f"--hparams={item}: recipes are for tfdet-train; here only keys of the model can "
+                "be changed, such as model.nms.iou_threshold=0.5"
+            )
         for key, value in config.parse_assignments(item).items():
             section, _, name = key.partition(".")
             if section != "model" or name in ("", "name"):

@@ -1,9 +1,8 @@
 """`tfdet-infer`: detections of image files as pictures and JSON."""
 
-import collections
 import glob
-import json
 import os
+import signal
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,30 @@ from typing import TYPE_CHECKING, Any
 from absl import flags as absl_flags
 
 from tfdet import progress
-from tfdet.cli import app, flags
-from tfdet.errors import UserError
+from tfdet.cli import app, flags, infer_folder
+from tfdet.errors import Interrupted, UserError
+from tfdet.printable import printable
 
 if TYPE_CHECKING:
+    from tfdet.data.decode import ImageError
     from tfdet.serving.driver import Driver
 
 _ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
+# Pictures and videos that are not read: to be named where they lie among others.
+_OTHERS = (
+    ".tif",
+    ".tiff",
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jp2",
+    ".ppm",
+    ".pgm",
+    ".svg",
+    ".psd",
+)
+_VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 COMMAND = app.Command(
     name="tfdet-infer",
@@ -52,6 +68,12 @@ absl_flags.DEFINE_boolean(
     "Draw the route that each image took through a CADDet's grid beside its detections.",
     flag_values=COMMAND.flags,
 )
+absl_flags.DEFINE_boolean(
+    "overwrite",
+    False,
+    "Replace what an earlier tfdet-infer wrote to --output_dir.",
+    flag_values=COMMAND.flags,
+)
 flags.define_effort(COMMAND.flags)
 
 
@@ -62,10 +84,8 @@ def main(options: types.SimpleNamespace) -> int:
     if not 0 <= options.min_score <= 1:
         raise app.UsageError(f"--min_score must be between 0 and 1, got {options.min_score}")
     files = _find(options.input)
-    pictures = _picture_names(files)
-    _check_output(options.output_dir, files, pictures)
-    from tfdet import files as file_lib
-    from tfdet.data import decode
+    pictures = infer_folder.picture_names(files)
+    folder = infer_folder.Folder(options.output_dir, files, pictures.values(), options.overwrite)
     from tfdet.serving import driver as drivers
 
     if given == "saved_model":
@@ -75,63 +95,154 @@ def main(options: types.SimpleNamespace) -> int:
     threshold = flags.chosen_threshold(options, driver)
     if options.draw_routes and driver.route_map is None:
         raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
-    os.makedirs(options.output_dir, exist_ok=True)
-    results, damaged, counter = [], [], progress.ImageCounter()
-    for number, file in enumerate(files, 1):
-        try:
-            with open(file, "rb") as stream:
-                image = decode.decode_image(stream.read())
-        except decode.ImageError as error:
-            damaged.append(f"{file}: {error.kind.replace('_', ' ')}")
-        except OSError as error:
-            damaged.append(f"{file}: {error.strerror}")
-        else:
-            path = os.path.join(options.output_dir, pictures[file])
-            found = driver.detect(image[None], threshold)
-            results.append(_result(driver, found, image, file, path, options))
-        counter(number, len(files))
-    path = os.path.join(options.output_dir, "detections.json")
-    lines = ",\n".join(json.dumps(result) for result in results)
-    file_lib.write_text(path, f"[\n{lines}\n]\n")
-    return _report(results, damaged, options)
+    folder.start()
+    run = _Run(options, driver, threshold, folder)
+    try:
+        run.look_at(pictures)
+    except (KeyboardInterrupt, OSError, UserError) as error:
+        folder.save_what_fits()
+        raise _with_what_is_kept(error, folder, len(files)) from None
+    folder.save()
+    return run.report()
+
+
+def _with_what_is_kept(
+    error: KeyboardInterrupt | OSError | UserError, folder: infer_folder.Folder, total: int
+) -> Exception | KeyboardInterrupt:
+    """The error that also says how far the work came."""
+    where = folder.path / infer_folder.DETECTIONS
+    kept = f"{where} has {len(folder.results)} of {total} images; --overwrite begins again"
+    if isinstance(error, Interrupted):
+        return Interrupted(f"{error}: {kept}", error.number)
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted(f"stopped by Ctrl-C: {kept}", signal.SIGINT)
+    if isinstance(error, UserError):
+        return UserError(f"{error}; {kept}")
+    return UserError(f"{error.strerror}: {error.filename or folder.path}; {kept}")
 
 
 def _find(pattern: str) -> list[str]:
+    if os.path.isfile(pattern):  # also where its name reads like a pattern
+        return [pattern]
     if os.path.isdir(pattern):
-        names = sorted(os.listdir(pattern))
-        paths = [os.path.join(pattern, name) for name in names if name.lower().endswith(_ENDINGS)]
-        files = [path for path in paths if os.path.isfile(path)]
-        if not files:
-            raise UserError(f"folder {pattern} holds no image ({', '.join(_ENDINGS)})")
-        return files
+        return _images_of(pattern)
     files = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
     if not files:
-        raise UserError(f"no file matches --input={pattern}")
+        raise UserError(
+            f"no file matches --input={pattern}; give a file, a folder, or a pattern in quotes "
+            "(web addresses, cameras and lists of files are not read)"
+        )
     return files
 
 
-def _picture_names(files: list[str]) -> dict[str, str]:
-    """A name for each picture, unlike all others: a.jpg and b/a.png must not meet."""
-    taken: collections.Counter[str] = collections.Counter()
-    names = {}
-    for file in files:
-        stem = os.path.splitext(os.path.basename(file))[0]
-        taken[stem] += 1
-        names[file] = f"{stem}.jpg" if taken[stem] == 1 else f"{stem}~{taken[stem]}.jpg"
-    return names
+def _images_of(folder: str) -> list[str]:
+    names = [name for name in sorted(os.listdir(folder)) if _is_file(folder, name)]
+    others = [name for name in names if name.lower().endswith((*_OTHERS, *_VIDEOS))]
+    images = [name for name in names if name.lower().endswith(_ENDINGS)]
+    if not images:
+        raise UserError(
+            f"folder {folder} holds no image ({', '.join(_ENDINGS)}); for the folders below it "
+            f"give a pattern in quotes, --input='{os.path.join(folder, '**', '*.jpg')}'"
+        )
+    if others:
+        kinds = ", ".join(sorted({os.path.splitext(name)[1].lower() for name in others}))
+        print(
+            f"{COMMAND.name}: {len(others)} files of {folder} are of kinds that are not read "
+            f"({kinds}); convert them to JPEG or PNG",
+            file=sys.stderr,
+        )
+    return [os.path.join(folder, name) for name in images]
 
 
-def _check_output(folder: str, files: list[str], pictures: dict[str, str]) -> None:
-    """Refuses a folder in which a picture would take the place of an image."""
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise UserError(f"--output_dir={folder} is a file; give a folder")
-    images = {os.path.realpath(file) for file in files}
-    for picture in pictures.values():
-        if os.path.realpath(os.path.join(folder, picture)) in images:
-            raise UserError(
-                f"--output_dir={folder} holds {picture} of --input, which would be overwritten; "
-                "give another folder"
-            )
+def _is_file(folder: str, name: str) -> bool:
+    return os.path.isfile(os.path.join(folder, name))
+
+
+class _Run:
+    """Looks at images one by one: a picture and an entry of each, and what is to be said of all."""
+
+    def __init__(
+        self,
+        options: types.SimpleNamespace,
+        driver: "Driver",
+        threshold: float | None,
+        folder: infer_folder.Folder,
+    ):
+        self._options = options
+        self._driver = driver
+        self._threshold = threshold
+        self._folder = folder
+        self._left_out: list[str] = []
+        self._best = (-1.0, "", "")  # score, class and file of the surest detection of all
+
+    def look_at(self, pictures: dict[str, str]) -> None:
+        """Detects in images, file -> name of its picture."""
+        from tfdet.data import decode
+
+        counter = progress.ImageCounter()
+        for number, (file, picture) in enumerate(pictures.items(), 1):
+            try:
+                image = decode.decode_image(_read(file))
+            except decode.ImageError as error:
+                self._left_out.append(f"{file}: {_what_is_wrong(file, error)}")
+            except OSError as error:
+                self._left_out.append(f"{file}: {error.strerror}")
+            else:
+                found = self._driver.detect(image[None], self._threshold)
+                self._note_best(found, file)
+                path = os.path.join(self._options.output_dir, picture)
+                entry = _result(self._driver, found, image, file, path, self._options)
+                self._folder.add(entry)
+            counter(number, len(pictures))
+
+    def _note_best(self, found: dict[str, Any], file: str) -> None:
+        if found["count"][0]:
+            score, label = float(found["scores"][0, 0]), int(found["labels"][0, 0])
+            self._best = max(self._best, (score, self._driver.class_names[label], file))
+
+    def report(self) -> int:
+        """Prints what was found; the exit code."""
+        results, least = self._folder.results, self._options.min_score
+        total = sum(len(result["detections"]) for result in results)
+        print(
+            f"{total} detections in {len(results)} images with a score of {least:g} or more; "
+            f"pictures and {infer_folder.DETECTIONS} are in {self._options.output_dir}"
+        )
+        if results and not total:
+            print(self._best_line())
+        if results and "macs" in results[0]:
+            print(_cost_line(results))
+        for line in self._left_out:
+            print(f"{COMMAND.name}: left out {printable(line)}", file=sys.stderr)
+        return 1 if self._left_out else 0
+
+    def _best_line(self) -> str:
+        score, name, file = self._best
+        if score < 0:
+            return "the model gave no box of any score; is it trained?"
+        shown = f"the best score found is {score:.3g} ({printable(name)} in {printable(file)})"
+        return f"{shown}; --min_score={score:.1g} or less shows it" if score >= 1e-3 else shown
+
+
+def _read(file: str) -> bytes:
+    with open(file, "rb") as stream:
+        return stream.read()
+
+
+def _what_is_wrong(file: str, error: "ImageError") -> str:
+    if file.lower().endswith(_VIDEOS):
+        return "a video; take pictures out of it first, for example with ffmpeg"
+    reason = f" ({error})" if error.kind == "unreadable_image" else ""
+    return f"{error.kind.replace('_', ' ')}{reason}"
+
+
+def _cost_line(results: list[dict[str, Any]]) -> str:
+    hard, macs = (
+        sum(result.get(name, 0) for result in results) / len(results)
+        for name in ("is_hard", "macs")
+    )
+    share = f"{100 * hard:.0f} % of the images were hard; " if "is_hard" in results[0] else ""
+    return f"{share}{macs / 1e9:.4g} GMAC per image"
 
 
 def _result(
@@ -160,7 +271,7 @@ def _result(
     drawn = draw.draw_boxes(shown, boxes, labels, driver.class_names, scores)
     if options.draw_routes:
         drawn = route_figures.route_beside(drawn, driver.route_map, found["gates"], found["macs"])
-    draw.save_picture(picture, drawn)
+    draw.save_picture(picture, drawn, infer_folder.WRITER)
     return {
         "file": file,
         "picture": os.path.basename(picture),
@@ -188,24 +299,6 @@ def _run_lengths(mask: Any, box: Any, image: Any) -> dict[str, Any]:
 
     runs = coco_masks.encode(np.asfortranarray(paste(mask, box, image.shape[:2]), np.uint8))
     return {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode("ascii")}}
-
-
-def _report(results: list[dict], damaged: list[str], options: types.SimpleNamespace) -> int:
-    total = sum(len(result["detections"]) for result in results)
-    print(
-        f"{total} detections in {len(results)} images with a score of {options.min_score:g} or "
-        f"more; pictures and detections.json are in {options.output_dir}"
-    )
-    if results and "macs" in results[0]:
-        hard, macs = (
-            sum(result.get(name, 0) for result in results) / len(results)
-            for name in ("is_hard", "macs")
-        )
-        share = f"{100 * hard:.0f} % of the images were hard; " if "is_hard" in results[0] else ""
-        print(f"{share}{macs / 1e9:.4g} GMAC per image")
-    for line in damaged:
-        print(f"{COMMAND.name}: left out {line}", file=sys.stderr)
-    return 1 if damaged else 0
 
 
 def run() -> None:

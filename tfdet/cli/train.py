@@ -64,6 +64,12 @@ flags.DEFINE_enum(
     "One device, all devices of this machine, or the machines that TF_CONFIG lists.",
     flag_values=COMMAND.flags,
 )
+flags.DEFINE_float(
+    "connect_seconds",
+    None,
+    "How long --strategy=multi_worker waits for the other machines (300).",
+    flag_values=COMMAND.flags,
+)
 
 _RECIPE_KEYS = {
     "model_name": "model.name",
@@ -73,11 +79,12 @@ _RECIPE_KEYS = {
     "num_epochs": "train.num_epochs",
     "pretrained": "train.pretrained",
     "strategy": "train.strategy",
+    "connect_seconds": "train.connect_seconds",
 }
 
 
 def main(options: types.SimpleNamespace) -> None:
-    common.check_positive(options, "batch_size", "num_epochs")
+    common.check_positive(options, "batch_size", "num_epochs", "connect_seconds")
     if options.mode == "eval":
         _measure(options)
         return

@@ -1,15 +1,18 @@
 """Collects the annotations of a reader, cleans them and makes them a `DetectionDataset`."""
 
+import collections
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from tfdet import limits
+from tfdet.data import decode
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.decode import ImageError, displayed_size, has_pixels
-from tfdet.data.outlines import Outlines
+from tfdet.data.outlines import Outlines, sound_part
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
+from tfdet.printable import clean_name, shown
 
 
 class DatasetBuilder:
@@ -24,22 +27,45 @@ class DatasetBuilder:
     def __init__(
         self,
         name: str,
-        class_names: Sequence[str],
+        class_names: Iterable[str],
         class_ids: Sequence[int] | None = None,
         problems: Problems | None = None,
     ):
         self.name = name
-        self.class_names = tuple(class_names)
-        if len(set(self.class_names)) < len(self.class_names):
-            twice = next(n for n in self.class_names if self.class_names.count(n) > 1)
-            raise UserError(f"{name} has two classes named {twice!r}; give each its own name")
-        self.class_ids = tuple(class_ids or range(1, len(self.class_names) + 1))
+        given = list(class_names)
+        self.class_ids = tuple(class_ids or range(1, len(given) + 1))
+        pairs = zip(given, self.class_ids, strict=True)
+        # One without a name is called by its id.
+        self.class_names = tuple(clean_name(text) or str(class_id) for text, class_id in pairs)
         self.problems = problems or Problems()
+        self._check_classes()
         self._images: list[tuple] = []
         self._boxes: list[np.ndarray] = []
         self._seen: set = set()
         self._segmentations: list = []
         self._has_outlines = False
+
+    def _check_classes(self) -> None:
+        """Refuses names that are the same, and counts those that nearly are."""
+        if len(self.class_names) > limits.MAX_CLASSES:
+            raise UserError(
+                f"{self.name} has {len(self.class_names)} classes; at most {limits.MAX_CLASSES} are"
+                " read"
+            )
+        for class_id in self.class_ids:
+            if not -(2**63) <= class_id < 2**63:
+                raise UserError(f"{self.name}: the class id {shown(class_id)} is over 64 bits")
+        alike = collections.defaultdict(list)
+        for name in self.class_names:
+            alike[name.casefold()].append(name)
+        for names in alike.values():
+            if len(set(names)) < len(names):
+                twice = max(names, key=names.count)
+                raise UserError(
+                    f"{self.name} has two classes named {twice!r}; give each its own name"
+                )
+            if len(names) > 1:
+                self.problems.add("similar_classes", " and ".join(names))
 
     def add_image(
         self,
@@ -53,6 +79,7 @@ class DatasetBuilder:
         areas: Sequence[float] | None = None,
         segmentations: Sequence | None = None,
         span: tuple[int, int] | None = None,
+        difficulty: float = np.nan,
     ) -> None:
         """Adds an image with n boxes; a second one of the same id or file is counted and left out.
 
@@ -60,13 +87,15 @@ class DatasetBuilder:
             image_id: the id of the data set.
             file_name: the name of the image inside the data set; orders the images.
             file: path of the file that holds the image.
-            size: (height, width) as annotated; None takes it from the image's header.
+            size: (height, width) as annotated, see `decode.as_size`; None takes it from the
+                image's header.
             boxes: [n, 4] xyxy in pixels of the image.
             labels: [n]; -1 for a class that is not in the list.
             is_crowd, areas, segmentations: [n], or None where the format has none.
             span: (offset, length) of the image in a file that holds more than one.
+            difficulty: 0 easy to 1 hard, NaN where it is not known.
         """
-        keys = {("id", image_id), ("file", file, span)}
+        keys = {("id", str(image_id)), ("file", file, span)}
         if self._seen & keys:
             self.problems.add("duplicate_id", file_name)
             return
@@ -74,10 +103,10 @@ class DatasetBuilder:
         if span is None and not os.path.isfile(file):
             self.problems.add("missing_image", file)
             return
-        if size is None or not has_pixels(size):
+        if size is None:
             try:
-                size = displayed_size(file)
-            except ImageError as error:
+                size = decode.displayed_size(file)
+            except decode.ImageError as error:
                 self.problems.add(error.kind, file)
                 return
         n = len(boxes)
@@ -87,7 +116,7 @@ class DatasetBuilder:
             table[:, 4] = labels
             table[:, 5] = 0 if is_crowd is None else is_crowd
             table[:, 6] = np.nan if areas is None else areas
-        self._images.append((image_id, file_name, file, size, span, n))
+        self._images.append((image_id, file_name, file, size, span, difficulty, n))
         self._boxes.append(table)
         self._segmentations.extend(segmentations if segmentations is not None else [None] * n)
         self._has_outlines |= segmentations is not None
@@ -97,7 +126,7 @@ class DatasetBuilder:
         if not self._images:
             details = "; ".join(self.problems.lines()) or "it lists none"
             raise UserError(f"{self.name} has no usable image: {details}")
-        ids, names, files, sizes, spans, counts = zip(*self._images, strict=True)
+        ids, names, files, sizes, spans, grades, counts = zip(*self._images, strict=True)
         table = np.concatenate(self._boxes)
         image_of_box = np.repeat(np.arange(len(ids)), counts)
         sizes = np.array(sizes, np.int32)
@@ -107,7 +136,9 @@ class DatasetBuilder:
             self.problems.add("empty_image", names[i])
         outlines = None
         if self._has_outlines:
-            outlines = Outlines.from_segmentations([self._segmentations[r] for r in rows])
+            outlines = self._outlines(rows, sizes[image_of_box[rows]], image_of_box[rows], names)
+        if not all(isinstance(image_id, int) for image_id in ids):
+            ids = [str(image_id) for image_id in ids]
         dataset = DetectionDataset(
             name=self.name,
             class_names=self.class_names,
@@ -124,12 +155,23 @@ class DatasetBuilder:
             spans=None if spans[0] is None else np.array(spans, np.int64),
             render=render,
             outlines=outlines,
+            difficulty=np.array(grades) if np.isfinite(grades).all() else None,
             problems=self.problems,
         )
         stems = [os.path.splitext(name)[0] for name in names]
         order = np.argsort(np.array(stems), kind="stable")
         is_ordered = np.array_equal(order, np.arange(len(order)))
         return dataset if is_ordered else dataset.select(order)
+
+    def _outlines(self, rows, sizes, image_of_box, names) -> Outlines:
+        """Outlines of the boxes that are kept; what cannot be one is counted."""
+        parts = []
+        for row, size, image in zip(rows, sizes.tolist(), image_of_box, strict=True):
+            part, is_whole = sound_part(self._segmentations[row], size)
+            parts.append(part)
+            if not is_whole:
+                self.problems.add("broken_outline", names[image])
+        return Outlines.from_segmentations(parts)
 
     def _clean(self, table, image_of_box, sizes, names) -> tuple[np.ndarray, np.ndarray]:
         """Indices and cleaned rows of the boxes that are kept; the others are counted."""
@@ -147,8 +189,8 @@ class DatasetBuilder:
         rows = rows[is_finite & is_known]
         table = table[rows]
         raw = np.round(table[:, :4], 2)
-        limits = np.tile(sizes[image_of_box[rows]][:, ::-1], 2)
-        clipped = np.clip(raw, 0, limits)
+        far_corners = np.tile(sizes[image_of_box[rows]][:, ::-1], 2)
+        clipped = np.clip(raw, 0, far_corners)
         had_area = (raw[:, 2:] > raw[:, :2]).all(axis=1)
         has_area = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
         report("box_no_area", rows[~has_area])
@@ -157,6 +199,7 @@ class DatasetBuilder:
         table[:, :4] = clipped
         sides = clipped[:, 2:] - clipped[:, :2]
         box_areas = sides[:, 0] * sides[:, 1]
-        table[:, 6] = np.where(table[:, 6] > 0, table[:, 6], box_areas)
+        is_area = (table[:, 6] > 0) & (table[:, 6] <= limits.MAX_IMAGE_PIXELS)
+        table[:, 6] = np.where(is_area, table[:, 6], box_areas)
         report("crowd", rows[has_area & (table[:, 5] > 0)])
         return rows[has_area], table[has_area]

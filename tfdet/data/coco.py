@@ -1,15 +1,14 @@
 """Reader of COCO's instances JSON."""
 
-import dataclasses
-import json
-import math
-
 import numpy as np
 
+from tfdet import documents, limits
+from tfdet.data import decode
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.paths import join_inside, require_directory, require_file
 from tfdet.errors import UserError
+from tfdet.printable import shown
 
 
 def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
@@ -30,7 +29,7 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
     ids = [category["id"] for category in categories]
     if len(set(ids)) < len(ids):
         raise UserError(f"{annotations}: two categories have the same id; make them unique")
-    names = [str(category.get("name", category["id"])) for category in categories]
+    names = [_name(category.get("name")) for category in categories]
     builder = DatasetBuilder(f"coco:{annotations}", names, ids)
     boxes_of = _group_annotations(content, builder)
     label_of = {category_id: label for label, category_id in enumerate(ids)}
@@ -47,23 +46,18 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
             size=_size(image),
             boxes=[_box(a.get("bbox")) for a in found],
             labels=[label_of.get(_key(a.get("category_id")), -1) for a in found],
-            is_crowd=[bool(a.get("iscrowd", 0)) for a in found],
+            is_crowd=[_is_true(a.get("iscrowd", 0)) for a in found],
             areas=[_number(a.get("area")) for a in found],
             segmentations=[a.get("segmentation") for a in found],
+            difficulty=_number(image.get("difficulty")),
         )
-    dataset = builder.build()
-    grades = {image["id"]: _number(image.get("difficulty")) for image in content["images"]}
-    difficulty = np.array([grades[i] for i in dataset.image_ids.tolist()])
-    is_graded = bool(np.isfinite(difficulty).all())
-    return dataclasses.replace(dataset, difficulty=difficulty if is_graded else None)
+    return builder.build()
 
 
 def _read(path: str) -> dict:
-    with open(path, encoding="utf-8") as file:
-        try:
-            content = json.load(file)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not a JSON file: {error}") from error
+    text = documents.read_text(path, "COCO annotations", limits.MAX_ANNOTATIONS_BYTES)
+    content = documents.parse_json(text, path)
+    del text  # as large as what it says
     for key, needed in (("images", "file_name"), ("annotations", "image_id"), ("categories", "id")):
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list):
@@ -72,7 +66,7 @@ def _read(path: str) -> dict:
         bad = next((r for r in rows if not isinstance(r, dict) or not required <= r.keys()), None)
         if bad is not None:
             missing = " and ".join(sorted(required))
-            raise UserError(f"{path}: an entry of {key!r} lacks {missing}: {str(bad)[:80]}")
+            raise UserError(f"{path}: an entry of {key!r} lacks {missing}: {shown(bad)}")
     _check_types(path, content["images"], "images", id=(int, str), file_name=(str,))
     _check_types(path, content["categories"], "categories", id=(int,))
     if not content["categories"]:
@@ -83,9 +77,14 @@ def _read(path: str) -> dict:
 def _check_types(path: str, rows: list[dict], where: str, **types: tuple[type, ...]) -> None:
     for row in rows:
         for key, allowed in types.items():
-            if not isinstance(row[key], allowed):
-                expected = " or ".join({int: "a whole number", str: "text"}[t] for t in allowed)
-                raise UserError(f"{path}: {key} in {where!r} must be {expected}, got {row[key]!r}")
+            value = row[key]
+            is_long = isinstance(value, int) and not -(2**63) <= value < 2**63
+            if not isinstance(value, allowed) or isinstance(value, bool) or is_long:
+                kinds = {int: "a whole number of 64 bits", str: "text"}
+                expected = " or ".join(kinds[t] for t in allowed)
+                raise UserError(
+                    f"{path}: {key} in {where!r} must be {expected}, got {shown(value)}"
+                )
 
 
 def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
@@ -106,9 +105,7 @@ def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
 
 
 def _size(image: dict) -> tuple[int, int] | None:
-    height, width = _number(image.get("height")), _number(image.get("width"))
-    is_size = 0 < height < math.inf and 0 < width < math.inf
-    return (int(height), int(width)) if is_size else None
+    return decode.as_size(_number(image.get("height")), _number(image.get("width")))
 
 
 def _box(bbox) -> list[float]:
@@ -124,6 +121,15 @@ def _number(value) -> float:
         return float(value) if isinstance(value, (int, float)) else np.nan
     except OverflowError:  # JSON has whole numbers of any length
         return np.nan
+
+
+def _is_true(value) -> bool:
+    """A flag; some tools write it as text."""
+    return value.strip().lower() in ("1", "true", "yes") if isinstance(value, str) else bool(value)
+
+
+def _name(value) -> str:
+    return value if isinstance(value, str) else "" if value is None else shown(value)
 
 
 def _key(value) -> int | str | None:

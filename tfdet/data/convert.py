@@ -1,16 +1,18 @@
 """Writes a data set as sharded TFRecord files."""
 
 import contextlib
+import errno
+import glob
 import hashlib
-import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
+from tfdet import files
+from tfdet.data import decode
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.loader import ImageLoader
 from tfdet.data.tfrecord import LABELS_SUFFIX, open_tfrecord
@@ -22,6 +24,7 @@ def convert(
     output_prefix: str,
     num_shards: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    overwrite: bool = False,
 ) -> list[str]:
     """Writes `<prefix>-00000-of-0000N.tfrecord`, ... and `<prefix>-labels.json`, and checks them.
 
@@ -33,21 +36,27 @@ def convert(
         output_prefix: directory and start of the file names.
         num_shards: number of files.
         progress: called with (images done, images in all).
+        overwrite: whether files of these names are replaced; a `UserError` where there are some
+            otherwise.
 
     Returns:
         The paths of the shards.
     """
     if not 1 <= num_shards <= len(dataset):
         raise UserError(f"expected 1 to {len(dataset)} shards (one image each), got {num_shards}")
-    os.makedirs(os.path.dirname(output_prefix) or ".", exist_ok=True)
     shards = [f"{output_prefix}-{k:05d}-of-{num_shards:05d}.tfrecord" for k in range(num_shards)]
+    paths = [*shards, output_prefix + LABELS_SUFFIX]
+    if not overwrite:
+        refuse_existing(paths)
+    os.makedirs(os.path.dirname(output_prefix) or ".", exist_ok=True)
     record_ids = _record_ids(dataset)
     loader = ImageLoader(dataset)
     written = []
-    with _renamed_when_complete([*shards, output_prefix + LABELS_SUFFIX]) as temporary:
+    with contextlib.ExitStack() as stack:  # no file gets its name before all are complete
+        temporary = [str(stack.enter_context(files.replacing(path))) for path in paths]
         parts = np.array_split(np.arange(len(dataset)), num_shards)
-        for path, part in zip(temporary[:-1], parts, strict=True):
-            with tf.io.TFRecordWriter(path) as writer:
+        for path, shard, part in zip(temporary[:-1], shards, parts, strict=True):
+            with _errors_of_disk(shard), tf.io.TFRecordWriter(os.fsencode(path)) as writer:
                 for i in part:
                     if loader.load(int(i)) is not None:
                         writer.write(_example(dataset, int(i), record_ids))
@@ -56,8 +65,13 @@ def convert(
         if not written:
             raise UserError(f"{dataset.name} has no readable image; nothing is written")
         _write_labels(temporary[-1], dataset, record_ids)
-    _verify(dataset.select(written), f"{output_prefix}-*-of-{num_shards:05d}.tfrecord")
+    _verify(dataset.select(written), pattern_of(output_prefix, num_shards))
     return shards
+
+
+def pattern_of(output_prefix: str, num_shards: int) -> str:
+    """The pattern of the record files that `convert` writes."""
+    return f"{glob.escape(output_prefix)}-*-of-{num_shards:05d}.tfrecord"
 
 
 def _record_ids(dataset: DetectionDataset) -> list[int]:
@@ -73,15 +87,14 @@ def _example(dataset: DetectionDataset, i: int, record_ids: list[int]) -> bytes:
     """The serialised tf.train.Example of an image."""
     encoded, rows = dataset.encoded(i), dataset.rows(i)
     height, width = (int(v) for v in dataset.sizes[i])
-    with Image.open(io.BytesIO(encoded)) as image:
-        image_format = image.format.lower()
     boxes = dataset.boxes[rows].astype(np.float64) / np.tile([width, height], 2)
     labels = dataset.labels[rows]
     features = {
         "encoded": [encoded],
-        "format": [image_format.encode()],
-        "filename": [str(dataset.names[i]).encode()],
-        "source_id": [str(dataset.image_ids[i]).encode()],
+        "format": [decode.image_format(encoded).lower().encode()],
+        # Names of files need not be UTF-8.
+        "filename": [str(dataset.names[i]).encode("utf-8", "surrogateescape")],
+        "source_id": [str(dataset.image_ids[i]).encode("utf-8", "surrogateescape")],
         "key/sha256": [hashlib.sha256(encoded).hexdigest().encode()],
         "height": [height],
         "width": [width],
@@ -113,18 +126,24 @@ def _write_labels(path: str, dataset: DetectionDataset, record_ids: list[int]) -
         json.dump({"classes": classes}, file, indent=1)
 
 
+def refuse_existing(paths: Iterable[str]) -> None:
+    """Refuses to replace files, which may be anybody's."""
+    there = [path for path in paths if os.path.lexists(path)]
+    if there:
+        raise UserError(
+            f"{there[0]} is there already; give another --output, or --overwrite to replace it"
+        )
+
+
 @contextlib.contextmanager
-def _renamed_when_complete(paths: list[str]):
-    """Gives temporary paths that get their names if all goes well and vanish otherwise."""
-    temporary = [path + ".tmp" for path in paths]
+def _errors_of_disk(path: str) -> Iterator[None]:
+    """TensorFlow's errors of files as Python's, with the name that the file will have."""
     try:
-        yield temporary
-        for source, target in zip(temporary, paths, strict=True):
-            os.replace(source, target)
-    finally:
-        for path in temporary:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(path)
+        yield
+    except tf.errors.OpError as error:
+        is_full = isinstance(error, (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError))
+        code = errno.ENOSPC if is_full else errno.EIO
+        raise OSError(code, os.strerror(code), path) from error
 
 
 def _verify(expected: DetectionDataset, pattern: str) -> None:

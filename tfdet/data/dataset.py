@@ -1,10 +1,13 @@
 """A detection data set: annotations in arrays, images as bytes on demand."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tfdet import limits
+from tfdet.data.decode import ImageError
 from tfdet.data.outlines import Outlines
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
@@ -63,11 +66,14 @@ class DetectionDataset:
         return len(self.class_names)
 
     def encoded(self, i: int) -> bytes:
-        """The encoded image (JPEG, PNG, ...) at position i."""
+        """The encoded image (JPEG, PNG, ...) at position i; an `ImageError` for huge files."""
         if self.render is not None:
             return self.render(int(self.image_ids[i]))
         with open(self.files[i], "rb") as file:
             if self.spans is None:
+                size = os.fstat(file.fileno()).st_size
+                if size > limits.MAX_IMAGE_BYTES:
+                    raise ImageError("oversized_image", f"a file of {size} bytes")
                 return file.read()
             offset, length = (int(x) for x in self.spans[i])
             file.seek(offset)

@@ -3,16 +3,33 @@
 import io
 import re
 import struct
+import warnings
+import zlib
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-# 100 megapixels are 300 MB decoded: more than any camera, less than what a 437 KB PNG can claim.
-MAX_PIXELS = 100_000_000
+from tfdet import limits
+from tfdet.data import gif
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")  # what tf.io.decode_image reads
 _EXIF_ORIENTATION = 0x0112
+# What Pillow's readers raise for headers that are damaged.
+_HEADER_ERRORS = (OSError, EOFError, ValueError, SyntaxError, TypeError, LookupError, OverflowError)
+_HEADER_ERRORS += (AttributeError, struct.error, zlib.error)
+
+
+def hush_pillow() -> None:
+    """Ends Pillow's warnings, which name no file.
+
+    They are about images over 89 megapixels, where `header` has a limit of its own, and about
+    damage in what cameras write beside the picture.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+hush_pillow()
 
 
 class ImageError(ValueError):
@@ -39,20 +56,33 @@ def header(source: bytes | str) -> tuple[tuple[int, int], int]:
         with Image.open(file, formats=_FORMATS) as image:
             width, height = image.size
             orientation = 1
+            if image.format == "WEBP" and getattr(image, "is_animated", False):
+                raise ImageError("animated_image", "only GIFs may move")
             if image.format == "JPEG" and "exif" in image.info:
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Image.DecompressionBombError as error:
         raise ImageError("oversized_image", str(error)) from error
-    except (OSError, ValueError, SyntaxError, struct.error) as error:
+    except ImageError:
+        raise
+    except _HEADER_ERRORS as error:
         raise ImageError("unreadable_image", "expected " + ", ".join(_FORMATS)) from error
-    if height * width > MAX_PIXELS:
+    if height * width > limits.MAX_IMAGE_PIXELS:
         raise ImageError("oversized_image", f"{width} x {height} pixels")
     return (height, width), orientation if orientation in range(1, 9) else 1
 
 
-def has_pixels(size: tuple[int, int]) -> bool:
-    """Whether an annotated (height, width) can be that of an image."""
-    return min(size) > 0 and max(size) <= MAX_PIXELS
+def image_format(encoded: bytes) -> str:
+    """The format of an image that can be read: "JPEG", "PNG", ..."""
+    with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
+        return image.format or ""
+
+
+def as_size(height: float, width: float) -> tuple[int, int] | None:
+    """An annotated size as whole numbers; None where it cannot be that of an image."""
+    is_size = all(1 <= side <= limits.MAX_IMAGE_SIDE for side in (height, width))
+    if not is_size or height * width > limits.MAX_IMAGE_PIXELS:
+        return None
+    return int(height), int(width)
 
 
 def turns_upright(
@@ -93,6 +123,10 @@ def decode_image(encoded: bytes, annotated_size: tuple[int, int] | None = None) 
         ImageError: `unreadable_image`, `oversized_image` or `truncated_image`.
     """
     stored_size, orientation = header(encoded)
+    if (
+        encoded[:4] == b"GIF8" and gif.frame_pixels(encoded) > 3 * limits.MAX_IMAGE_PIXELS
+    ):  # a byte for each
+        raise ImageError("oversized_image", "all its frames together have too many pixels")
     try:
         with tf.device("CPU:0"):
             pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()

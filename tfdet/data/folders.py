@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 
+from tfdet.data import image_names
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.paths import require_directory
+from tfdet.data.problems import Problems
 from tfdet.errors import UserError
-
-_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 
 
 def open_folders(path: str, class_names: tuple[str, ...] = ()) -> DetectionDataset:
@@ -27,13 +27,13 @@ def open_folders(path: str, class_names: tuple[str, ...] = ()) -> DetectionDatas
     if set(folders) - set(names):
         stranger = sorted(set(folders) - set(names))[0]
         raise UserError(f"{path} has a folder {stranger!r}, which is no class of the other data")
-    files, labels = [], []
+    files, labels, problems = [], [], Problems()
     for label, name in enumerate(names):
-        own = _images(os.path.join(path, name)) if name in folders else []
+        own = _images(os.path.join(path, name), problems) if name in folders else []
         files += own
         labels += [label] * len(own)
     if not files:
-        raise UserError(f"{path} has no folder with images ({', '.join(_ENDINGS)})")
+        raise UserError(f"{path} has no folder with images ({', '.join(image_names.ENDINGS)})")
     count = len(files)
     return DetectionDataset(
         name=path,
@@ -48,9 +48,12 @@ def open_folders(path: str, class_names: tuple[str, ...] = ()) -> DetectionDatas
         labels=np.array(labels, np.int32),
         is_crowd=np.zeros(count, bool),
         areas=np.ones(count, np.float32),
+        problems=problems,
     )
 
 
-def _images(folder: str) -> list[str]:
+def _images(folder: str, problems: Problems) -> list[str]:
     names = sorted(os.listdir(folder))
-    return [os.path.join(folder, name) for name in names if name.lower().endswith(_ENDINGS)]
+    for name in filter(image_names.is_other_picture, names):
+        problems.add("other_format", os.path.join(folder, name))
+    return [os.path.join(folder, name) for name in names if image_names.is_image(name)]

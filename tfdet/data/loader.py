@@ -13,7 +13,8 @@ MAX_CACHE_BYTES = 8 * 2**30
 def check_usable(dataset: DetectionDataset) -> None:
     """Refuses a data set from which nothing can be learned or measured: no image, or no box."""
     if not len(dataset.boxes):
-        raise UserError(f"{dataset.name} has no boxes at all; see tfdet-data check")
+        details = "".join(f"; {line}" for line in dataset.problems.lines())
+        raise UserError(f"{dataset.name} has no boxes at all{details}; see tfdet-data check")
     ImageLoader(dataset).load_or_next(0)
 
 

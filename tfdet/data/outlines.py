@@ -4,6 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfdet.data import run_lengths
+
+# A point of an outline may lie outside of the image, but not so far: masks are made by walking
+# along the sides.
+_FARTHEST = 4  # of the image's longer side
+
 
 class Outlines:
     """Outlines of T objects; each has any number of polygons (rings), or a run-length mask.
@@ -106,6 +112,39 @@ class Outlines:
             _offsets([len(object_rings) for object_rings in rings]),
             {new: self.masks[int(t)] for new, t in enumerate(rows) if int(t) in self.masks},
         )
+
+
+def sound_part(segmentation: object, size: Sequence[int]) -> tuple[list | dict | None, bool]:
+    """What of COCO's `segmentation` value can be an outline in an image of (height, width).
+
+    Returns:
+        `(part, is_whole)`: a value for `Outlines.from_segmentations`, and whether nothing is left
+        out of it.
+    """
+    if not segmentation:
+        return None, True
+    if isinstance(segmentation, dict):
+        fits = run_lengths.fits(segmentation, size)
+        return segmentation if fits else None, fits
+    if not isinstance(segmentation, list):
+        return None, False
+    farthest = _FARTHEST * max(size)
+    flat = [polygon for p in segmentation if (polygon := _flat(p, farthest)) is not None]
+    return flat or None, len(flat) == len(segmentation)
+
+
+def _flat(polygon: object, farthest: float) -> np.ndarray | None:
+    """The numbers float32 [2 n] of a polygon; None where it is none."""
+    if not isinstance(polygon, (list, np.ndarray)):
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            flat = np.asarray(polygon, np.float32)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    is_polygon = flat.ndim == 1 and len(flat) >= 6 and len(flat) % 2 == 0
+    # NaN is not within either.
+    return flat if is_polygon and np.abs(flat).max() <= farthest else None
 
 
 def _offsets(counts: Sequence[int]) -> np.ndarray:

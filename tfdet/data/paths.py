@@ -1,7 +1,11 @@
 """Paths that come out of annotation files."""
 
+import errno
 import os
+import stat
+from typing import BinaryIO
 
+from tfdet import documents, limits
 from tfdet.errors import UserError
 
 
@@ -16,21 +20,31 @@ def join_inside(directory: str, name: str) -> str | None:
 def require_file(path: str, what: str) -> str:
     """The path, if it is a file."""
     if not os.path.isfile(path):
-        raise UserError(f"{what}: there is no file {path!r}")
+        raise UserError(f"{what}: there is no file {path!r}{_here(path)}")
     return path
 
 
 def require_directory(path: str, what: str) -> str:
     """The path, if it is a directory."""
     if not os.path.isdir(path):
-        raise UserError(f"{what}: there is no directory {path!r}")
+        raise UserError(f"{what}: there is no directory {path!r}{_here(path)}")
     return path
 
 
 def read_text(path: str, what: str) -> str:
     """The contents of a text file."""
-    try:
-        with open(require_file(path, what), encoding="utf-8-sig") as file:
-            return file.read()
-    except UnicodeDecodeError:
-        raise UserError(f"{what}: {path} is not a text file in UTF-8; save it as such") from None
+    return documents.read_text(require_file(path, what), what)
+
+
+def open_small(path: str) -> BinaryIO:
+    """Opens an annotation of one image; an `OSError` where it is no file, or far too large."""
+    facts = os.stat(path)
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "not a file", path)
+    if facts.st_size > limits.MAX_TEXT_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), path)
+    return open(path, "rb")
+
+
+def _here(path: str) -> str:
+    return "" if os.path.isabs(path) else f" in {os.getcwd()}"

@@ -19,10 +19,26 @@ KINDS = {
         "image is truncated or damaged inside",
         "left out of evaluation; in training the next good image takes its place",
     ),
+    "odd_image": ProblemKind(
+        "image with damage that its decoder passes over", "used as it is; a part may be wrong"
+    ),
+    "animated_image": ProblemKind("animated WebP", "left out; save one of its pictures"),
     "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
     "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
     "unreadable_line": ProblemKind("annotation line cannot be read", "line left out"),
+    "missing_label": ProblemKind("image without a label file", "kept as background", False),
     "truncated_record": ProblemKind("record file ends early", "rest of the file is left out"),
+    "damaged_record": ProblemKind(
+        "record of a length whose checksum is wrong", "rest of the file is left out"
+    ),
+    "record_checksum": ProblemKind(
+        "record whose checksum is wrong",
+        "used as it is, and what follows it in its file is not compared; write the file again",
+    ),
+    "missing_shard": ProblemKind("record file of a series is missing", "its images are left out"),
+    "other_format": ProblemKind(
+        "picture in a format that is not read", "left out; save it as JPEG or PNG"
+    ),
     "unsafe_path": ProblemKind("file name leads out of the data set", "image left out"),
     "duplicate_id": ProblemKind("the same id or file a second time", "the first one is kept"),
     "unknown_image": ProblemKind("box of an image that is not listed", "box left out"),
@@ -30,6 +46,12 @@ KINDS = {
     "box_not_finite": ProblemKind("box with NaN or infinite coordinates", "box left out"),
     "box_no_area": ProblemKind("box without area", "box left out"),
     "box_outside": ProblemKind("box reaches outside its image", "clipped to the image"),
+    "broken_outline": ProblemKind("outline that cannot be", "left out, its box is kept"),
+    "class_count": ProblemKind("nc is not the number of names", "the names count"),
+    "second_name": ProblemKind("class id with a second name", "the first one counts"),
+    "similar_classes": ProblemKind(
+        "class names that differ in upper and lower case alone", "kept as classes", False
+    ),
     "size_mismatch": ProblemKind(
         "image has another size than its annotation says", "boxes clipped to the real size"
     ),

@@ -14,6 +14,7 @@ from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.shapes_drawing import draw
 from tfdet.errors import UserError
+from tfdet.limits import MAX_SHAPES_IMAGES
 
 CLASS_NAMES = ("circle", "square", "triangle", "star", "cross")
 IMAGE_SIZE = 256
@@ -55,13 +56,12 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
     if split not in SPLIT_SIZES:
         raise UserError(f"expected shapes:train or shapes:val, got shapes:{split}")
     count = SPLIT_SIZES[split] if count is None else count
-    if count < 1:
-        raise UserError(f"expected at least one image, got shapes:{split}:{count}")
+    if not 1 <= count <= MAX_SHAPES_IMAGES:
+        raise UserError(f"expected 1 to {MAX_SHAPES_IMAGES} images, got shapes:{split}:{count}")
     builder = DatasetBuilder(f"shapes:{split}", CLASS_NAMES)
-    difficulty = np.zeros(count)
     for i in range(count):
         picture = layout(split, i)
-        difficulty[i], shapes = picture.difficulty, picture.shapes
+        shapes = picture.shapes
         builder.add_image(
             image_id=i + 1,
             file_name=f"{split}_{i:06d}.png",
@@ -71,11 +71,12 @@ def open_shapes(split: str = "train", count: int | None = None) -> DetectionData
             labels=[shape.label for shape in shapes],
             segmentations=[[np.clip(s.outline, 0, IMAGE_SIZE).ravel()] for s in shapes],
             span=(0, 0),
+            difficulty=picture.difficulty,
         )
     # Kept encoded after the first use: 2000 pictures take about 100 MB, drawing one takes 5 ms.
     render = functools.lru_cache(maxsize=None)(functools.partial(_render, split))
     dataset = builder.build(render)  # in the order of i, which is that of the names
-    return dataclasses.replace(dataset, spans=None, difficulty=difficulty)
+    return dataclasses.replace(dataset, spans=None)
 
 
 def _render(split: str, image_id: int) -> bytes:

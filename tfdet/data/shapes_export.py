@@ -1,10 +1,14 @@
 """Writes the built-in `shapes` set as files, in COCO's layout."""
 
+import errno
 import json
 import os
 from collections.abc import Callable
 
+from tfdet import files
+from tfdet.data.convert import refuse_existing
 from tfdet.data.dataset import DetectionDataset
+from tfdet.data.paths import open_small
 from tfdet.data.shapes import SPLIT_SIZES, layout, open_shapes
 
 
@@ -12,6 +16,7 @@ def write_shapes(
     output_dir: str,
     counts: dict[str, int] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    overwrite: bool = False,
 ) -> list[str]:
     """Writes `annotations/instances_<split>.json` and `<split>/*.png`.
 
@@ -19,27 +24,50 @@ def write_shapes(
         output_dir: created where it does not exist.
         counts: split -> number of images; None takes both splits as they are.
         progress: called with (images done, images in all) of each split.
+        overwrite: whether other files of these names are replaced; a `UserError` where there are
+            some otherwise.
 
     Returns:
         The data sets' strings for `--data`.
     """
+    counts = counts or SPLIT_SIZES
+    paths = [_annotations(output_dir, split) for split in counts]
+    if not overwrite:
+        refuse_existing(paths)
     specs = []
-    for split, count in (counts or SPLIT_SIZES).items():
+    for path, (split, count) in zip(paths, counts.items(), strict=True):
         dataset = open_shapes(split, count)
         image_dir = os.path.join(output_dir, split)
         os.makedirs(image_dir, exist_ok=True)
         for i, name in enumerate(dataset.names):
-            with open(os.path.join(image_dir, str(name)), "wb") as file:
-                file.write(dataset.encoded(i))
+            _write_image(os.path.join(image_dir, str(name)), dataset.encoded(i), overwrite)
             progress(i + 1, len(dataset))
-        path = os.path.join(output_dir, "annotations", f"instances_{split}.json")
         os.makedirs(os.path.dirname(path), exist_ok=True)
         # The annotations come last and at once: where they are, the images are complete.
-        with open(path + ".tmp", "w", encoding="utf-8") as file:
-            json.dump(coco_annotations(dataset, split), file)
-        os.replace(path + ".tmp", path)
+        files.write_text(path, json.dumps(coco_annotations(dataset, split)))
         specs.append(f"coco:{path}:{image_dir}")
     return specs
+
+
+def _annotations(output_dir: str, split: str) -> str:
+    return os.path.join(output_dir, "annotations", f"instances_{split}.json")
+
+
+def _write_image(path: str, content: bytes, overwrite: bool) -> None:
+    """Writes a picture; what is there of it already, from a run that was stopped, may stay."""
+    if os.path.lexists(path):
+        with open_small(path) as file:
+            before = file.read()
+        if not overwrite and before != content[: len(before)]:
+            refuse_existing([path])
+        os.unlink(path)  # a link is not written through
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+    except OSError as error:
+        if error.errno != errno.EEXIST:
+            os.unlink(path)  # half a picture
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def coco_annotations(dataset: DetectionDataset, split: str) -> dict:

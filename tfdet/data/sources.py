@@ -1,5 +1,6 @@
 """Opens a data set from the one string that names it everywhere: flags, recipes, Python."""
 
+import re
 from collections.abc import Sequence
 
 from absl import logging
@@ -11,6 +12,7 @@ from tfdet.data.tfrecord import open_tfrecord
 from tfdet.data.voc import open_voc
 from tfdet.data.yolo import open_yolo
 from tfdet.errors import UserError
+from tfdet.printable import shown
 
 FORMS = {
     "shapes": "shapes[:train|val[:COUNT]]",
@@ -60,8 +62,8 @@ def read_source(spec: str) -> DetectionDataset:
 
 
 def _shapes(split: str = "train", count: str | None = None) -> DetectionDataset:
-    if count is not None and not count.isdigit():
-        raise UserError(f"expected {FORMS['shapes']}, got the count {count!r}")
+    if count is not None and not re.fullmatch("[0-9]{1,18}", count):
+        raise UserError(f"expected {FORMS['shapes']}, got the count {shown(count)}")
     return open_shapes(split, None if count is None else int(count))
 
 

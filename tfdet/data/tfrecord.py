@@ -1,27 +1,26 @@
 """Reader of TFRecord files with the feature keys of EfficientDet and the TF model garden."""
 
 import glob
-import json
 import os
 import re
-import struct
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from tfdet import documents
+from tfdet.data import record_files
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.decode import ImageError, displayed_size, has_pixels
+from tfdet.data.decode import ImageError, as_size, displayed_size
 from tfdet.data.paths import read_text
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
+from tfdet.printable import shown
 
 LABELS_SUFFIX = "-labels.json"
 
-_HEADER = struct.Struct("<Q4x")  # length, its checksum
-_FOOTER_BYTES = 4  # checksum of the record
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -42,12 +41,14 @@ def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
         raise UserError(f"no file matches {pattern!r}")
     name_of = read_labels(labels) if labels else _sidecar_labels(files)
     problems = Problems()
+    if glob.has_magic(pattern):  # who names one file of a series means that one
+        record_files.report_missing(files, problems)
     examples = [e for file in files for e in _scan(file, problems)]
     if not examples:
         details = "; ".join(problems.lines()) or "the files are empty"
         raise UserError(f"{pattern!r} holds no readable record: {details}")
     if name_of is None:
-        name_of = _names_in_records(examples, pattern)
+        name_of = _names_in_records(examples, pattern, problems)
     ids = sorted(name_of)
     label_of = {class_id: label for label, class_id in enumerate(ids)}
     names = [name_of[class_id] for class_id in ids]
@@ -58,9 +59,9 @@ def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
             image_id=_source_id(features, number),
             file_name=features["filename"] or f"{number:09d}",
             file=file,
-            size=(height, width),
+            size=features["size"],
             boxes=features["boxes"] * np.tile([width, height], 2),
-            labels=[label_of.get(int(class_id), -1) for class_id in features["class_ids"]],
+            labels=[label_of.get(class_id, -1) for class_id in features["class_ids"]],
             is_crowd=features["is_crowd"],
             areas=features["areas"],
             span=(offset, length),
@@ -72,17 +73,14 @@ def read_labels(path: str) -> dict[int, str]:
     """Class id -> name of a label file; see `open_tfrecord` for its forms."""
     text = read_text(path, "labels")
     if path.endswith(".pbtxt"):
-        items = re.findall(r"item\s*\{(.*?)\}", text, re.DOTALL)
+        items = [item.rpartition("{")[2] for item in text.split("}")]
         pairs = [
             (re.search(r"\bid:\s*(\d+)", i), re.search(r"name:\s*['\"](.*?)['\"]", i))
             for i in items
         ]
         content = {m[1]: n[1] for m, n in pairs if m and n}
     else:
-        try:
-            content = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"{path} is not a JSON file: {error}") from error
+        content = documents.parse_json(text, path)
     try:
         if isinstance(content, dict) and isinstance(content.get("classes"), list):
             content = {entry["name"]: entry["id"] for entry in content["classes"]}
@@ -90,6 +88,8 @@ def read_labels(path: str) -> dict[int, str]:
         if all(isinstance(value, int) for value in content.values()):
             content = {class_id: name for name, class_id in content.items()}
         names = {int(class_id): str(name) for class_id, name in content.items()}
+        if not all(isinstance(name, (str, int)) for name in content.values()):
+            raise TypeError
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: expected class names and whole-number ids") from error
     if not names:
@@ -99,7 +99,7 @@ def read_labels(path: str) -> dict[int, str]:
 
 def shard_prefix(file: str) -> str:
     """The part of a shard's path before its number: a/train-00000-of-00008.tfrecord -> a/train."""
-    return re.sub(r"(-\d+-of-\d+)?(\.tfrecords?)?$", "", file)
+    return record_files.SHARD.sub("", file)
 
 
 def _sidecar_labels(files: list[str]) -> dict[int, str] | None:
@@ -109,40 +109,19 @@ def _sidecar_labels(files: list[str]) -> dict[int, str] | None:
 
 def _scan(path: str, problems: Problems) -> Iterator[tuple[str, int, int, dict]]:
     """(file, offset, length of the image, features) of each record that can be used."""
-    for start, record in _records(path, problems):
+    for start, record in record_files.records(path, problems):
         try:
             features = _features(tf.train.Example.FromString(record).features.feature)
-        except (DecodeError, ValueError):
+        except (DecodeError, ValueError, TypeError):
             problems.add("unreadable_annotation", f"{path} at byte {start}")
             continue
         encoded = features.pop("encoded")
         try:
-            if not has_pixels(features["size"]):
-                features["size"] = displayed_size(encoded)
+            features["size"] = features["size"] or displayed_size(encoded)
         except ImageError as error:
             problems.add(error.kind, f"{path} at byte {start}")
             continue
         yield path, start + record.find(encoded), len(encoded), features
-
-
-def _records(path: str, problems: Problems) -> Iterator[tuple[int, bytes]]:
-    """(offset, contents) of the records of a file."""
-    remaining = os.path.getsize(path)
-    with open(path, "rb") as file:
-        if file.read(2) == b"\x1f\x8b":
-            raise UserError(
-                f"{path} is compressed; unpack it with gunzip, images can then be found"
-            )
-        file.seek(0)
-        while remaining >= _HEADER.size:
-            (length,) = _HEADER.unpack(file.read(_HEADER.size))
-            remaining -= _HEADER.size + length + _FOOTER_BYTES
-            if remaining < 0:
-                break
-            yield file.tell(), file.read(length)
-            file.seek(_FOOTER_BYTES, os.SEEK_CUR)
-    if remaining:
-        problems.add("truncated_record", path)
 
 
 def _features(feature) -> dict:
@@ -155,17 +134,21 @@ def _features(feature) -> dict:
     def numbers(key):
         field = feature.get("image/" + key)
         kind = field.WhichOneof("kind") if field is not None else None
-        return np.array(getattr(field, kind).value if kind else [])
+        values = getattr(field, kind).value if kind else []
+        if kind == "bytes_list" and len(values):
+            raise ValueError(f"{key} is text, not numbers")
+        return np.array(values, np.int64 if kind == "int64_list" else np.float64)
 
     def text(key):
         values = feature["image/" + key].bytes_list.value
-        return values[0].decode("utf-8", "replace") if values else ""
+        # As Python has the names of files that are not UTF-8.
+        return values[0].decode("utf-8", "surrogateescape") if values else ""
 
     def scalar(key):
         values = numbers(key)
-        return int(values[0]) if len(values) else -1
+        return float(values[0]) if len(values) else np.nan
 
-    class_ids = numbers("object/class/label").astype(np.int64)
+    class_ids = numbers("object/class/label").tolist()
     boxes = [numbers(f"object/bbox/{side}").astype(np.float64) for side in _SIDES]
     is_crowd = numbers("object/is_crowd").astype(bool)
     areas = numbers("object/area").astype(np.float64)
@@ -176,10 +159,11 @@ def _features(feature) -> dict:
     return {
         # Not through NumPy: its byte strings end at the first zero.
         "encoded": b"".join(feature["image/encoded"].bytes_list.value[:1]),
-        "size": (scalar("height"), scalar("width")),
+        "size": as_size(scalar("height"), scalar("width")),
         "filename": text("filename"),
         "source_id": text("source_id"),
-        "class_ids": class_ids,
+        # Those that are no whole numbers are ids of no class.
+        "class_ids": [int(i) if float(i).is_integer() else None for i in class_ids],
         "class_names": [name.decode("utf-8", "replace") for name in names],
         "boxes": np.stack(boxes, axis=1),
         "is_crowd": is_crowd if len(is_crowd) == count else None,
@@ -187,12 +171,17 @@ def _features(feature) -> dict:
     }
 
 
-def _names_in_records(examples: list[tuple], pattern: str) -> dict[int, str]:
+def _names_in_records(examples: list[tuple], pattern: str, problems: Problems) -> dict[int, str]:
     """Class id -> name from the class texts of the records."""
-    names = {}
+    names: dict[int, str] = {}
+    others: set[tuple[int, str]] = set()
     for _, _, _, features in examples:
         if len(features["class_names"]) == len(features["class_ids"]):
-            names.update(zip(features["class_ids"].tolist(), features["class_names"], strict=True))
+            pairs = zip(features["class_ids"], features["class_names"], strict=True)
+            others.update((i, name) for i, name in pairs if names.setdefault(i, name) != name)
+    names.pop(None, None)
+    for i, name in sorted(pair for pair in others if pair[0] is not None):
+        problems.add("second_name", f"id {i}: {shown(names[i])} and {shown(name)}")
     if not names:
         raise UserError(
             f"the records of {pattern!r} carry no class names; give a labels file:"

@@ -7,14 +7,17 @@ from xml.parsers import expat
 
 import numpy as np
 
+from tfdet.data import decode
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.paths import join_inside, read_text, require_directory
+from tfdet.data.paths import join_inside, open_small, read_text, require_directory
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
+from tfdet.printable import clean_name
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".webp")
 _CLASS_FILES = ("classes.txt", "labels.txt")
+_LAYOUT = "Annotations/*.xml, ImageSets/Main/SPLIT.txt with their names, and JPEGImages"
 
 
 def open_voc(directory: str, split: str) -> DetectionDataset:
@@ -31,7 +34,12 @@ def open_voc(directory: str, split: str) -> DetectionDataset:
         split: a name such as "train" or "trainval".
     """
     require_directory(directory, "VOC data set")
-    annotations = require_directory(os.path.join(directory, "Annotations"), "VOC annotations")
+    annotations = os.path.join(directory, "Annotations")
+    if not os.path.isdir(annotations):
+        raise UserError(
+            f"VOC data set: there is no directory {annotations!r}; expected in {directory}: "
+            f"{_LAYOUT}"
+        )
     stems = _split_stems(directory, split)
     problems = Problems()
     class_names = _class_names(directory, annotations)
@@ -55,7 +63,7 @@ def open_voc(directory: str, split: str) -> DetectionDataset:
             file=file,
             size=_size(root),
             boxes=[_box(item) for item in objects],
-            labels=[label_of.get(_text(item, "name"), -1) for item in objects],
+            labels=[label_of.get(_class_name(item), -1) for item in objects],
         )
     return builder.build()
 
@@ -78,12 +86,12 @@ def _refuse_doctype(*_):
 
 def _read_or_report(path: str, problems: Problems) -> ElementTree.Element | None:
     try:
-        with open(path, "rb") as file:
+        with open_small(path) as file:
             return parse_xml(file.read())
     except OSError as error:
         problems.add("unreadable_annotation", f"{path}: {error.strerror}")
         return None
-    except (ValueError, expat.ExpatError) as error:
+    except (ValueError, LookupError, expat.ExpatError) as error:  # of an unknown encoding too
         problems.add("unreadable_annotation", f"{path}: {error}")
         return None
 
@@ -98,14 +106,23 @@ def _split_stems(directory: str, split: str) -> list[str]:
             else []
         )
         raise UserError(
-            f"no split {split!r}: expected {path}; there is {', '.join(found) or 'none'}"
+            f"no split {split!r}: expected {path}; there is {', '.join(found) or 'none'}; "
+            f"{directory} must have {_LAYOUT}"
         )
     lines = read_text(path, "VOC split").splitlines()
-    # Class-wise lists have a second column: 1, 0 or -1.
-    stems = [line.split()[0] for line in lines if line.strip()]
+    stems = [_stem(line.strip(), directory) for line in lines if line.strip()]
     if not stems:
         raise UserError(f"{path} lists no image")
     return stems
+
+
+def _stem(line: str, directory: str) -> str:
+    """The name in a line of a split; class-wise lists have a second column: 1, 0 or -1."""
+    found = re.fullmatch(r"(.*\S)\s+(-1|0|1)", line)
+    if not found:
+        return line
+    is_name = os.path.isfile(os.path.join(directory, "Annotations", line + ".xml"))
+    return line if is_name else found[1]
 
 
 def _class_names(directory: str, annotations: str) -> list[str]:
@@ -115,14 +132,14 @@ def _class_names(directory: str, annotations: str) -> list[str]:
             lines = [line.strip() for line in read_text(path, "VOC classes").splitlines()]
             if not any(lines):
                 raise UserError(f"{path} names no class; give one per line or remove the file")
-            return [line for line in lines if line]
+            return [clean_name(line) for line in lines if line]
     names: set[str] = set()
     ignored = Problems()  # files of other splits are not reported here
     for entry in os.scandir(annotations):
         if entry.name.endswith(".xml"):
             root = _read_or_report(entry.path, ignored)
             if root is not None:
-                names.update(_text(item, "name") for item in root.findall("object"))
+                names.update(_class_name(item) for item in root.findall("object"))
     names.discard("")
     if not names:
         raise UserError(f"no object has a class name in {annotations}")
@@ -148,12 +165,16 @@ def _image_file(directory: str, stem: str, root, problems: Problems) -> str | No
 
 def _size(root) -> tuple[int, int] | None:
     height, width = (_number(_text(root, f"size/{side}")) for side in ("height", "width"))
-    return (int(height), int(width)) if height > 0 and width > 0 else None
+    return decode.as_size(height, width)
 
 
 def _box(item) -> list[float]:
     sides = ("xmin", "ymin", "xmax", "ymax")
     return [_number(_text(item, f"bndbox/{side}")) for side in sides]
+
+
+def _class_name(item) -> str:
+    return clean_name(_text(item, "name"))
 
 
 def _text(element, path: str) -> str:

@@ -1,17 +1,19 @@
 """Reader of YOLO's text form: a data.yaml, a directory of images, one text file per image."""
 
 import os
+import re
 
-import yaml
-
+from tfdet import documents, limits
+from tfdet.data import image_names
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, displayed_size
-from tfdet.data.paths import read_text
+from tfdet.data.paths import open_small, read_text, require_file
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
+from tfdet.printable import shown
 
-_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif")
+_NOTHING = ("", "~", "null", "Null", "NULL")  # as YAML writes it
 
 
 def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
@@ -29,19 +31,24 @@ def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
     """
     content = _read_yaml(data_yaml)
     names = _class_names(content, data_yaml)
-    images = _image_files(content, data_yaml, split)
-    builder = DatasetBuilder(f"yolo:{data_yaml}:{split}", names.values(), list(names))
+    problems = Problems()
+    images = _image_files(content, data_yaml, split, problems)
+    if str(content.get("nc", len(names))).strip() != str(len(names)):
+        problems.add("class_count", f"{data_yaml}: nc {shown(content['nc'])}, {len(names)} names")
+    builder = DatasetBuilder(f"yolo:{data_yaml}:{split}", names.values(), list(names), problems)
     label_of = {index: label for label, index in enumerate(names)}
     for name, file in images:
         if not os.path.isfile(file):
-            builder.problems.add("missing_image", file)
+            problems.add("missing_image", file)
             continue
         try:
             height, width = displayed_size(file)
         except ImageError as error:
-            builder.problems.add(error.kind, file)
+            problems.add(error.kind, file)
             continue
-        objects = _read_labels(_label_file(file), builder.problems)
+        objects = _read_labels(_label_file(file), problems)
+        if objects is None:
+            continue
         scaled = [[v * (width, height)[k % 2] for k, v in enumerate(o[1:])] for o in objects]
         is_outline = [len(values) > 4 for values in scaled]
         builder.add_image(
@@ -61,10 +68,10 @@ def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
 
 
 def _read_yaml(path: str) -> dict:
-    try:
-        content = yaml.safe_load(read_text(path, "YOLO data set"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not a YAML file: {' '.join(str(error).split())}") from None
+    what = "YOLO data set"
+    text = documents.read_text(require_file(path, what), what, limits.MAX_YAML_BYTES)
+    # As text: a class that is called no, 1.0 or null has that name.
+    content = documents.parse_yaml(text, f"{what} {path}", as_text=True)
     if not isinstance(content, dict):
         raise UserError(f"{path} has no keys; expected `names` and the paths of the splits")
     return content
@@ -77,26 +84,36 @@ def _class_names(content: dict, path: str) -> dict[int, str]:
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
         raise UserError(f"{path}: expected `names` to be a list or a dict of class names")
-    if not all(isinstance(index, int) for index in names):
+    if not all(re.fullmatch(r"[0-9]{1,9}", str(index)) for index in names):
         raise UserError(f"{path}: expected `names` to have whole numbers as keys")
-    return {index: str(names[index]) for index in sorted(names)}
+    if not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{path}: expected `names` to be names, one for each class")
+    numbered = {int(index): name for index, name in names.items()}
+    return dict(sorted(numbered.items()))
 
 
-def _image_files(content: dict, data_yaml: str, split: str) -> list[tuple[str, str]]:
+def _image_files(
+    content: dict, data_yaml: str, split: str, problems: Problems
+) -> list[tuple[str, str]]:
     """(name inside the data set, path) of each image of a split."""
     places = content.get(split)
-    if not places:
-        known = sorted(set(content) - {"names", "nc", "path"})
-        raise UserError(f"{data_yaml} has no split {split!r}; it has {', '.join(map(str, known))}")
-    root = os.path.join(os.path.dirname(os.path.abspath(data_yaml)), str(content.get("path") or ""))
+    if not places or places in _NOTHING:
+        known = sorted(set(map(str, content)) - {"names", "nc", "path"})
+        raise UserError(f"{data_yaml} has no split {split!r}; it has {', '.join(known)}")
+    own = str(content.get("path") or "")
+    root = os.path.dirname(os.path.abspath(data_yaml))
+    root = root if own in _NOTHING else os.path.join(root, own)
     found = []
     for place in places if isinstance(places, list) else [places]:
-        path = _existing(root, str(place))
+        if not isinstance(place, str):
+            raise UserError(f"{data_yaml}: {split}: expected a path, got {shown(place)}")
+        path = _existing(root, place)
         if path is None:
-            raise UserError(f"{data_yaml}: {split}: there is no {os.path.join(root, str(place))!r}")
-        found.extend(_listed(path, root) if os.path.isfile(path) else _walked(path))
+            raise UserError(f"{data_yaml}: {split}: there is no {os.path.join(root, place)!r}")
+        found.extend(_listed(path, root) if os.path.isfile(path) else _walked(path, problems))
     if not found:
-        raise UserError(f"{data_yaml}: {split}: there is no image in {places}")
+        details = "".join(f"; {line}" for line in problems.lines())
+        raise UserError(f"{data_yaml}: {split}: there is no image in {shown(places)}{details}")
     return found
 
 
@@ -107,13 +124,15 @@ def _existing(root: str, place: str) -> str | None:
     return next((path for path in paths if os.path.exists(path)), None)
 
 
-def _walked(directory: str) -> list[tuple[str, str]]:
+def _walked(directory: str, problems: Problems) -> list[tuple[str, str]]:
     files = []
     for folder, _, names in os.walk(directory):
         for name in names:
-            if name.lower().endswith(_EXTENSIONS):
-                path = os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            if image_names.is_image(name):
                 files.append((os.path.relpath(path, directory).replace(os.sep, "/"), path))
+            elif image_names.is_other_picture(name):
+                problems.add("other_format", path)
     return sorted(files)
 
 
@@ -130,22 +149,31 @@ def _label_file(image_file: str) -> str:
     return os.path.splitext(path)[0] + ".txt"
 
 
-def _read_labels(path: str, problems: Problems) -> list[list[float]]:
-    """Lines of a label file as numbers; those that cannot be read are counted and left out."""
-    if not os.path.isfile(path):
+def _read_labels(path: str, problems: Problems) -> list[list[float]] | None:
+    """Lines of a label file as numbers; those that cannot be read are counted and left out.
+
+    None where something of that name is there but cannot be read.
+    """
+    if not os.path.lexists(path):
+        problems.add("missing_label", path)
         return []
+    try:
+        with open_small(path) as file:
+            text = file.read().decode("utf-8-sig", "replace")
+    except OSError as error:
+        problems.add("unreadable_annotation", f"{path}: {error.strerror}")
+        return None
     rows = []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = [float(word) for word in line.split()]
-            except ValueError:
-                row = []
-            is_row = len(row) == 5 or (len(row) >= 7 and len(row) % 2 == 1)
-            if is_row and row[0].is_integer():
-                rows.append(row)
-            elif line.strip():
-                problems.add("unreadable_line", f"{path}:{number}")
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError:
+            row = []
+        is_row = len(row) == 5 or (len(row) >= 7 and len(row) % 2 == 1)
+        if is_row and row[0].is_integer():
+            rows.append(row)
+        elif line.strip():
+            problems.add("unreadable_line", f"{path}:{number}")
     return rows
 
 

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tfdet import records, registry
+from tfdet import limits, records, registry
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.ops.nms import NMSConfig
+from tfdet.printable import clean_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,17 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         self.check_positive("num_classes")
+        if self.num_classes > limits.MAX_CLASSES:
+            raise UserError(
+                f"num_classes must be at most {limits.MAX_CLASSES}, got {self.num_classes}"
+            )
+        self._check_names()
+        height, width = self.image_size
+        if height * width > limits.MAX_CANVAS_PIXELS:
+            raise UserError(
+                f"image_size must be at most {limits.MAX_CANVAS_PIXELS} pixels, such as "
+                f"8192x8192, got {height}x{width}"
+            )
         if self.weight_decay < 0:
             raise UserError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
@@ -46,11 +58,24 @@ class DetectorConfig:
                     "give one per class"
                 )
 
+    def _check_names(self) -> None:
+        """Cleans the names of the classes; refuses two that are the same."""
+        names = tuple(clean_name(name) for name in self.class_names)
+        object.__setattr__(self, "class_names", names)
+        seen = set()
+        for name in filter(None, names):  # outputs that stand for no class have no name
+            if name in seen:
+                raise UserError(f"class_names has {name!r} twice; give each class its own name")
+            seen.add(name)
+
     def check_positive(self, *names: str) -> None:
-        """Refuses values under 1 of these keys."""
+        """Refuses values under 1 of these keys, and those that no machine has memory for."""
         for name in names:
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value < 1:
+                raise UserError(f"{name} must be at least 1, got {value}")
+            if value > limits.MAX_COUNT:
+                raise UserError(f"{name} must be at most {limits.MAX_COUNT}, got {value}")
 
     def check_side(self, finest_level: int) -> None:
         """Refuses images that have no cell at the finest level."""

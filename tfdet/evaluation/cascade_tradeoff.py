@@ -73,7 +73,7 @@ class BothPaths:
     Args:
         model: its weights at the time of `run` are the ones used.
         dataset: `DetectionDataset`.
-        batch_size: images per step.
+        batch_size: images per step, at most all there are.
     """
 
     def __init__(self, model: DynamicDetector, dataset: DetectionDataset, batch_size: int = 8):
@@ -83,7 +83,7 @@ class BothPaths:
         loader.check_usable(self._dataset)
         self._label_map = coco.label_map(model, self._dataset)
         self._model = model
-        self._batch_size = batch_size
+        self._batch_size = min(batch_size, len(self._dataset))
         self._run = _compile(model, self._label_map)
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Paths:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from tfdet import memory
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.detectors.dynamic import reported
@@ -189,7 +190,8 @@ class Evaluation:
         model: a `Detector`; its weights at the time of `run` are the ones measured.
         dataset: `DetectionDataset`; boxes of classes that the model does not know are left out,
             counted in `dataset.problems` and named in a warning.
-        batch_size: images per step; a last, smaller batch is filled up with empty images.
+        batch_size: images per step, at most all there are; a last, smaller batch is filled up with
+            empty images.
 
     Attributes:
         dataset: as given, with the classes that the model knows.
@@ -211,8 +213,8 @@ class Evaluation:
         self._label_map = label_map(model, dataset)
         self._model = model
         self.dataset = dataset
-        self._batch_size = batch_size
-        self._detect = _compile(model, batch_size)
+        self._batch_size = min(batch_size, len(dataset))
+        self._detect = _compile(model, self._batch_size)
         self.costs: dict[str, float] = {}
         self.routes: dict[str, np.ndarray] = {}
 
@@ -229,7 +231,7 @@ class Evaluation:
         for images, targets in batches:
             index = np.asarray(targets["index"])
             inputs = (images, targets["scale"], targets["size"])
-            found = self._detect(*(filled(x, self._batch_size) for x in inputs))
+            found = self._detect_filled(inputs)
             found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
             reports.append({"index": index, **reported(found)})
             found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
@@ -247,6 +249,26 @@ class Evaluation:
             if key in self.routes
         }
         return evaluator
+
+    def _detect_filled(self, inputs: Sequence[Any]) -> dict[str, Any]:
+        """What is found in images [N] with their scales and sizes; rows beyond N are of no use."""
+        try:
+            return self._detect(*(filled(x, self._batch_size) for x in inputs))
+        except Exception as error:
+            if not memory.is_exhausted(error):
+                raise
+        first = [np.asarray(x)[:1] for x in inputs]
+
+        def attempt(size: int) -> None:
+            _compile(self._model, size)(*(filled(x, size) for x in first))
+
+        fits = memory.largest_that_fits(attempt, self._batch_size)
+        way = f"{fits} do: take that as batch size" if fits else "nor does one: take smaller images"
+        height, width = self._model.image_size
+        raise UserError(
+            f"{self._batch_size} images of {height}x{width} in a batch do not fit into memory; "
+            f"{way} (--batch_size of tfdet-eval, eval.batch_size and model.image_size of a recipe)"
+        )
 
 
 def evaluate(

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
-from tfdet import files, records
+from tfdet import documents, files, records
 from tfdet.backbones.encoding import Encoding, parse_encoding
 from tfdet.errors import UserError
 from tfdet.nas.morphism import Action
@@ -143,7 +143,7 @@ class Table(Mapping[int, Candidate]):
     def _write_weights(self, number: int, weights: Weights) -> None:
         path = self._weights_file(number)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        with files.writing(path) as file:
             np.savez(file, **weights)
 
     def _weights_file(self, number: int) -> pathlib.Path:
@@ -153,9 +153,9 @@ class Table(Mapping[int, Candidate]):
     def _telling(self, number: int) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (files.NotWritten, OSError) as error:
             raise UserError(
-                f"candidate {number} could not be written to {self.folder} ({error.strerror}); "
+                f"candidate {number} could not be written to {self.folder} ({error}); "
                 f"the {len(self)} before it are kept. Make room there and give the same command "
                 "again: it goes on from them"
             ) from None
@@ -169,7 +169,7 @@ def read_table(path: str | pathlib.Path) -> list[Candidate]:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            rows.append(records.from_dict(Candidate, json.loads(line)))
-        except (json.JSONDecodeError, UserError) as error:
+            rows.append(records.from_dict(Candidate, documents.parse_json(line, "it")))
+        except UserError as error:
             raise UserError(f"{path} cannot be read in line {number}: {error}") from None
     return rows

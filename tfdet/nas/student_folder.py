@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from tfdet import config, records
+from tfdet import config, files, records
 from tfdet.errors import UserError
 from tfdet.nas import evaluator
 from tfdet.nas import weights as nas_weights
@@ -30,9 +30,9 @@ def write_folder(
     section = {"name": recipe.model["name"], **records.to_dict(model.config)}
     try:
         trained.save_student(model, dataclasses.replace(recipe, model=section), folder, command)
-    except OSError as error:
+    except (files.NotWritten, OSError) as error:
         raise UserError(
-            f"{folder} could not be written ({error.strerror}); the search is kept: make room and "
+            f"{folder} could not be written ({error}); the search is kept: make room and "
             "give the same command again"
         ) from None
     return folder

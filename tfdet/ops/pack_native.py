@@ -6,7 +6,9 @@ Nothing is loaded before the first call. The environment variable TFDET_PACK dec
     portable    portable, without a warning
     native      native, or an error
 
-TFDET_PACK_LIBRARY names another file than the one that installing tfdet has built.
+TFDET_PACK_LIBRARY names another file than the one that installing tfdet has built. No other
+library is ever loaded, above all none that lies in the folder of a model: loading one is running
+whatever is in it.
 """
 
 import contextlib
@@ -80,14 +82,6 @@ def check() -> None:
         _load()
     except ImportError as error:
         raise UserError(str(error)) from None
-
-
-def register(library: str | pathlib.Path) -> None:
-    """Makes the op known to TensorFlow: by tfdet's own library, or else by this copy of it."""
-    try:
-        _load()
-    except ImportError:
-        tf.load_op_library(str(library))
 
 
 @functools.cache

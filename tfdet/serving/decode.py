@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+from tfdet.limits import MAX_IMAGE_PIXELS
+from tfdet.serving.claimed_size import claimed_pixels
+
 # Where cameras write EXIF: before the pixels, in a segment of at most 64 KB; the rest of the file
 # is not looked at.
 _HEAD_BYTES = 1 << 18
@@ -16,13 +19,19 @@ def decode_upright(encoded: tf.Tensor) -> tf.Tensor:
     `tf.io.decode_image` ignores the orientation that cameras store in JPEG files, so that pixels
     and boxes would lie sideways.
 
+    A header that claims more than `MAX_IMAGE_PIXELS` is an error before anything is decoded: 281 KB
+    can be a PNG of 17000x17000, which costs a server gigabytes.
+
     Args:
         encoded: scalar string.
 
     Returns:
         uint8 [H, W, 3], RGB.
     """
-    pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    is_small = claimed_pixels(encoded) <= MAX_IMAGE_PIXELS
+    sentence = f"the image has more than {MAX_IMAGE_PIXELS} pixels"
+    with tf.control_dependencies([tf.debugging.Assert(is_small, [sentence])]):
+        pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
     pixels = tf.ensure_shape(pixels, [None, None, 3])
     turn = jpeg_orientation(encoded)
     pixels = tf.cond(turn >= 5, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)

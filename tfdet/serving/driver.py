@@ -81,23 +81,18 @@ class SavedModelDriver:
     """
 
     def __init__(self, path: str | pathlib.Path):
-        if not (pathlib.Path(path) / "saved_model.pb").is_file():
+        graph = pathlib.Path(path) / "saved_model.pb"
+        if not graph.is_file():
             raise UserError(f"{path} is not a SavedModel: it has no saved_model.pb")
-        library = pathlib.Path(path, LIBRARY_FOLDER, pack_native.LIBRARY)
+        if pack_native.OP.encode() in graph.read_bytes():
+            _load_op(path)
         try:
-            if library.is_file():
-                pack_native.register(library)
             self._loaded = tf.saved_model.load(str(path))
-        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+            reason = str(error).partition("\n")[0]
             raise UserError(f"{path} cannot be loaded; export it again ({reason})") from None
-        signatures = self._loaded.signatures
-        if not {"serving_default", "metadata"} <= set(signatures):
-            raise UserError(
-                f"{path} was not written by tfdet-export: its signatures are {sorted(signatures)}"
-            )
-        self._detect = signatures["serving_default"]
-        metadata: dict[str, Any] = _to_numpy(signatures["metadata"]())
+        self._path = path
+        self._detect, metadata = _signatures(path, self._loaded.signatures)
         self.class_names = tuple(name.decode() for name in metadata["class_names"])
         self.class_ids = tuple(metadata["class_ids"].tolist())
         height, width = metadata["image_size"].tolist()
@@ -114,7 +109,87 @@ class SavedModelDriver:
         self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
     ) -> dict[str, np.ndarray]:
         chosen = _chosen(self, threshold, effort)
-        return _to_numpy(self._detect(images=tf.constant(images), **chosen))
+        try:
+            found = _to_numpy(self._detect(images=tf.constant(images), **chosen))
+        except (tf.errors.InvalidArgumentError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"{self._path} cannot detect in such images ({reason})") from None
+        _check_detections(self._path, found, len(images), len(self.class_names))
+        return found
+
+
+def _load_op(path: str | pathlib.Path) -> None:
+    try:
+        pack_native.check()
+    except UserError as error:
+        raise UserError(
+            f"{path} was exported with native ops, and tfdet's own library of them cannot be used: "
+            f"{error}; or export the model without native ops; or, if you trust whoever made it, "
+            f"set TFDET_PACK_LIBRARY={pathlib.Path(path, LIBRARY_FOLDER, pack_native.LIBRARY)}"
+        ) from None
+
+
+# What `export` writes, by the kind of the values and the number of their axes.
+_METADATA = {"class_names": ("O", 1), "class_ids": ("i", 1), "image_size": ("i", 1)}
+_DETECTIONS = {"boxes": ("f", 3), "scores": ("f", 2), "labels": ("i", 2), "count": ("i", 1)}
+
+
+def _signatures(path: str | pathlib.Path, signatures: Any) -> tuple[Any, dict[str, Any]]:
+    """What detects, and the metadata, of a SavedModel that `export` wrote; others are refused."""
+    refusal = f"{path} was not written by tfdet-export"
+    if not {"serving_default", "metadata"} <= set(signatures):
+        raise UserError(f"{refusal}: its signatures are {sorted(signatures)}")
+    detect = signatures["serving_default"]
+    inputs = set(detect.structured_input_signature[1])
+    if not {"images"} <= inputs <= {"images", "threshold"}:
+        raise UserError(f"{refusal}: it takes {sorted(inputs)} instead of images")
+    try:
+        metadata = _to_numpy(signatures["metadata"]())
+    except (TypeError, tf.errors.OpError):
+        raise UserError(f"{refusal}: its metadata cannot be read") from None
+    wrong = _wrong_values(metadata, _METADATA)
+    if not wrong and metadata["image_size"].shape != (2,):
+        wrong = "image_size"
+    if not wrong and len(metadata["class_names"]) != len(metadata["class_ids"]):
+        wrong = "class_ids"
+    if wrong:
+        raise UserError(f"{refusal}: its metadata has no {wrong}, or of another form")
+    return detect, metadata
+
+
+def _check_detections(
+    path: str | pathlib.Path, found: dict[str, np.ndarray], images: int, classes: int
+) -> None:
+    """Refuses what no model of tfdet gives, such as labels that have no name."""
+    wrong = _wrong_values(found, _DETECTIONS)
+    if wrong:
+        raise UserError(f"{path} was not written by tfdet-export: it gives no {wrong}")
+    rows = found["scores"].shape
+    is_whole = (
+        rows[0] == images == len(found["count"])
+        and (found["boxes"].shape, found["labels"].shape) == ((*rows, 4), rows)
+        and 0 <= found["count"].min(initial=0) <= found["count"].max(initial=0) <= rows[1]
+    )
+    if not is_whole:
+        raise UserError(f"{path} was not written by tfdet-export: its detections do not fit")
+    used = np.arange(rows[1]) < found["count"][:, None]
+    labels, boxes = found["labels"][used], found["boxes"][used]
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+        raise UserError(
+            f"{path} gives labels {labels.min()} to {labels.max()}, but has {classes} class names; "
+            "export the model again"
+        )
+    if not np.isfinite(boxes).all():
+        raise UserError(f"{path} gives boxes that are no numbers; its weights are damaged")
+
+
+def _wrong_values(values: dict[str, Any], forms: dict[str, tuple[str, int]]) -> str:
+    """The first name that is missing or has values of another form; "" for none."""
+    for name, (kind, axes) in forms.items():
+        array = np.asarray(values.get(name))
+        if (array.dtype.kind, array.ndim) != (kind, axes):
+            return name
+    return ""
 
 
 def threshold_for(driver: Driver, **target: float) -> float:

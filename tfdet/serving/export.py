@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,13 @@ from tfdet.serving import compare, signatures, verify
 from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
 
+# All that lies in an export, by its path.
+_WRITTEN = re.compile(
+    r"saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|assets|variables|"
+    rf"variables/variables\.(index|data-\d+-of-\d+)|{LIBRARY_FOLDER}|"
+    rf"{LIBRARY_FOLDER}/{re.escape(pack_native.LIBRARY)}"
+)
+
 
 def export(
     model: Detector, path: str | pathlib.Path, native_ops: bool = False
@@ -29,7 +37,9 @@ def export(
 
     - `serving_default`: `images` uint8 [B, H, W, 3], any batch size (also 0) and image size;
     - `serving_encoded`: `encoded` string [B], JPEG, PNG, GIF, BMP or WebP, each of its own size;
-      EXIF orientation is honoured, boxes are in pixels of the upright image;
+      EXIF orientation is honoured, boxes are in pixels of the upright image. An image that cannot
+      be decoded, or claims more than `limits.MAX_IMAGE_PIXELS`, has no detections and False in
+      `is_readable` bool [B];
     - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2].
 
     Both serving signatures return what `model.predict` returns. Those of a dynamic detector also
@@ -55,9 +65,8 @@ def export(
     path = pathlib.Path(path)
     with _replacing_folder(path) as folder:
         _save(model, folder, native_ops)
-        if native_ops:
-            _add_library(model, folder)
-        difference = verify.verify(model, folder)
+        library = _add_library(model, folder) if native_ops else ""
+        difference = verify.verify(model, folder, library)
         if difference.mismatches:
             raise RuntimeError(
                 f"the exported model differs from the model: {difference.mismatches[0]}"
@@ -85,13 +94,14 @@ def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
     )
 
 
-def _add_library(model: Detector, folder: pathlib.Path) -> None:
+def _add_library(model: Detector, folder: pathlib.Path) -> pathlib.Path:
     graph = (folder / "saved_model.pb").read_bytes()
     if pack_native.OP.encode() not in graph:
         raise UserError(f"{model.name} does not pack: there is no native op for it to use")
     target = folder / LIBRARY_FOLDER / pack_native.LIBRARY
     target.parent.mkdir()
     shutil.copy(pack_native.library_path(), target)
+    return target
 
 
 def _calibration(model: Dynamic, network: networks.Network) -> Calibration | None:
@@ -109,8 +119,7 @@ def _calibration(model: Dynamic, network: networks.Network) -> Calibration | Non
 @contextlib.contextmanager
 def _replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a new folder beside `path`, which becomes `path` when the block ends well."""
-    if path.exists() and not _is_replaceable(path):
-        raise UserError(f"{path} exists and is not a SavedModel; give a folder that is not there")
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     new, old = work / "new", work / "old"
@@ -126,5 +135,22 @@ def _replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(work)
 
 
-def _is_replaceable(path: pathlib.Path) -> bool:
-    return path.is_dir() and ((path / "saved_model.pb").is_file() or not any(path.iterdir()))
+def check_replaceable(path: str | pathlib.Path) -> None:
+    """Refuses, as a `UserError`, a path with anything that no earlier export wrote."""
+    path = pathlib.Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    graph = path / "saved_model.pb"
+    if not graph.is_file():
+        raise UserError(f"{path} exists and is not a SavedModel; give a folder that is not there")
+    if not all(name in graph.read_bytes() for name in (b"serving_encoded", b"metadata")):
+        raise UserError(
+            f"{path} is a SavedModel of another program; give a folder that is not there"
+        )
+    names = {x.relative_to(path).as_posix() for x in path.rglob("*")}
+    others = [name for name in sorted(names) if not _WRITTEN.fullmatch(name)]
+    if others:
+        raise UserError(
+            f"{path} also holds {others[0]}, which tfdet-export did not write; take it away, or "
+            "give a folder that is not there"
+        )

@@ -1,21 +1,20 @@
 """Runs an exported model where nothing but TensorFlow is at hand.
 
-`python replay.py MODEL INPUTS.npz OUTPUTS.npz`: each array SIGNATURE/BATCH/... of the inputs is a
-batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME. An array
-THRESHOLD/SIGNATURE/BATCH goes to that input of the signature. Libraries of native ops that lie in
-the model's folder are loaded.
+`python replay.py INPUTS.npz OUTPUTS.npz MODEL [LIBRARY]`: each array SIGNATURE/BATCH/... of the
+inputs is a batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME. An
+array THRESHOLD/SIGNATURE/BATCH goes to that input of the signature. A library of native ops is
+loaded first.
 """
 
-import pathlib
 import sys
 
 import numpy as np
 import tensorflow as tf
 
 
-def main(model: str, source: str, target: str) -> None:
-    for library in pathlib.Path(model, "assets.extra").glob("*.so"):
-        tf.load_op_library(str(library))
+def main(source: str, target: str, model: str, library: str = "") -> None:
+    if library:
+        tf.load_op_library(library)
     served = tf.saved_model.load(model)
     inputs = np.load(source)
     batches: dict = {}

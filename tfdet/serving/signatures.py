@@ -13,6 +13,9 @@ from tfdet.ops.letterbox import letterbox
 from tfdet.serving import decode
 from tfdet.serving.network import Network
 
+# An image on its canvas, the scale and the (height, width) it had, and whether there was one.
+_Fitted = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
@@ -31,36 +34,70 @@ def images_function(
     """
 
     def detect(images: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
+        shape = tf.shape(images)
+        is_rgb = shape[3] == 3
+        has_pixels = (shape[1] > 0) & (shape[2] > 0)
+        wanted = "images must be RGB, [B, H, W, 3], of at least one pixel; their shape is"
+        with tf.control_dependencies([tf.debugging.Assert(is_rgb & has_pixels, [wanted, shape])]):
+            images = tf.ensure_shape(tf.identity(images), [None, None, None, 3])
         fitted, scale = letterbox(images, canvas.size, canvas.pad_value)
-        size = tf.shape(images)
-        return to_original(network(fitted, *at), scale, (size[1], size[2]))
+        return to_original(network(fitted, *at), scale, (shape[1], shape[2]))
 
-    return _served(detect, tf.TensorSpec([None, None, None, 3], tf.uint8, name="images"), threshold)
+    # Not 3 channels by its type: grey images would then fail somewhere inside, in other words.
+    spec = tf.TensorSpec([None, None, None, None], tf.uint8, name="images")
+    return _served(detect, spec, threshold)
 
 
 def encoded_function(
     network: Network, canvas: Canvas, threshold: float | None = None
 ) -> tf.types.experimental.GenericFunction:
-    """Encoded images [B], each of its own size, to detections in pixels of the upright image."""
+    """Encoded images [B], each of its own size, to detections in pixels of the upright image.
 
-    def fit(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    An image that cannot be decoded has no detections, and False in `is_readable` [B]; the others of
+    its batch are as they would be without it.
+    """
+
+    def fit(encoded: tf.Tensor) -> _Fitted:
         image = decode.decode_upright(encoded)
         fitted, scale = letterbox(image, canvas.size, canvas.pad_value)
-        return fitted, scale, tf.shape(image)[:2]
+        return fitted, scale, tf.shape(image)[:2], tf.constant(True)
+
+    def fit_or_blank(encoded: tf.Tensor) -> _Fitted:
+        # Graphs catch no errors, but data sets leave elements out whose function fails.
+        colour = tf.constant(canvas.pad_value, tf.float32)
+        blank = tf.broadcast_to(colour, [*canvas.size, 3])
+        instead = tf.data.Dataset.from_tensors((blank, 1.0, tf.constant([1, 1]), False))
+        image = tf.data.Dataset.from_tensors(encoded).map(fit).ignore_errors()
+        return image.concatenate(instead).take(1).get_single_element()
 
     def detect(encoded: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
-        fitted, scale, size = tf.map_fn(
-            fit,
+        fitted, scale, size, is_readable = tf.map_fn(
+            fit_or_blank,
             encoded,
             fn_output_signature=(
                 tf.TensorSpec([*canvas.size, 3], tf.float32),
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([], tf.bool),
             ),
         )
-        return to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
+        found = to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
+        return {**_only_where(is_readable, found), "is_readable": is_readable}
 
     return _served(detect, tf.TensorSpec([None], tf.string, name="encoded"), threshold)
+
+
+def _only_where(is_readable: tf.Tensor, found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Detections without those of the other images; what they report beside them stays."""
+    empty = {"boxes": 0.0, "scores": 0.0, "labels": -1, "count": 0, "masks": 0.0}
+
+    def kept(name: str, values: tf.Tensor) -> tf.Tensor:
+        if name not in empty:
+            return values
+        rows = tf.reshape(is_readable, [-1, *[1] * (len(values.shape) - 1)])
+        return tf.where(rows, values, tf.cast(empty[name], values.dtype))
+
+    return {name: kept(name, values) for name, values in found.items()}
 
 
 def metadata_function(

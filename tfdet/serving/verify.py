@@ -20,13 +20,15 @@ _TIMEOUT_SECONDS = 1800
 _ROUNDING = 5e-6
 
 
-def verify(model: Detector, path: str | pathlib.Path) -> compare.Difference:
+def verify(
+    model: Detector, path: str | pathlib.Path, library: str | pathlib.Path = ""
+) -> compare.Difference:
     """Runs both signatures of the SavedModel at `path` in a new process and compares.
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
     and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
-    detector is run with the efforts 0 and 1, and at a threshold that parts the scores. Where a
-    library of native ops lies in the SavedModel, the process loads it first.
+    detector is run with the efforts 0 and 1, and at a threshold that parts the scores. A `library`
+    of native ops is loaded by the process first.
     """
     driver = ModelDriver(model)
     images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
@@ -43,7 +45,7 @@ def verify(model: Detector, path: str | pathlib.Path) -> compare.Difference:
             for signature in ("serving_default", "serving_encoded"):
                 key = f"THRESHOLD/{signature}/{_at(name, threshold)}"
                 inputs[key] = np.asarray(threshold, np.float32)
-    outputs = _replay(path, inputs)
+    outputs = _replay(path, library, inputs)
     total = _compare_metadata(driver, outputs)
     for threshold in thresholds:
         for name, batch in images.items():
@@ -127,15 +129,18 @@ def _png(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _replay(path: str | pathlib.Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _replay(
+    path: str | pathlib.Path, library: str | pathlib.Path, inputs: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
     program = importlib.resources.files("tfdet.serving").joinpath("replay.py").read_text("utf-8")
     with tempfile.TemporaryDirectory() as folder:
         source, target = (str(pathlib.Path(folder, name)) for name in ("in.npz", "out.npz"))
         np.savez(source, **inputs)  # type: ignore[arg-type]  # no name of ours is an option
+        places = [str(pathlib.Path(x).absolute()) for x in (path, library) if str(x)]
         # The text and not the file: Python would look for modules beside the file. The empty
         # folder: it would look for them in the current one.
         done = subprocess.run(
-            [sys.executable, "-c", program, str(pathlib.Path(path).absolute()), source, target],
+            [sys.executable, "-c", program, source, target, *places],
             cwd=folder,
             capture_output=True,
             text=True,

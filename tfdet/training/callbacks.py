@@ -4,6 +4,7 @@ Their order matters: the step is counted first, measurements are added to the lo
 written down, and the state is saved after everything else of an epoch is done.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -12,15 +13,17 @@ import pathlib
 import shutil
 import time
 from collections.abc import Callable
-from typing import TextIO
+from typing import Any, TextIO
 
 import keras
+import numpy as np
 
 from tfdet import files
 from tfdet.errors import UserError
 from tfdet.progress import Line, Pace, clock
-from tfdet.training import averaging, checkpoint, trained
+from tfdet.training import averaging, checkpoint, stopping
 from tfdet.training.board import Board
+from tfdet.weights import stored
 
 SCORE = "AP"
 _BAR_WIDTH = 20
@@ -185,6 +188,7 @@ _FORMATS = {
     "learning_rate": "rate {:.3g}",
     "gradient_norm": "gradient {:.3g}",
     "images_per_second": "{:.3g} images/s",
+    "val_accuracy": "accuracy {:.3f}",
     "AP": "AP {:.3f}",
     "AP50": "AP50 {:.3f}",
 }
@@ -197,16 +201,18 @@ def _numbers(logs: dict[str, float]) -> str:
 
 
 class StateSaver(keras.callbacks.Callback):
-    """Writes the state every so often and at the end of each epoch.
+    """Writes the state every so often, at the end of each epoch, and when a signal has come.
 
     The last step of an epoch is not saved by itself: a run that is killed while it measures does
-    the steps since the last save again, and so never misses a measurement.
+    the steps since the last save again, and so never misses a measurement. The state before that
+    step is kept in memory for a run that is stopped while it measures.
 
     Args:
         state: what is written.
         folder: where to; None in processes that write nothing.
         steps_per_epoch: length of an epoch.
         save_seconds: least time between two saves within an epoch; None saves at epoch ends only.
+        signals: that stop the run; None where they end the process by themselves.
     """
 
     def __init__(
@@ -215,33 +221,52 @@ class StateSaver(keras.callbacks.Callback):
         folder: checkpoint.StateFolder | None,
         steps_per_epoch: int,
         save_seconds: float | None,
+        signals: stopping.Signals | None = None,
     ):
         super().__init__()
         self._state = state
         self._folder = folder
         self._steps_per_epoch = steps_per_epoch
         self._save_seconds = save_seconds
+        self._signals = signals
         self._saved = time.monotonic()
+        self.saved_step = state.progress.step
+        self._before_last: tuple[dict[str, np.ndarray], dict[str, Any]] | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._state.restore_metrics()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        ends_epoch = self._state.progress.step % self._steps_per_epoch == 0
-        if self._save_seconds is None or ends_epoch:
+        left = -self._state.progress.step % self._steps_per_epoch
+        if left == 0:
             return
-        if time.monotonic() - self._saved >= self._save_seconds:
-            self._save()
+        is_stopping = self._signals is not None and self._signals.is_received()
+        is_due = self._save_seconds is not None and (
+            time.monotonic() - self._saved >= self._save_seconds
+        )
+        if is_stopping or is_due:
+            self._write(*self._state.capture())
+        elif left == 1 and self._signals:
+            self._before_last = self._state.capture()
+        if self._signals:
+            self._signals.check()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.model.reset_metrics()  # the next epoch must not begin with the means of this one
-        self._save()
+        self._before_last = None
+        self._write(*self._state.capture())
+        if self._signals:
+            self._signals.check()
 
-    def _save(self) -> None:
-        arrays, facts = self._state.capture()
+    def save_last(self) -> None:
+        """Writes the newest state from which a run that was stopped goes on, if it is not there."""
+        if self._before_last and self._before_last[1]["step"] > self.saved_step:
+            self._write(*self._before_last)
+
+    def _write(self, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         if self._folder:
             self._folder.write(facts["step"], arrays, facts)
-        self._saved = time.monotonic()
+        self._saved, self.saved_step = time.monotonic(), facts["step"]
 
 
 class Measurement(keras.callbacks.Callback):
@@ -256,6 +281,7 @@ class Measurement(keras.callbacks.Callback):
             the last weights only. The best are those of the highest `SCORE`, if that is among them.
         interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
         prepare: called first, with the averages in the model; None does nothing.
+        signals: that stop the run, within a measurement at once.
     """
 
     def __init__(
@@ -268,10 +294,12 @@ class Measurement(keras.callbacks.Callback):
         interval: int,
         num_epochs: int,
         prepare: Callable[[], None] | None = None,
+        signals: stopping.Signals | None = None,
     ):
         super().__init__()
         self._kept = kept
         self._prepare = prepare
+        self._signals = signals or stopping.Signals()
         self._progress = progress
         self._averages = averages
         self._model_dir = model_dir
@@ -282,23 +310,21 @@ class Measurement(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         if (epoch + 1) % self._interval and epoch + 1 != self._num_epochs:
             return
-        if self._averages is None:
-            self._measure_and_keep(epoch, logs)
-            return
-        with self._averages.applied():
+        averaged = self._averages.applied() if self._averages else contextlib.nullcontext()
+        with self._signals.at_once(), averaged:
             self._measure_and_keep(epoch, logs)
 
     def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
         if self._prepare:
             self._prepare()
-        trained.save_weights(self._kept, self._model_dir / "last.weights.h5")
+        stored.save(self._kept, self._model_dir / "last.weights.h5")
         if self._measure is None:
             return
         scores = self._measure(epoch + 1)
         logs.update(scores)
         best = self._progress.best_score
         if SCORE in scores and (best is None or scores[SCORE] > best):
-            trained.save_weights(self._kept, self._model_dir / "best.weights.h5")
+            stored.save(self._kept, self._model_dir / "best.weights.h5")
             self._progress.best_score = scores[SCORE]
 
 

@@ -14,6 +14,7 @@ from tfdet import files
 from tfdet.errors import UserError
 from tfdet.training import averaging
 
+_DAMAGE = (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError, RecursionError)
 _KEPT = 2  # the newest state and the one before it, should the newest turn out damaged
 
 
@@ -48,10 +49,7 @@ class StateFolder:
         """Writes a state, all or nothing, and removes those that are no longer needed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        with (
-            files.replacing(self.folder / f"{step:010d}.npz") as temporary,
-            open(temporary, "wb") as file,
-        ):
+        with files.writing(self.folder / f"{step:010d}.npz") as file:
             contents: Any = {"facts": text, **arrays}  # not keywords of savez itself
             np.savez(file, **contents)
         for old in self._files()[:-_KEPT]:
@@ -68,7 +66,9 @@ class StateFolder:
                 with np.load(path, allow_pickle=False) as archive:
                     arrays = {key: archive[key] for key in archive.files}
                 facts = json.loads(arrays.pop("facts").tobytes())
-            except (zipfile.BadZipFile, OSError, ValueError, KeyError, EOFError) as error:
+                if not isinstance(facts, dict):
+                    raise ValueError(f"its facts are {type(facts).__name__}, not a mapping")
+            except _DAMAGE as error:
                 print(f"state {path} is damaged ({error}); trying the one before it", flush=True)
                 continue
             return arrays, facts
@@ -77,6 +77,10 @@ class StateFolder:
                 f"no state in {self.folder} can be read; remove the folder to start again"
             )
         return None
+
+    def has_any(self) -> bool:
+        """Whether a state is there, be it whole or not."""
+        return bool(self._files())
 
     def _files(self) -> list[pathlib.Path]:
         return sorted(self.folder.glob("[0-9]*.npz"))
@@ -114,6 +118,7 @@ class TrainingState:
         """Puts a captured state back; the metrics' part waits for `restore_metrics`."""
         groups = self._groups()
         self._check(groups, arrays)
+        _fill(self.progress, facts)
         for group, variables in groups.items():
             values = [arrays[f"{group}/{i}"] for i in range(len(variables))]
             if group == "metrics":
@@ -121,8 +126,6 @@ class TrainingState:
                 continue
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
-        for name, value in facts.items():
-            setattr(self.progress, name, value)
 
     def restore_metrics(self) -> None:
         """Puts the metrics of the interrupted epoch back; `fit` has just reset them."""
@@ -155,6 +158,26 @@ class TrainingState:
                 f"{wrong[0]}: {found.get(wrong[0])} saved, {expected.get(wrong[0])} wanted); "
                 "was it written by another version? Choose another --model_dir"
             )
+
+
+def _fill(progress: Progress, facts: dict[str, Any]) -> None:
+    """Takes over facts; odd ones, of a damaged or a changed file, are a `UserError`."""
+    is_sound = (
+        facts.keys() == dataclasses.asdict(progress).keys()
+        and type(facts["step"]) is int
+        and facts["step"] >= 0
+        and isinstance(facts["history"], list)
+        and all(isinstance(row, dict) and "epoch" in row for row in facts["history"])
+        and isinstance(facts["best_score"], (int, float, type(None)))
+        and isinstance(facts["seconds"], (int, float))
+    )
+    if not is_sound:
+        raise UserError(
+            f"the saved state has facts that no run wrote ({str(facts)[:100]}); remove the newest "
+            "file in the folder state to resume from the one before it"
+        )
+    for name, value in facts.items():
+        setattr(progress, name, value)
 
 
 def _read(variable: Any) -> np.ndarray:

@@ -14,6 +14,7 @@ from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.losses import replicas
 from tfdet.training import trained
 from tfdet.training.pretrain_recipe import PretrainRecipe
+from tfdet.weights import stored
 
 WEIGHTS_FILE = "last.weights.h5"
 
@@ -92,5 +93,5 @@ def load_classifier(model_dir: str | pathlib.Path) -> SupernetClassifier:
     model = make_classifier(recipes.load_recipe(path / trained.PRETRAINING_FILE, PretrainRecipe))
     if not (path / WEIGHTS_FILE).is_file():
         raise UserError(f"{model_dir} has no weights yet; they are written after the first epochs")
-    trained.load_weights(model, path / WEIGHTS_FILE)
+    stored.load(model, path / WEIGHTS_FILE)
     return model

@@ -1,27 +1,30 @@
 """Several devices or machines that train one model."""
 
 import contextlib
-import json
+import faulthandler
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.training import cluster
 
 
-def make_strategy(name: str) -> tf.distribute.Strategy | None:
+def make_strategy(name: str, connect_seconds: float = 300.0) -> tf.distribute.Strategy | None:
     """The strategy of a recipe's `train.strategy`; None for one device.
 
-    "multi_worker" must be made before any other work of TensorFlow in the process.
+    "multi_worker" must be made before any other work of TensorFlow in the process. It waits
+    `connect_seconds` for the other workers.
     """
     if name == "mirrored":
-        devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
+        return _mirrored()
     if name == "multi_worker":
-        _check_cluster(os.environ.get("TF_CONFIG", ""))
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _connected(connect_seconds)
     return None
 
 
@@ -88,16 +91,33 @@ def share_batches(
     return strategy.distribute_datasets_from_function(replica_batches)
 
 
-def _check_cluster(text: str) -> None:
-    wanted = (
-        'expected TF_CONFIG=\'{"cluster": {"worker": ["host:port", ...]}, '
-        '"task": {"type": "worker", "index": 0}}\' in the environment of every worker'
+def _connected(connect_seconds: float) -> tf.distribute.Strategy:
+    """The strategy of all workers, once they can be reached.
+
+    TensorFlow's part blocks all of Python, handlers of signals too, for as long as one of them is
+    missing; so the system's own effect of Ctrl-C is given back, and a timer of C ends the process.
+    """
+    members = cluster.read(os.environ.get("TF_CONFIG", ""))
+    if len(members.workers) == 1:  # Keras cannot train with a cluster of one
+        return _mirrored()
+    cluster.wait_for_all(members, connect_seconds, _say)
+    _say(
+        f"all {len(members.workers)} workers answer; they start within {connect_seconds:g} s or end"
     )
-    try:
-        config = json.loads(text) if text else {}
-        workers = config["cluster"]["worker"]
-        index = config["task"]["index"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"strategy multi_worker has no valid cluster; {wanted}") from None
-    if not 0 <= int(index) < len(workers):
-        raise UserError(f"task index {index} is not one of the {len(workers)} workers; {wanted}")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with open(os.devnull, "w") as nowhere:
+        faulthandler.dump_traceback_later(connect_seconds, exit=True, file=nowhere)
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _mirrored() -> tf.distribute.Strategy:
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in devices])
+
+
+def _say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

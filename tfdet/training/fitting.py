@@ -8,8 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdet import memory
 from tfdet.config import TrainConfig
-from tfdet.training import averaging, board, callbacks, checkpoint
+from tfdet.errors import Interrupted, UserError
+from tfdet.training import averaging, board, callbacks, checkpoint, stopping
 from tfdet.training import optimizer as optimizers
 from tfdet.training.run_folder import RunFolder
 
@@ -38,6 +40,8 @@ class Fitting:
 
     def __post_init__(self) -> None:
         self.state = checkpoint.TrainingState(self.model, self.averages, self.progress)
+        self.signals = stopping.Signals(self._has_unsaved)
+        self.saver = self._make_saver()
 
     @property
     def total_steps(self) -> int:
@@ -48,6 +52,12 @@ class Fitting:
         saved = self.folder.states.read()
         if saved:
             self.state.restore(*saved)
+            if self.progress.step > self.total_steps:
+                raise UserError(
+                    f"the state in {self.folder.path} is of step {self.progress.step}, and the "
+                    f"training has {self.total_steps}; it was begun with more epochs or images"
+                )
+            self.saver.saved_step = self.progress.step
         return saved is not None
 
     def fit(
@@ -66,6 +76,22 @@ class Fitting:
             draw: is given the rows of all epochs when there is a new measurement.
         """
         chosen = self._callbacks(names, measurement, draw)
+        if self.settings.strategy == "multi_worker":
+            self._fit(batches, chosen)
+            return
+        try:
+            with self.signals:
+                self._fit(batches, chosen)
+        except Interrupted as error:
+            self.saver.save_last()
+            raise Interrupted(self._where_stopped(), error.number) from None
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            if not memory.is_exhausted(error):
+                raise
+            sentence = f"a step of train.batch_size={self.settings.batch_size} does not fit into "
+            raise UserError(f"{sentence}memory; {self._what_fits(batches)}") from None
+
+    def _fit(self, batches: Callable[[], Any], chosen: list[keras.callbacks.Callback]) -> None:
         epoch, done = divmod(self.progress.step, self.steps_per_epoch)
         if done:  # a begun epoch gets a `fit` of its own
             self._fit_epochs(batches, chosen, epoch, epoch + 1, self.steps_per_epoch - done)
@@ -73,6 +99,39 @@ class Fitting:
         if epoch < self.settings.num_epochs:
             end = self.settings.num_epochs
             self._fit_epochs(batches, chosen, epoch, end, self.steps_per_epoch)
+
+    def _what_fits(self, batches: Callable[[], Any]) -> str:
+        """The largest batch that a step fits into memory with, by trying."""
+        other = "lower model.image_size or data.max_boxes"
+        if self.settings.strategy:
+            return f"lower it, or {other}"
+        print("out of memory; trying smaller batches", flush=True)
+        step = tf.function(self.model.train_step, reduce_retracing=True)
+
+        def attempt(size: int) -> None:
+            batch = next(iter(batches()))
+            step(tf.nest.map_structure(lambda x: x[:size], batch))
+
+        size = memory.largest_that_fits(attempt, self.settings.batch_size)
+        if not size:
+            return f"nor does one with a single image; {other}"
+        scaled = (
+            "is scaled with it"
+            if self.settings.learning_rate_batch
+            else ("is not scaled with it, so lower train.learning_rate too")
+        )
+        return f"{size} fits: give --batch_size={size} (the learning rate {scaled}), or {other}"
+
+    def _where_stopped(self) -> str:
+        step = self.saver.saved_step
+        kept = f"the state of step {step} of {self.total_steps} is saved in {self.folder.path}"
+        return (
+            f"stopped; {kept if step else 'no step was done'}, and the same command "
+            f"{'resumes there' if step else 'starts again'}"
+        )
+
+    def _has_unsaved(self) -> bool:
+        return self.progress.step > self.saver.saved_step
 
     def _fit_epochs(
         self,
@@ -91,6 +150,14 @@ class Fitting:
             shuffle=False,  # the pipeline has shuffled
             verbose=0,
         )
+
+    def _make_saver(self) -> callbacks.StateSaver:
+        states = self.folder.states if self.folder.is_writer else None
+        if self.settings.strategy == "multi_worker":
+            # Workers must save together, and their clocks differ.
+            return callbacks.StateSaver(self.state, states, self.steps_per_epoch, None, None)
+        seconds = self.settings.save_seconds
+        return callbacks.StateSaver(self.state, states, self.steps_per_epoch, seconds, self.signals)
 
     def _callbacks(
         self,
@@ -112,10 +179,7 @@ class Fitting:
             logs = path / LOGS_FOLDER
             shown = board.Board(logs)
             chosen += [measurement(shown), callbacks.Journal(progress, logs, draw, shown)]
-        # Workers must save together, and their clocks differ.
-        seconds = None if settings.strategy == "multi_worker" else settings.save_seconds
-        states = self.folder.states if writes else None
-        chosen.append(callbacks.StateSaver(self.state, states, steps, seconds))
+        chosen.append(self.saver)
         if writes:
             chosen.append(callbacks.ProgressLine(progress, steps, settings.num_epochs))
         return chosen

@@ -1,6 +1,5 @@
 """Optimizers whose gradients are summed over replicas, measured and clipped, in this order."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -8,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from tfdet import renames
+from tfdet import expressions, renames
 from tfdet.config import TrainConfig
 from tfdet.errors import UserError
 from tfdet.training import schedules
@@ -119,7 +118,7 @@ class ClippedGradients(Mixin):
 
 def matching(expression: str, paths: list[str], key: str) -> list[int]:
     """Positions of the paths in which a regular expression is found; `key` is where it stands."""
-    found = [i for i, path in enumerate(paths) if re.search(expression, path)]
+    found = expressions.positions(key, expression, paths)
     if not found:
         heads = ", ".join(sorted({path.partition("/")[0] for path in paths}))
         raise UserError(

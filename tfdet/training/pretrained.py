@@ -7,6 +7,7 @@ import keras
 
 from tfdet.errors import UserError
 from tfdet.training import averaging, classifier, trained
+from tfdet.weights import stored
 
 
 def start_from(model: keras.Model, source: str) -> str:
@@ -32,7 +33,7 @@ def start_from(model: keras.Model, source: str) -> str:
             f"pretrained weights must be a training folder or a .weights.h5 file, got {source}"
         )
     try:
-        trained.load_weights(model, path)
+        stored.load(model, path)
     except UserError as error:
         raise UserError(
             f"{error}; of a training folder in its place, all weights that fit are taken"

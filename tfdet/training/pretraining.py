@@ -4,6 +4,7 @@ The folder holds
 
     pretrain.yaml         the whole recipe, with the classes of the data
     command.txt           what was typed
+    data.json             how many images of which names, so that a change is noticed
     last.weights.h5       averaged weights of the newest measurement
     logs/                 one row per epoch: history.csv, history.jsonl
     state/                the newest states from which a killed run goes on
@@ -21,7 +22,7 @@ import tensorflow as tf
 from tfdet.data import classification, folders, loader, order
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
-from tfdet.training import callbacks, distribution, fitting, trained
+from tfdet.training import callbacks, distribution, fingerprint, fitting, trained
 from tfdet.training.classifier import make_classifier
 from tfdet.training.fitting import Fitting
 from tfdet.training.pretrain_recipe import PretrainRecipe
@@ -46,8 +47,9 @@ def pretrain(
     distribution.check_batch_size(strategy, settings.batch_size)
     fitting.prepare(settings)
     train_data, val_data, recipe = _open(recipe)
-    folder = RunFolder(model_dir, trained.PRETRAINING_FILE, PretrainRecipe)
-    folder.check(recipe)
+    known = fingerprint.of_all(train=train_data, val=val_data)
+    folder = RunFolder(model_dir, trained.PRETRAINING_FILE, PretrainRecipe, data=known)
+    changes = folder.check(recipe)
     steps = len(train_data) // settings.batch_size
     with fitting.precision(settings.mixed_precision), distribution.scope(strategy):
         model = make_classifier(recipe)
@@ -56,6 +58,8 @@ def pretrain(
         run = Fitting(model, settings, steps, folder, averages)
     with folder.claimed(recipe, command):
         run.resume()
+        for change in changes:
+            print(change, flush=True)
         print(
             f"{len(train_data)} images of {recipe.model['num_classes']} classes, step "
             f"{run.progress.step} of {run.total_steps}",
@@ -91,6 +95,12 @@ def _open(
         raise UserError("no training data: give --data or data.train in the recipe")
     train_data = folders.open_folders(recipe.data.train)
     loader.check_usable(train_data)
+    names = list(train_data.class_names)
+    if len(names) < 2:
+        raise UserError(
+            f"{train_data.name} has one class only, {names[0]!r}, and so nothing to tell apart; "
+            "give the folder that holds a folder of images for each class"
+        )
     val_data = None
     if recipe.data.val:
         val_data = folders.open_folders(recipe.data.val, train_data.class_names)
@@ -99,7 +109,6 @@ def _open(
             f"{train_data.name} has {len(train_data)} images, fewer than one batch of "
             f"{recipe.train.batch_size}; lower train.batch_size"
         )
-    names = list(train_data.class_names)
     classes = {"num_classes": len(names), "class_names": names, "class_ids": []}
     return train_data, val_data, dataclasses.replace(recipe, model={**recipe.model, **classes})
 
@@ -137,6 +146,7 @@ def _fit(
         measure,
         recipe.eval.interval,
         train.num_epochs,
+        signals=run.signals,
     )
     run.fit(
         lambda: distribution.share_batches(strategy, train.batch_size, of_worker),

@@ -90,7 +90,12 @@ def open_data(
     train = sources.open_dataset(recipe.data.train, *chosen)
     val = None
     if recipe.data.val and measure:
-        val = sources.open_dataset(recipe.data.val, train.class_names, train.class_ids)
+        try:
+            val = sources.open_dataset(recipe.data.val, train.class_names, train.class_ids)
+        except UserError as error:
+            raise UserError(
+                f"data.val={recipe.data.val}, which --val_data replaces: {error}"
+            ) from None
     for dataset in (train, val):
         if dataset:
             loader.check_usable(dataset)

@@ -68,12 +68,30 @@ class Constant(WarmUp):
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class Cosine(WarmUp):
-    """Half a cosine wave from the peak to 0.
+class HalfCosine(WarmUp):
+    """Half a cosine wave from the peak at the end of the warm-up to 0 at the end of the training.
 
-    The wave is counted from step 0 and is `total_steps - warmup_steps` long, as in the official
-    code: the rate drops a little at the end of the warm-up, and turns up again (to about 1e-6) in
-    the last `warmup_steps`.
+    It falls in runs of any length: a warm-up that would leave no time for it takes half of the run.
+    """
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        if self.warmup_steps >= self.total_steps:
+            self.warmup_steps = self.total_steps // 2
+
+    def decayed(self, step: Any) -> Any:
+        length = max(self.total_steps - self.warmup_steps, 1)
+        done = ops.clip((step - self.warmup_steps) / length, 0.0, 1.0)
+        return 0.5 * self.peak * (1.0 + ops.cos(math.pi * done))
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Cosine(WarmUp):
+    """Half a cosine wave from the peak to 0, as EfficientDet's code has it.
+
+    The wave is counted from step 0 and is `total_steps - warmup_steps` long: the rate drops a
+    little at the end of the warm-up, and turns up again in the last `warmup_steps`. That is to
+    about 1e-6 with 300 epochs and one of warm-up; a short run ends near its peak.
     """
 
     def decayed(self, step: Any) -> Any:
@@ -160,7 +178,9 @@ def make_schedule(
         "warmup_init": config.warmup_init * scale if warmup_init is None else warmup_init,
         "warmup_rises": config.warmup == "linear",
     }
-    if config.schedule == "cosine":
+    if config.schedule == "half_cosine":
+        return HalfCosine(**common)
+    if config.schedule == "efficientdet_cosine":
         return Cosine(**common)
     if config.schedule == "epoch_cosine":
         return EpochCosine(steps_per_epoch, config.last_share, **common)

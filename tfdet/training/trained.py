@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import pathlib
-import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tfdet import config, files, records
+from tfdet import config, documents, files, records
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
+from tfdet.weights import stored
 
 RECIPE_FILE = "recipe.yaml"
 PRETRAINING_FILE = "pretrain.yaml"  # in the place of the recipe, in folders of tfdet-pretrain
@@ -39,7 +39,7 @@ def load_trained(
     settings = records.merge(recipe.model, records.nest(changes or {}))
     name = settings.pop("name")
     model = registry.create(name, **settings)
-    load_weights(model, weights)
+    stored.load(model, weights)
     if model.is_dynamic:
         model.calibration = read_calibration(model_dir, weights.name)
     return model
@@ -51,7 +51,7 @@ def read_calibration(model_dir: str | pathlib.Path, weights: str) -> Calibration
     if not path.is_file():
         return None
     try:
-        facts = json.loads(path.read_text())
+        facts = documents.parse_json(documents.read_text(path, "calibration"), str(path))
         made_of, table = facts["weights"], records.from_dict(Calibration, facts["calibration"])
     except (ValueError, KeyError, TypeError, UserError) as error:
         raise UserError(f"{path} cannot be read ({error}); calibrate again") from None
@@ -83,7 +83,7 @@ def save_student(
     """
     folder = pathlib.Path(model_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(model, folder / "last.weights.h5")
+    stored.save(model, folder / "last.weights.h5")
     recipe = dataclasses.replace(
         recipe,
         model={**recipe.model, "backbone": model.config.backbone.to_text()},
@@ -97,25 +97,6 @@ def save_command(folder: pathlib.Path, command: str) -> None:
     """Keeps what the user typed in a folder; "" leaves the file as it is."""
     if command:
         files.write_text(folder / "command.txt", command + "\n")
-
-
-def save_weights(model: Any, path: str | pathlib.Path) -> None:
-    """Writes the model's weights (Keras's .weights.h5), all or nothing."""
-    with files.replacing(path) as temporary:
-        model.save_weights(temporary)
-
-
-def load_weights(model: Any, path: str | pathlib.Path) -> None:
-    """Reads a .weights.h5 file into a model; refuses a damaged file and one of another model."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about each layer that is missing, ahead of the error
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, RuntimeError) as error:
-        raise UserError(
-            f"{path} is damaged or does not hold the weights of this model "
-            f"({str(error).splitlines()[0]})"
-        ) from None
 
 
 def trained_recipe(model_dir: str | pathlib.Path) -> config.Recipe:

@@ -4,6 +4,7 @@ The folder holds
 
     recipe.yaml                      the whole recipe, with the classes of the data set
     command.txt                      what was typed
+    data.json                        how many images of which names, so that a change is noticed
     best.weights.h5 last.weights.h5  averaged weights, of the best AP and of the last measurement
     logs/history.csv history.jsonl   one row per epoch
     pictures/ curve.png              validation detections at each measurement; losses and scores
@@ -12,13 +13,12 @@ The folder holds
 """
 
 import pathlib
-import re
 from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from tfdet import additions, config, progress, registry
+from tfdet import additions, config, expressions, progress, registry
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
@@ -27,6 +27,7 @@ from tfdet.training import (
     board,
     callbacks,
     distribution,
+    fingerprint,
     fitting,
     pictures,
     pretrained,
@@ -56,17 +57,20 @@ def train(
     Returns:
         One row of measurements per epoch.
     """
-    strategy = distribution.make_strategy(recipe.train.strategy)
+    strategy = distribution.make_strategy(recipe.train.strategy, recipe.train.connect_seconds)
     is_chief = distribution.is_chief(strategy)
     fitting.prepare(recipe.train)
     data = open_data(recipe, strategy, measure)
-    folder = RunFolder(model_dir, trained.RECIPE_FILE, is_writer=is_chief)
-    folder.check(data.recipe)
+    known = fingerprint.of_all(train=data.train, val=data.val)
+    folder = RunFolder(model_dir, trained.RECIPE_FILE, is_writer=is_chief, data=known)
+    changes = folder.check(data.recipe)
     with fitting.precision(recipe.train.mixed_precision), distribution.scope(strategy):
         detector = _make_detector(data.recipe, is_chief)
         run = _make_fitting(detector, data, folder)
     # Not before: a recipe that cannot be built leaves no folder.
     with folder.claimed(data.recipe, command):
+        for change in changes:
+            _say(run, change)
         _resume(run, detector, data)
         _fit(run, detector, data)
         _calibrate(run, detector, data)
@@ -86,6 +90,11 @@ def _make_detector(recipe: config.Recipe, is_chief: bool) -> Detector:
     settings, said = recipe.train, []
     changes = {key: value for key, value in recipe.model.items() if key != "name"}
     detector = registry.create(recipe.model["name"], **changes)
+    if router_step.trains_router(detector) and not settings.pretrained:
+        raise UserError(
+            "model.step=router trains a router between two detectors that are trained already; "
+            "give their folder, of a training with model.step=joint, as --pretrained"
+        )
     if settings.pretrained:
         said.append(pretrained.start_from(detector, settings.pretrained))
     if settings.frozen:
@@ -109,9 +118,9 @@ def freeze(model: keras.Model, expression: str) -> str:
 
     They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
     """
-    pattern = re.compile(expression)
     paths = {pretrained.path_in(model, v): v for v in model.trainable_variables}
-    chosen = [variable for path, variable in paths.items() if pattern.match(path)]
+    found = expressions.positions("train.frozen", expression, list(paths), at_start=True)
+    chosen = [list(paths.values())[i] for i in found]
     if not chosen:
         some = ", ".join(sorted({path.partition("/")[0] for path in paths}))
         raise UserError(
@@ -191,6 +200,7 @@ def _measurement(
         data.recipe.eval.interval,
         settings.num_epochs,
         prepare,
+        run.signals,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdet import files
+from tfdet.visualization import draw
 
 
 def draw_history(path: pathlib.Path, history: list[dict[str, float]]) -> None:
@@ -52,5 +52,4 @@ def save(path: str | pathlib.Path, panels: Mapping[str, Mapping[str, tuple[Any, 
             axis.legend(fontsize=8)
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    draw.save_figure(path, figure)

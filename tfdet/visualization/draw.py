@@ -1,19 +1,26 @@
 """Detections as pictures that people read."""
 
 import colorsys
+import io
+import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont, PngImagePlugin
 
 from tfdet import files
 from tfdet.ops import masks as mask_ops
+from tfdet.visualization import letters
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _GOLDEN_RATIO = 0.618034
 _LEGIBLE_SIDE = 360  # pixels
 _TINT = 0.5
 _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
+WRITER = "tfdet"  # stands in pictures, so that a command knows its own
 
 
 def class_color(label: int) -> tuple[int, int, int]:
@@ -45,17 +52,18 @@ def draw_boxes(
     picture = Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     unit = max(1, round(min(picture.size) / 300))
-    font = ImageFont.load_default(size=max(10, round(min(picture.size) / 28)))
+    letter_size = max(10, round(min(picture.size) / 28))
     rows = [i for i in range(len(labels)) if labels[i] >= 0]
     boxes = [[float(x) for x in box] for box in boxes_xyxy]
     for i in reversed(rows):  # the surest last, so that its frame is on top
         _draw_frame(draw, boxes[i], class_color(int(labels[i])), unit)
     taken: list[tuple[float, ...]] = []
     for i in rows:  # the surest first, so that its caption gets the best place
-        caption = class_names[int(labels[i])]
+        label = int(labels[i])
+        caption, font = letters.written(class_names[label], letter_size, f"class {label}")
         if scores is not None:
             caption += f" {float(scores[i]):.2f}"
-        _draw_caption(draw, boxes[i], caption, class_color(int(labels[i])), font, unit, taken)
+        _draw_caption(draw, boxes[i], caption, class_color(label), font, unit, taken)
     return np.asarray(picture)
 
 
@@ -175,10 +183,38 @@ def comparison(
     return grid(rows, columns)
 
 
-def save_picture(path: str, picture: np.ndarray) -> None:
-    """Writes a picture, PNG or JPEG by the ending of its name, all or nothing."""
-    with files.replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=92)
+def save_picture(path: str | pathlib.Path, picture: np.ndarray, writer: str = WRITER) -> None:
+    """Writes a picture, PNG or JPEG by the ending of its name, all or nothing.
+
+    Args:
+        path: of the file.
+        picture: uint8 [H, W, 3].
+        writer: stands in the file, see `writer_of`.
+    """
+    # Not straight to the disk: Pillow takes no notice of a part that did not fit there.
+    facts, content = PngImagePlugin.PngInfo(), io.BytesIO()
+    facts.add_text("Software", writer)
+    kind = Image.registered_extensions()[pathlib.Path(path).suffix.lower()]
+    image = Image.fromarray(picture)
+    image.save(content, kind, quality=92, pnginfo=facts, comment=writer.encode())
+    files.write_bytes(path, content.getbuffer())
+
+
+def save_figure(path: str | pathlib.Path, figure: "Figure") -> None:
+    """Writes a figure of matplotlib as a PNG, all or nothing."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": WRITER})
+    files.write_bytes(path, content.getbuffer())
+
+
+def writer_of(path: str | pathlib.Path) -> str:
+    """The program that a PNG or JPEG says it was written by; "" where it says nothing."""
+    try:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            said = image.info.get("Software", image.info.get("comment", ""))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return ""
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
 
 
 def _draw_frame(draw: Any, box: list[float], color: tuple[int, ...], unit: int) -> None:

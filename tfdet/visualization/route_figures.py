@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, SupernetConfig
 from tfdet.detectors.caddet import CADDet
 from tfdet.evaluation import coco, routes
+from tfdet.printable import printable
 from tfdet.visualization import draw
 
 _HIGHEST = 640  # of a route beside a photograph, in pixels
@@ -116,7 +117,7 @@ def diversity(
     axes["trait"].scatter(values, cost, s=10, alpha=0.5, color=_shade(_COLOURS["up"]))
     axes["trait"].set(xlabel=f"{name} of the image", ylabel="multiply-adds (M)")
     axes["trait"].set_title(f"cost over {name}", fontsize=10)
-    figure.suptitle(title)
+    figure.suptitle(printable(title), parse_math=False)  # a name may hold dollars
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

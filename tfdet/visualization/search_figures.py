@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tfdet import files
+from tfdet.visualization import draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,6 @@ def _figure(x: str, y: str) -> tuple[Axes, Callable[[pathlib.Path], None]]:
 
     def save(path: pathlib.Path) -> None:
         figure.legend(loc="outside right upper", fontsize=8)
-        with files.replacing(path) as temporary:
-            figure.savefig(temporary, dpi=110)
+        draw.save_figure(path, figure)
 
     return axis, save

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from tfdet.evaluation import coco
+from tfdet.printable import printable
+from tfdet.visualization import draw as draw_lib
 
 
 def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
@@ -43,7 +45,8 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
             static = [(unit * s["macs"], 100 * s["AP"]) for s in result["static"].values()]
             axis.plot(*zip(*static, strict=True), "s", color="black", label="static detectors")
     axes[0].legend(fontsize=8)
-    figure.suptitle(f"{result['data']}, {result['images']} images")
+    title = f"{printable(result['data'])}, {result['images']} images"
+    figure.suptitle(title, parse_math=False)  # a name may hold dollars
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    draw_lib.save_figure(path, figure)
     plt.close(figure)

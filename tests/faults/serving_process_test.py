@@ -1,0 +1,105 @@
+"""Signals, full disks and terminals without letters, with real processes."""
+
+import json
+import os
+import pathlib
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.faults import serving_cases as cases
+
+PICTURES = 200
+
+
+def _start(folder: pathlib.Path, *command: str, **options) -> subprocess.Popen:
+    name, *argv = command
+    module = name.removeprefix("tfdet-")
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tfdet.cli.{module}", *argv],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def _infer(folder: pathlib.Path, **options) -> subprocess.Popen:
+    first = cases.photo(folder / "photos" / "000.png", (200, 300))
+    for i in range(1, PICTURES):
+        shutil.copy(first, first.with_name(f"{i:03}.png"))
+    return _start(folder, *cases.infer("--input=photos", "--min_score=0.01"), **options)
+
+
+def _entries(folder: pathlib.Path) -> list[dict]:
+    """What there is, each with a whole picture."""
+    from PIL import Image
+
+    entries = json.loads((folder / "out" / "detections.json").read_text())
+    for entry in entries:
+        Image.open(folder / "out" / entry["picture"]).load()
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "sentence"),
+    [(signal.SIGINT, 130, "stopped by Ctrl-C"), (signal.SIGTERM, 143, "stopped by SIGTERM")],
+)
+def test_b12_a_stopped_inference_keeps_what_it_has(tmp_path, number, code, sentence):
+    # Shells start what runs in the background with SIGINT ignored.
+    process = _infer(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    _wait_for(process, lambda: len(list((tmp_path / "out").glob("*.jpg"))) > 5)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    found = _entries(tmp_path)
+    assert process.returncode == code
+    assert 0 < len(found) < PICTURES
+    assert f"{sentence}: out/detections.json has {len(found)} of {PICTURES} images" in errors
+    assert "Traceback" not in errors
+    assert {x.name for x in (tmp_path / "out").glob("*.jpg")} == {x["picture"] for x in found}
+
+
+def test_b12_a_killed_inference_leaves_valid_files(tmp_path):
+    process = _infer(tmp_path)
+    _wait_for(process, lambda: len(list((tmp_path / "out").glob("*.jpg"))) > 5)
+    time.sleep(1.5)
+    process.kill()
+    process.communicate()
+    assert 0 < len(_entries(tmp_path)) <= PICTURES
+
+
+def test_p22_a_full_disk_leaves_whole_pictures_and_their_entries(tmp_path):
+    limit = 60_000  # bytes of a file: detections.json is the first that wants more
+    process = _infer(
+        tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    found = _entries(tmp_path)
+    assert found
+    assert f"out/detections.json has {len(found)} of {PICTURES} images" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "out").glob(".tmp-*"))
+
+
+def test_b15_numbers_survive_a_terminal_of_ascii(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = _start(tmp_path, *cases.evaluate(), env=environment)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert "area < 32^2" in output
+    assert "AP of each class" in output
+
+
+def _wait_for(process: subprocess.Popen, is_there) -> None:
+    started = time.monotonic()
+    while not is_there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - started < 120
+        time.sleep(0.02)

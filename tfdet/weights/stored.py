@@ -1,0 +1,165 @@
+"""Weights files (Keras's .weights.h5): written whole, with a checksum, and finite when read."""
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import pathlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+from keras.src.saving import saving_lib
+
+from tfdet import files
+from tfdet.errors import UserError
+
+_CHECKSUM = "tfdet_sha256"  # attribute of the file; readers that do not know it pass it over
+_SHOWN = 3
+_LARGEST_RATIO = 16  # of an array to its file, which may be compressed; weights hardly can be
+
+
+def save(model: keras.Model, path: str | pathlib.Path) -> None:
+    """Writes the model's weights, all or nothing, with a checksum of their values.
+
+    HDF5 must not write to a disk that may be full: its library then fails again each time that the
+    file is closed, and in the end breaks the process. So the file is made in memory.
+    """
+    content = _to_memory(model)
+    with h5py.File(content, "r+") as file:
+        file.attrs[_CHECKSUM] = _checksum(file)
+    files.write_bytes(path, content.getbuffer())
+
+
+def load(model: keras.Model, path: str | pathlib.Path) -> None:
+    """Reads a file into a model; a damaged or wrong one is a `UserError` with the reason.
+
+    A file without a checksum, of another program, is taken if its values are finite.
+    """
+    with _telling(path):
+        _check(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about each layer that is missing, ahead of the error
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        reason = _difference(model, path) or str(error).splitlines()[0]
+        raise UserError(f"{path} does not hold the weights of this model: {reason}") from None
+
+
+def _to_memory(model: keras.Model) -> io.BytesIO:
+    content = io.BytesIO()
+    # What `model.save_weights` does, which takes paths only.
+    store = saving_lib.H5IOStore(content, mode="w")
+    saving_lib._save_state(
+        model,
+        weights_store=store,
+        assets_store=None,
+        inner_path="",
+        visited_saveables=set(),
+    )
+    store.close()
+    return content
+
+
+@contextlib.contextmanager
+def _telling(path: str | pathlib.Path) -> Iterator[None]:
+    try:
+        with open(path, "rb"):  # HDF5 would call a file that may not be read damaged
+            pass
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR):
+            reason = os.strerror(error.errno)
+            raise UserError(f"weights {path} cannot be read ({reason})") from None
+        raise UserError(f"{path} is damaged ({_first_line(error)}); take a copy of it") from None
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged ({_first_line(error)}); take a copy of it") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _check(path: str | pathlib.Path) -> None:
+    """Refuses values that are not those that were written, and values that are no numbers."""
+    with h5py.File(path) as file:
+        _check_storage(path, _arrays(file))
+        wanted = file.attrs.get(_CHECKSUM)
+        if wanted is not None and wanted != _checksum(file):
+            raise UserError(
+                f"{path} is damaged: its values are not those that were written (their checksum "
+                "differs); take a copy of it"
+            )
+        arrays = _arrays(file)
+        broken = [name for name, array in arrays.items() if not _is_finite(array)]
+    if broken:
+        raise UserError(
+            f"{path} holds values that are not numbers (NaN or infinite) in {len(broken)} of "
+            f"{len(arrays)} arrays, first {broken[0]}; it comes from a training that diverged, and "
+            "its detections mean nothing. Take weights of an earlier epoch, or train with a lower "
+            "train.learning_rate"
+        )
+
+
+def _check_storage(path: str | pathlib.Path, arrays: dict[str, h5py.Dataset]) -> None:
+    """Refuses, before anything is read, arrays of other files and such as would fill the memory."""
+    most = _LARGEST_RATIO * os.path.getsize(path)
+    for name, array in arrays.items():
+        if array.external or array.is_virtual:
+            raise UserError(f"{path} is refused: {name} lies in another file")
+        if array.nbytes > most:
+            raise UserError(
+                f"{path} is damaged: {name} claims {array.size} values, more than the file can hold"
+            )
+
+
+def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All arrays of a file by their place in it, in an order of their own."""
+    found = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item
+
+    file.visititems(keep)
+    return dict(sorted(found.items()))
+
+
+def _checksum(file: h5py.File) -> str:
+    digest = hashlib.sha256()
+    for name, array in _arrays(file).items():
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array[()]).tobytes())
+    return digest.hexdigest()
+
+
+def _is_finite(array: h5py.Dataset) -> bool:
+    # bfloat16 comes without a kind that NumPy knows.
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array[()]).all())
+
+
+def _difference(model: keras.Model, path: str | pathlib.Path) -> str:
+    """Which arrays of a file have another shape than the model's, or are not there."""
+    with h5py.File(_to_memory(model)) as ours, h5py.File(path) as theirs:
+        wanted = {name: array.shape for name, array in _arrays(ours).items()}
+        found = {name: array.shape for name, array in _arrays(theirs).items()}
+    other = [name for name in wanted if name in found and wanted[name] != found[name]]
+    missing = [name for name in wanted if name not in found]
+    parts = []
+    if other:
+        name = other[-1]  # of a head rather than of what comes before it
+        parts.append(
+            f"{len(other)} of {len(wanted)} arrays have another shape, such as {name}: "
+            f"{found[name]} in the file, {wanted[name]} in the model (other classes or sizes?)"
+        )
+    if missing:
+        some = ", ".join(missing[:_SHOWN])
+        parts.append(f"{len(missing)} of {len(wanted)} arrays are not in it, such as {some}")
+    return "; ".join(parts)
