@@ -76,6 +76,16 @@ RECIPES = [
         says=r"image_size must be at most \d+ pixels, such as 8192x8192, got 100000x100000",
     ),
     Case(
+        "B18 images of 100000 pixels a side to pretrain with",
+        lambda folder: [
+            "tfdet-pretrain",
+            "--hparams=data.image_size=[100000,100000]",
+            "--data=x",
+            "--model_dir=m",
+        ],
+        says=r"data.image_size must be 1 to \d+ pixels, got 100000x100000",
+    ),
+    Case(
         "B18 a million boxes",
         train("--hparams=data.max_boxes=1000000"),
         says="data.max_boxes must be at most 10000, got 1000000",

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from tfdet import registry
+from tfdet import limits, registry
 from tfdet.config import TrainConfig
 from tfdet.detectors.caddet import CADDet
 from tfdet.errors import UserError
@@ -21,6 +21,14 @@ class ImagesConfig:
     train: str = ""
     val: str = ""
     image_size: tuple[int, int] = (224, 224)
+
+    def __post_init__(self) -> None:
+        height, width = self.image_size
+        if min(height, width) < 1 or height * width > limits.MAX_CANVAS_PIXELS:
+            raise UserError(
+                f"data.image_size must be 1 to {limits.MAX_CANVAS_PIXELS} pixels, got "
+                f"{height}x{width}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
