@@ -1,6 +1,7 @@
 """Tests of the frame around every command."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 from absl import flags
 
 from tfdet.cli import app
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 
 
 def _command(**kwargs):
@@ -102,9 +103,17 @@ def test_defect_keeps_its_traceback():
         _command().run(_raise(ZeroDivisionError()), [])
 
 
-def test_ctrl_c_is_quiet(capsys):
+def test_B12_ctrl_c_and_signals_are_one_sentence(capsys):
     assert _command().run(_raise(KeyboardInterrupt()), []) == 130
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "tfdet-toy: stopped by Ctrl-C\n")
+    stopped = Interrupted("stopped; the same command resumes", signal.SIGTERM)
+    assert _command().run(_raise(stopped), []) == 143
+    assert capsys.readouterr().err == "tfdet-toy: stopped; the same command resumes\n"
+
+
+def test_B2_too_little_memory_is_one_sentence(capsys):
+    assert _command().run(_raise(MemoryError()), []) == 1
+    assert "there is not enough memory; smaller batches or smaller" in capsys.readouterr().err
 
 
 def test_closed_pipe_is_quiet():
