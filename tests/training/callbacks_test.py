@@ -37,3 +37,10 @@ def test_a_terminal_gets_a_bar_that_fits_it(monkeypatch):
     bar = "█████··············· " + " 25%  ETA 15 s  epoch 1/2 step 5/10  loss 1.25"
     assert shown[5].startswith(bar)
     assert max(len(line) for line in shown if line.startswith("█")) == 69
+
+
+def test_P25_the_accuracy_of_a_pretraining_is_shown(monkeypatch):
+    stream = io.StringIO()
+    line = callbacks.ProgressLine(checkpoint.Progress(step=2), 1, 2, stream)
+    line.on_epoch_end(1, {"loss": 1.0, "val_accuracy": 0.5})
+    assert "accuracy 0.500" in stream.getvalue()

@@ -1,3 +1,5 @@
+import os
+
 import h5py
 import keras
 import numpy as np
@@ -107,3 +109,16 @@ def test_a_disk_without_room_leaves_the_old_file(path, monkeypatch):
     with pytest.raises(files.NotWritten, match=r"best\.weights\.h5 could not be written"):
         stored.save(made(), path)
     assert path.read_bytes() == old and list(path.parent.iterdir()) == [path]
+
+
+def test_P5_a_file_that_may_not_be_read_is_not_called_damaged(path):
+    path.chmod(0)
+    is_root = os.geteuid() == 0
+    if is_root:  # whom nothing is forbidden
+        os.seteuid(65534)
+    try:
+        with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+            stored.load(made(), path)
+    finally:
+        if is_root:
+            os.seteuid(0)

@@ -91,10 +91,11 @@ def main(options: types.SimpleNamespace) -> None:
     if options.mode == "train" and "val_data" in options.given:
         raise app.UsageError("--mode=train measures nothing, so --val_data has no use")
     from tfdet import config
-    from tfdet.training import trainer
+    from tfdet.training import distribution, trainer
 
     recipe = config.make_recipe(options.hparams, _changes(options))
     trainer.train(recipe, options.model_dir, options.mode == "traineval", options.typed)
+    distribution.hush_end(recipe.train.strategy)
 
 
 def _changes(options: types.SimpleNamespace) -> dict[str, Any]:

@@ -53,19 +53,39 @@ def check_same_step(strategy: tf.distribute.Strategy | None, step: int) -> None:
     """Refuses workers that would go on from different steps, as without a shared folder."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return
-
-    @tf.function(autograph=False)
-    def sum_of_steps() -> tf.Tensor:
-        # Made within `run`, where a device is set; the reduction needs one.
-        steps = strategy.run(lambda: tf.constant(step, tf.float32))
-        return strategy.reduce("SUM", steps, axis=None)
-
-    total = sum_of_steps()
-    if int(total) != step * strategy.num_replicas_in_sync:
+    if _sum_over_workers(strategy, step) != step * strategy.num_replicas_in_sync:
         raise UserError(
             f"the workers found different states (this one step {step}); "
             "--model_dir must be the same folder on all of them"
         )
+
+
+def wait_for_each_other(strategy: tf.distribute.Strategy | None) -> None:
+    """Returns when all workers are here; one that left early would be taken for crashed."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        _sum_over_workers(strategy, 0)
+
+
+def hush_end(strategy: str) -> None:
+    """Ends what a worker's process writes to standard error, once its training is done.
+
+    TensorFlow has no way to end a cluster: whoever ends last reports that the others have crashed.
+    """
+    if strategy == "multi_worker":
+        sys.stderr.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+
+def _sum_over_workers(strategy: tf.distribute.Strategy, number: int) -> int:
+    @tf.function(autograph=False)
+    def total() -> tf.Tensor:
+        # Made within `run`, where a device is set; the reduction needs one.
+        numbers = strategy.run(lambda: tf.constant(number, tf.float32))
+        return strategy.reduce("SUM", numbers, axis=None)
+
+    return int(total())
 
 
 def share_batches(

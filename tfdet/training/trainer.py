@@ -74,6 +74,7 @@ def train(
         _resume(run, detector, data)
         _fit(run, detector, data)
         _calibrate(run, detector, data)
+        distribution.wait_for_each_other(strategy)
     _say(
         run,
         f"trained {recipe.train.num_epochs} epochs; weights, logs and pictures are in "
