@@ -5,12 +5,13 @@ import dataclasses
 import functools
 import io
 import json
+import os
 import pathlib
 import random
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -45,6 +46,17 @@ class Target:
     argv: tuple[str, ...]
     kinds: dict[str, str]
     count: int = 1
+
+
+@contextlib.contextmanager
+def inside(folder: str | pathlib.Path) -> Iterator[None]:
+    """Within it `folder` is the working directory."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def picture(path: pathlib.Path, seed: int) -> None:
@@ -108,7 +120,7 @@ def _once(make: Callable[[pathlib.Path], None]) -> Callable[[pathlib.Path], None
     @functools.cache
     def made() -> pathlib.Path:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="tfdet-fuzz-"))
-        with contextlib.chdir(folder):
+        with inside(folder):
             make(folder)
         return folder
 
@@ -259,7 +271,7 @@ def run_case(seed: int, number: int) -> tuple[str, int, str]:
     """
     with tempfile.TemporaryDirectory(prefix="tfdet-fuzz-") as name:
         target, count = write_case(seed, number, pathlib.Path(name))
-        with contextlib.chdir(name):
+        with inside(name):
             return target.name, count, _ends_badly(target.argv)
 
 
