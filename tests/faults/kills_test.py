@@ -1,0 +1,140 @@
+"""Kills at random moments, on a disk that is full half of the time; then the command goes on.
+
+Each command first runs through, undisturbed. Then it is killed ten times, by SIGKILL and SIGTERM in
+turns, and at last let run to its end: what it writes must be what it wrote undisturbed, nothing of
+it may be damaged in between, and what the user has beside it must stay as it was.
+"""
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.faults import fuzz
+
+pytestmark = pytest.mark.slow
+
+KILLS = 10
+MEGABYTES = 48
+TRAIN = (
+    "tfdet.cli.train",
+    "--hparams=model.name=efficientdet-test,model.image_size=[64,64],train.batch_size=2,"
+    "train.num_epochs=8,train.warmup_epochs=1,train.deterministic=true,eval.interval=4,"
+    "eval.pictures=1,train.save_seconds=1",
+    "--data=coco:coco.json:images",
+    "--model_dir=out/m",
+)
+EXPORT = ("tfdet.cli.export", "--model_dir=m", "--output=out/s")
+INFER = ("tfdet.cli.infer", "--saved_model=s", "--input=photos/*", "--output_dir=out/o")
+INFER += ("--overwrite", "--min_score=0.01")
+CONVERT = ("tfdet.cli.data", "convert", "coco:coco.json:images", "--output=out/r", "--num_shards=3")
+CONVERT += ("--overwrite",)
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory):
+    """A folder on a small disk of its own."""
+    folder = tmp_path_factory.mktemp("disk")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEGABYTES}m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a disk of a given size")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def start(argv, folder):
+    return subprocess.Popen(
+        [sys.executable, "-m", *argv],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def inputs(folder):
+    """Good inputs of all commands, and files of the user's where the commands write."""
+    fuzz.write_export(folder)
+    for i in range(60):
+        fuzz.picture(folder / f"photos/more{i}.png", 100 + i)
+    (folder / "out").mkdir()
+    (folder / "out" / "mine.txt").write_text("mine")
+
+
+def prints(folder):
+    """{path: digest} of all files."""
+    files = (p for p in sorted(folder.rglob("*")) if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def check_whole(folder):
+    """Asserts that files under final names are readable to their ends."""
+    for path in folder.rglob("*"):
+        if not path.is_file() or any(part.startswith(".") for part in path.parts):
+            continue
+        if path.suffix in (".jpg", ".png"):
+            Image.open(path).load()
+        elif path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                assert all(arrays[name] is not None for name in arrays)
+
+
+def result(folder, command):
+    """What must be the same: all that a command wrote, but for times and TensorBoard's logs."""
+    found = prints(folder)
+    if command is TRAIN:
+        return {k: found[k] for k in ("m/best.weights.h5", "m/last.weights.h5")}
+    if command is EXPORT:  # the graph has names that differ from run to run
+        return {k: v for k, v in found.items() if "variables" in k or k.endswith("metadata.json")}
+    return {k: v for k, v in found.items() if not k.rpartition("/")[2].startswith(".")}
+
+
+@pytest.mark.parametrize("command", [TRAIN, CONVERT, EXPORT, INFER], ids=lambda c: c[0])
+def test_a_killed_command_goes_on_to_the_same_end(command, disk, tmp_path):
+    chance = random.Random(command[0])
+    good = tmp_path / "good"
+    good.mkdir()
+    inputs(good)
+    began = time.monotonic()
+    process = start(command, good)
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    seconds = time.monotonic() - began
+
+    folder = disk / command[0]
+    folder.mkdir()
+    inputs(folder)
+    before = {k: v for k, v in prints(folder).items() if k == "out/mine.txt" or "out" not in k}
+    codes = []
+    for i in range(KILLS):
+        filler = disk / "filler"
+        if i % 4 >= 2:
+            space = shutil.disk_usage(disk).free
+            filler.write_bytes(bytes(max(0, space - chance.choice((0, 20_000, 300_000)))))
+        process = start(command, folder)
+        time.sleep(chance.uniform(0, seconds))
+        process.send_signal(signal.SIGTERM if i % 2 else signal.SIGKILL)
+        text, _ = process.communicate(timeout=120)
+        assert "Traceback" not in text, text
+        assert process.returncode in (0, 1, -signal.SIGKILL, -signal.SIGTERM, 143), text
+        codes.append(process.returncode)
+        filler.unlink(missing_ok=True)
+        check_whole(folder / "out")
+        now = prints(folder)
+        assert {k: now.get(k) for k in before} == before
+    process = start(command, folder)
+    text, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, text
+    print(command[0], codes)
+    assert result(folder / "out", command) == result(good / "out", command)
+    shutil.rmtree(folder)
