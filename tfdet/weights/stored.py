@@ -77,9 +77,13 @@ def _telling(path: str | pathlib.Path) -> Iterator[None]:
         if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR):
             reason = os.strerror(error.errno)
             raise UserError(f"weights {path} cannot be read ({reason})") from None
-        raise UserError(f"{path} is damaged ({_first_line(error)}); use a copy that is whole") from None
+        raise UserError(
+            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+        ) from None
     except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)}); use a copy that is whole") from None
+        raise UserError(
+            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:
