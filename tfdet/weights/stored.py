@@ -78,9 +78,13 @@ def _telling(path: str | pathlib.Path) -> Iterator[None]:
         if error.errno in (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR):
             reason = os.strerror(error.errno)
             raise UserError(f"weights {path} cannot be read ({reason})") from None
-        raise UserError(f"{path} is damaged ({_first_line(error)}); take a copy of it") from None
+        raise UserError(
+            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+        ) from None
     except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)}); take a copy of it") from None
+        raise UserError(
+            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:
@@ -95,7 +99,7 @@ def _check(path: str | pathlib.Path) -> None:
         if wanted is not None and wanted != _checksum(file):
             raise UserError(
                 f"{path} is damaged: its values are not those that were written (their checksum "
-                "differs); take a copy of it"
+                "differs); use a copy that is whole"
             )
         arrays = _arrays(file)
         broken = [name for name, array in arrays.items() if not _is_finite(array)]
