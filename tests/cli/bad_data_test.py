@@ -359,10 +359,11 @@ GOOD = {
     "named_wrongly.jpg": (_encoded("RGB", "PNG"), [40, 60]),
 }
 _JPEG = _encoded("RGB", "JPEG")
+UNREADABLE = "unreadable image (expected JPEG, PNG, GIF, BMP, WEBP)"
 BROKEN = {
-    "zero.jpg": (b"", "unreadable image"),
-    "text.jpg": (b"not an image", "unreadable image"),
-    "tiff.jpg": (_encoded("RGB", "TIFF"), "unreadable image"),
+    "zero.jpg": (b"", UNREADABLE),
+    "text.jpg": (b"not an image", UNREADABLE),
+    "tiff.jpg": (_encoded("RGB", "TIFF"), UNREADABLE),
     "cut.jpg": (_JPEG[: len(_JPEG) - 20], "truncated image"),
     "cut.png": (_encoded("RGB", "PNG")[:-30], "truncated image"),
     "claims.png": (_png_that_claims(60000, 60000), "oversized image"),
