@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 # Graphs are made of many objects; looking for garbage as often as usual takes 7 % of the time.
+# What a file leaves behind is looked for at its end.
 gc.set_threshold(100_000, 50, 50)
 
 _SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -29,6 +30,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays, and need not be looked at each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _let_go() -> Iterator[None]:
+    """After each file its models and graphs, which refer to themselves, are let go of."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

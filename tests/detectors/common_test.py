@@ -10,6 +10,7 @@ import ast
 import collections
 import dataclasses
 import functools
+import gc
 import importlib.util
 import json
 import os
@@ -83,6 +84,7 @@ class Case:
 @functools.lru_cache(maxsize=1)
 def trained(name: str) -> Case:
     """A case whose model finds its objects; of the last seed where none leads to one."""
+    gc.collect()  # the model before it
     for seed in SEEDS:
         case = train(name, seed)
         if misses(case.model.predict(case.images, verbose=0), case.targets) == []:
