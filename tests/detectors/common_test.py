@@ -9,7 +9,6 @@ JAX. The models are spread over the workers of pytest-xdist.
 import ast
 import collections
 import dataclasses
-import functools
 import gc
 import importlib.util
 import json
@@ -81,7 +80,6 @@ class Case:
     is_finite: bool
 
 
-@functools.lru_cache(maxsize=1)
 def trained(name: str) -> Case:
     """A case whose model finds its objects; of the last seed where none leads to one."""
     gc.collect()  # the model before it
