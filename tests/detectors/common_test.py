@@ -3,7 +3,7 @@
 A new model adds a name in the file of its family; these tests find it. Each model is trained once,
 until it finds the objects of its batch; what else is asked here is asked of the trained model, so
 that there are detections to compare. Exports of all models run in one other process, and so does
-JAX. The models are spread over the workers of pytest-xdist.
+JAX.
 """
 
 import ast
@@ -27,8 +27,6 @@ from tfdet import profiling, records, registry
 from tfdet.serving import compare, export
 
 NAMES = [name for name in registry.list_models(test=True) if name.endswith("-test")]
-# The tests of a model run in one worker, which trains it once.
-MODELS = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in NAMES]
 # FCOS predicts distances after a ReLU. With few filters it can start at 0 for one side of all
 # boxes, and stay there; TensorFlow 2.18 draws such weights from the first seed.
 SEEDS = (0, 1)
@@ -37,7 +35,7 @@ MAX_OBJECTS = 100
 COLORS = ((230, 40, 40), (40, 230, 40), (60, 90, 240))
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=NAMES)
 def name(request):
     return request.param
 
@@ -401,14 +399,14 @@ class Process:
         self.process.communicate()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def exports_alone(tmp_path_factory):
     process = Process(_ON_TENSORFLOW, tmp_path_factory.mktemp("tensorflow"))
     yield process
     process.end()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jax_alone(tmp_path_factory):
     if importlib.util.find_spec("jax") is None:
         pytest.skip("JAX is not installed; `pip install jax` runs this test")
