@@ -20,6 +20,11 @@ TINY = (
 )
 
 
+def sigint_counts():
+    """A shell starts what it runs in the background with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def command(folder, *flags):
     return [
         *(sys.executable, "-m", "tfdet.cli.train", TINY, f"--model_dir={folder}"),
@@ -64,7 +69,11 @@ def test_B12_a_signal_saves_and_says_that_the_same_command_resumes(
     tmp_path, undisturbed, number, code, moment
 ):
     process = subprocess.Popen(
-        command(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command(tmp_path),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=sigint_counts,
     )
     awaited = tmp_path / moment
     while not awaited.exists() and process.poll() is None:
@@ -131,6 +140,7 @@ def test_B3_ctrl_c_ends_the_waiting(tmp_path):
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=sigint_counts,
     )
     assert process.stderr.readline().startswith("waiting for ")
     process.send_signal(signal.SIGINT)
