@@ -1,5 +1,5 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
-# make test   the tests that fit in twenty to thirty minutes;  make slow   the rest
+# make test   the tests that fit in three quarters of an hour;  make slow   the rest
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make lowest the common test with the oldest packages that pyproject.toml allows
 # make bench  the timings of docs/results.md

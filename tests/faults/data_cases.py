@@ -163,6 +163,14 @@ def check_coco(**changes):
     return lambda folder: ["tfdet-data", "check", f"--data={coco(folder, **changes)}"]
 
 
+def with_a_null_category(folder: pathlib.Path) -> list[str]:
+    spec = coco(folder)
+    content = json.loads((folder / "a.json").read_text())
+    content["categories"].append(None)
+    (folder / "a.json").write_text(json.dumps(content))
+    return ["tfdet-data", "check", f"--data={spec}"]
+
+
 def with_bom(folder: pathlib.Path) -> list[str]:
     spec = coco(folder)
     (folder / "a.json").write_bytes(b"\xef\xbb\xbf" + (folder / "a.json").read_bytes())
@@ -312,6 +320,11 @@ COCO = [
         "B16 a run of 10**12 pixels in a mask",
         masks_of([10**12]),
         says="2 x outline that cannot be -> left out, its box is kept",
+    ),
+    Case(
+        "B16 null among the categories",
+        with_a_null_category,
+        says="an entry of 'categories' lacks id: None",
     ),
     Case("P13 a byte order mark", with_bom, code=0, says="2 images, 2 boxes"),
     Case("P14 iscrowd is text", check_coco(iscrowd="0"), code=0, says=r"\(0 crowds\)"),

@@ -462,4 +462,22 @@ HOSTILE = [
     _hostile("a model with code, HDF5", _lambda("w.weights.h5")),
 ]
 
-CASES = [*INFER, *HOME, *EVAL, *EXPORT, *HOSTILE]
+
+def with_cut_variables(folder: pathlib.Path) -> list[str]:
+    shutil.copytree(exported(), folder / "s")
+    (path,) = (folder / "s" / "variables").glob("*.data-*")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    photo(folder / "a.png")
+    return ["tfdet-infer", "--saved_model=s", "--input=a.png", "--output_dir=out"]
+
+
+DAMAGED = [
+    Case(
+        "B21 a SavedModel whose variables are cut",
+        with_cut_variables,
+        says="s cannot be loaded; export it again",
+        leaves=(),
+    )
+]
+
+CASES = [*DAMAGED, *INFER, *HOME, *EVAL, *EXPORT, *HOSTILE]

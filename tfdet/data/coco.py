@@ -63,10 +63,10 @@ def _read(path: str) -> dict:
         if not isinstance(rows, list):
             raise UserError(f"{path} has no list {key!r}; expected COCO's instances form")
         required = {"id", needed} if key == "images" else {needed}
-        bad = next((r for r in rows if not isinstance(r, dict) or not required <= r.keys()), None)
-        if bad is not None:
-            missing = " and ".join(sorted(required))
-            raise UserError(f"{path}: an entry of {key!r} lacks {missing}: {shown(bad)}")
+        for row in rows:
+            if not isinstance(row, dict) or not required <= row.keys():
+                missing = " and ".join(sorted(required))
+                raise UserError(f"{path}: an entry of {key!r} lacks {missing}: {shown(row)}")
     _check_types(path, content["images"], "images", id=(int, str), file_name=(str,))
     _check_types(path, content["categories"], "categories", id=(int,))
     if not content["categories"]:

@@ -73,6 +73,10 @@ class ModelDriver:
         return _to_numpy(self._detect(tf.constant(images), *chosen.values()))
 
 
+# What TensorFlow raises on damaged files, by where the damage is.
+_OF_DAMAGE = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError)
+
+
 class SavedModelDriver:
     """Runs what `tfdet.export` wrote.
 
@@ -88,7 +92,7 @@ class SavedModelDriver:
             _load_op(path)
         try:
             self._loaded = tf.saved_model.load(str(path))
-        except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
+        except (*_OF_DAMAGE, tf.errors.OpError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(f"{path} cannot be loaded; export it again ({reason})") from None
         self._path = path
