@@ -108,7 +108,8 @@ def _example(dataset: DetectionDataset, i: int, record_ids: list[int]) -> bytes:
         "object/is_crowd": [int(flag) for flag in dataset.is_crowd[rows]],
     }
     feature = {f"image/{key}": _feature(key, list(v)) for key, v in features.items()}
-    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return example.SerializeToString(deterministic=True)  # the same set gives the same files
 
 
 def _feature(key: str, values: list) -> tf.train.Feature:
