@@ -17,14 +17,11 @@ import numpy as np
 from PIL import Image
 
 from tests.faults import case, damage
+from tests.faults.recipe_cases import TINY
 
 SIZE = (40, 48)  # height, width
 CLASSES = ("circle", "square")
 COUNT = 4
-TINY = (
-    "--hparams=model.name=efficientdet-test,model.image_size=[64,64],train.batch_size=2,"
-    "train.num_epochs=1,train.warmup_epochs=0,eval.pictures=0"
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from tfdet import progress
 from tfdet.cli import app, flags, infer_folder
+from tfdet.data.image_names import ENDINGS, is_image, is_other_picture
 from tfdet.errors import Interrupted, UserError
 from tfdet.printable import printable
 
@@ -18,21 +19,7 @@ if TYPE_CHECKING:
     from tfdet.data.decode import ImageError
     from tfdet.serving.driver import Driver
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
-# Pictures and videos that are not read: to be named where they lie among others.
-_OTHERS = (
-    ".tif",
-    ".tiff",
-    ".heic",
-    ".heif",
-    ".avif",
-    ".jxl",
-    ".jp2",
-    ".ppm",
-    ".pgm",
-    ".svg",
-    ".psd",
-)
+# To be named where they lie among images.
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
 COMMAND = app.Command(
@@ -137,11 +124,11 @@ def _find(pattern: str) -> list[str]:
 
 def _images_of(folder: str) -> list[str]:
     names = [name for name in sorted(os.listdir(folder)) if _is_file(folder, name)]
-    others = [name for name in names if name.lower().endswith((*_OTHERS, *_VIDEOS))]
-    images = [name for name in names if name.lower().endswith(_ENDINGS)]
+    others = [x for x in names if is_other_picture(x) or x.lower().endswith(_VIDEOS)]
+    images = [name for name in names if is_image(name)]
     if not images:
         raise UserError(
-            f"folder {folder} holds no image ({', '.join(_ENDINGS)}); for the folders below it "
+            f"folder {folder} holds no image ({', '.join(ENDINGS)}); for the folders below it "
             f"give a pattern in quotes, --input='{os.path.join(folder, '**', '*.jpg')}'"
         )
     if others:

@@ -13,9 +13,8 @@ from tfdet.errors import UserError
 
 DETECTIONS = "detections.json"
 WRITER = "tfdet-infer"  # stands in every picture
-# detections.json is written anew as images are done; no more than this share of the time goes
-# into that.
-_SHARE, _LEAST_SECONDS = 0.05, 1.0
+# detections.json is written anew as images are done, which may take 5 % of the time.
+_TIME_FRACTION, _LEAST_SECONDS = 0.05, 1.0
 
 
 def picture_names(images: Sequence[str]) -> dict[str, str]:
@@ -111,7 +110,7 @@ class Folder:
     def add(self, result: dict[str, Any]) -> None:
         """Takes an image's entry; detections.json has it soon after."""
         self.results.append(result)
-        pause = max(_LEAST_SECONDS, self._seconds / _SHARE)
+        pause = max(_LEAST_SECONDS, self._seconds / _TIME_FRACTION)
         if time.monotonic() - self._saved >= pause:
             self.save()
 
