@@ -28,7 +28,7 @@ def test_no_two_pictures_share_a_name(images, pictures):
 
 def test_detections_are_valid_json_at_any_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(infer_folder, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(infer_folder, "_SHARE", 1e9)
+    monkeypatch.setattr(infer_folder, "_TIME_FRACTION", 1e9)
     folder = infer_folder.Folder(tmp_path / "out", [], ["a.jpg", "b.jpg"])
     folder.start()
     path = tmp_path / "out" / infer_folder.DETECTIONS
