@@ -286,7 +286,8 @@ def test_the_threshold_closes_gates_without_a_new_graph():
         dense = model.decode(_dense(model, images, threshold), model.image_size)
         np.testing.assert_allclose(found["gates"], dense["gates"], atol=1e-4)
         np.testing.assert_allclose(found["scores"], dense["scores"], atol=1e-4)
-    assert macs[0] >= macs[1] >= macs[2]
+    # In between a closed gate changes what later gates see, and may open one of them.
+    assert macs[2] == min(macs) < macs[0]
     with pytest.raises(UserError, match="threshold must be between 0 and 1"):
         model.threshold = 1.5
 
