@@ -74,9 +74,6 @@ class ClippedGradients(Mixin):
         factor = self._factors[self._get_variable_index(variable)]
         return learning_rate if factor == 1.0 else factor * learning_rate
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        super().update_step(gradient, variable, self.rate_of(variable, learning_rate))
-
     def _all_reduce_sum_gradients(self, grads_and_vars: list[Any]) -> list[Any]:
         """Keras's sum over replicas, measured and clipped.
 
@@ -86,7 +83,7 @@ class ClippedGradients(Mixin):
         reduced = super()._all_reduce_sum_gradients(grads_and_vars)
         # Those of gathered rows are of another kind.
         gradients = [tf.convert_to_tensor(gradient) for gradient, _ in reduced]
-        squares = tf.stack([2 * tf.cast(tf.nn.l2_loss(g), tf.float32) for g in gradients])
+        squares = 2 * tf.stack([tf.cast(tf.nn.l2_loss(g), tf.float32) for g in gradients])
         self.gradient_norm.assign(tf.sqrt(tf.reduce_sum(squares)))
         if self.clip_norm > 0:
             gradients = self._clipped(gradients, squares)
@@ -128,14 +125,86 @@ def matching(expression: str, paths: list[str], key: str) -> list[int]:
     return found
 
 
-@keras.saving.register_keras_serializable(package="tfdet")
-class SGD(AccumulatedGradients, ClippedGradients, keras.optimizers.SGD):
-    """Keras's SGD with `AccumulatedGradients` and `ClippedGradients`."""
+class FusedSteps(AccumulatedGradients, ClippedGradients):
+    """Moves each variable by one operation of TensorFlow, with Keras's formulas.
+
+    Keras writes an update in single operations, Adam's in 35 for each variable: half of the graph
+    of a training step, and half of the time until its first one.
+    """
+
+    def shared(self) -> tuple[Any, ...]:
+        """What `step` wants that is equal for all variables; evaluated once in an update."""
+        return ()
+
+    def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
+        """Moves the copy of a variable on one replica; all tensors have its type."""
+        raise NotImplementedError
+
+    def _update(self, distribution: Any, grads_and_vars: list[Any], learning_rate: Any) -> None:
+        shared = self.shared()
+        for gradient, variable in grads_and_vars:
+            arguments = (gradient, self.rate_of(variable, learning_rate), *shared)
+            distribution.extended.update(variable, self._cast_step, args=arguments, group=False)
+
+    def _cast_step(self, variable: Any, *arguments: Any) -> None:
+        self.step(variable, *(tf.cast(x, variable.dtype) for x in arguments))
+
+    def slot(self, slots: list[keras.Variable], variable: tf.Variable) -> Any:
+        """The handle of what an optimizer remembers of a variable."""
+        return slots[self._get_variable_index(variable)].value.handle
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class Adam(AccumulatedGradients, ClippedGradients, keras.optimizers.Adam):
-    """Keras's Adam with `AccumulatedGradients` and `ClippedGradients`."""
+class SGD(FusedSteps, keras.optimizers.SGD):
+    """Keras's SGD with `FusedSteps`."""
+
+    def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
+        if self.momentum == 0:
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=rate, delta=gradient
+            )
+            return
+        tf.raw_ops.ResourceApplyKerasMomentum(
+            var=variable.handle,
+            accum=self.slot(self.momentums, variable),
+            lr=rate,
+            grad=gradient,
+            momentum=tf.constant(self.momentum, gradient.dtype),
+            use_nesterov=self.nesterov,
+        )
+
+
+class _AdamSteps(FusedSteps):
+    """The steps of Adam, without its variant AMSGrad, which is not among TensorFlow's operations."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.amsgrad:
+            raise UserError(f"{type(self).__name__} has no amsgrad; set it to False")
+
+    def shared(self) -> tuple[Any, ...]:
+        step = tf.cast(self.iterations + 1, tf.float32)
+        return tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+
+    def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
+        beta_1_power, beta_2_power = shared
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self.slot(self._momentums, variable),
+            v=self.slot(self._velocities, variable),
+            beta1_power=beta_1_power,
+            beta2_power=beta_2_power,
+            lr=rate,
+            beta1=tf.constant(self.beta_1, gradient.dtype),
+            beta2=tf.constant(self.beta_2, gradient.dtype),
+            epsilon=tf.constant(self.epsilon, gradient.dtype),
+            grad=gradient,
+        )
+
+
+@keras.saving.register_keras_serializable(package="tfdet")
+class Adam(_AdamSteps, keras.optimizers.Adam):
+    """Keras's Adam with `FusedSteps`."""
 
 
 class ChosenDecay(Mixin):
@@ -171,19 +240,18 @@ class ChosenDecay(Mixin):
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class AdamW(ChosenDecay, AccumulatedGradients, ClippedGradients, keras.optimizers.AdamW):
+class AdamW(ChosenDecay, _AdamSteps, keras.optimizers.AdamW):
     """Keras's AdamW with decay of chosen variables, each at its own learning rate."""
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+    def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
         decay = self.decay_of(variable)
         if decay:
-            rate = self.rate_of(variable, learning_rate)
-            self.assign_sub(variable, ops.multiply(variable, decay * rate))
-        super().update_step(gradient, variable, learning_rate)
+            variable.assign_sub(variable * (decay * rate))
+        super().step(variable, gradient, rate, *shared)
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class NesterovSGD(ChosenDecay, AccumulatedGradients, ClippedGradients, keras.optimizers.Optimizer):
+class NesterovSGD(ChosenDecay, FusedSteps, keras.optimizers.Optimizer):
     """SGD with Nesterov momentum as PyTorch has it, and a schedule of its own for biases.
 
     The velocity is a sum of gradients, without the learning rate that Keras's form keeps in it; the
@@ -216,26 +284,24 @@ class NesterovSGD(ChosenDecay, AccumulatedGradients, ClippedGradients, keras.opt
         self._biases = tuple(v.name.endswith(_BIASES) for v in variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def _update(self, distribution: Any, grads_and_vars: list[Any], learning_rate: Any) -> None:
-        # The schedules are evaluated once, not for each variable.
-        bias_rate = self.bias_rate(self._iterations)
-        momentum = self.momentum(self._iterations)
-        for gradient, variable in grads_and_vars:
-            is_bias = self._biases[self._get_variable_index(variable)]
-            rate = bias_rate if is_bias else learning_rate
-            rate = self.rate_of(variable, rate)
-            distribution.extended.update(
-                variable, self._step, args=(gradient, rate, momentum), group=False
-            )
+    def shared(self) -> tuple[Any, ...]:
+        return self.momentum(self._iterations), self.bias_rate(self._iterations)
 
-    def _step(self, variable: Any, gradient: Any, rate: Any, momentum: Any) -> None:
+    def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
+        momentum, bias_rate = shared
+        if self._biases[self._get_variable_index(variable)]:
+            rate = self.rate_of(variable, bias_rate)
         decay = self.decay_of(variable)
-        gradient = tf.cast(gradient, variable.dtype)
         if decay:
             gradient = gradient + decay * variable
-        velocity = self._velocities[self._get_variable_index(variable)]
-        self.assign(velocity, momentum * velocity + gradient)
-        self.assign_sub(variable, rate * (gradient + momentum * velocity))
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=self.slot(self._velocities, variable),
+            lr=rate,
+            grad=gradient,
+            momentum=momentum,
+            use_nesterov=True,
+        )
 
     def get_config(self) -> dict[str, Any]:
         own = {
