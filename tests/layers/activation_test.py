@@ -1,5 +1,7 @@
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfdet.layers.activation import activation
 
@@ -23,3 +25,21 @@ def test_names_mean_what_the_papers_say(name, at_minus_1, at_8):
 def test_unknown_names_are_listed():
     with pytest.raises(ValueError, match=r"'swich'; use one of swish"):
         activation("swich")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_of_silu_is_that_of_keras(dtype):
+    x = tf.cast(np.linspace(-9, 9, 37), dtype)
+    gradients = []
+    for function in (activation("silu"), keras.activations.silu):
+
+        @tf.function
+        def gradient(x, function=function):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = 2.0 * function(x)
+            return tape.gradient(y, x)
+
+        gradients.append(tf.cast(gradient(x), "float32"))
+    atol = 1e-6 if dtype == "float32" else 0.03
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=atol)

@@ -312,3 +312,38 @@ def run_steps(optimizer, start, gradients):
         apply(tf.constant(gradient))
         values.append(variable.numpy())
     return np.stack(values)
+
+
+@pytest.mark.parametrize(
+    ("ours", "keras_optimizer"),
+    [
+        (optimizers.SGD(0.1), keras.optimizers.SGD(0.1)),
+        (optimizers.SGD(0.1, momentum=0.9), keras.optimizers.SGD(0.1, momentum=0.9)),
+        (
+            optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+            keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+        ),
+        (optimizers.Adam(0.1), keras.optimizers.Adam(0.1)),
+        (
+            optimizers.AdamW(0.1, weight_decay=0.2, decayed="."),
+            keras.optimizers.AdamW(0.1, weight_decay=0.2),
+        ),
+    ],
+    ids=["sgd", "momentum", "nesterov", "adam", "adamw"],
+)
+def test_fused_steps_are_those_of_keras(ours, keras_optimizer):
+    random = np.random.default_rng(0)
+    gradients = [random.normal(size=(3, 4)).astype(np.float32) for _ in range(5)]
+    moved = []
+    for optimizer in (ours, keras_optimizer):
+        variable = keras.Variable(np.ones((3, 4), np.float32), name="kernel")
+        optimizer.build([variable])
+        for gradient in gradients:
+            optimizer.apply([tf.constant(gradient)], [variable])
+        moved.append(variable.numpy())
+    np.testing.assert_allclose(*moved, rtol=1e-5, atol=1e-6)
+
+
+def test_amsgrad_is_refused():
+    with pytest.raises(UserError, match="amsgrad"):
+        optimizers.Adam(0.1, amsgrad=True)

@@ -309,8 +309,9 @@ class Detector(keras.Model):
     def _l2_loss(self) -> Tensor:
         if _fitting.detector is self and _fitting.l2_loss is not None:
             return _fitting.l2_loss
-        squares = (ops.sum(ops.square(ops.cast(v, "float32"))) for v in self._decayed_variables())
-        return replicas.total_to_share(0.5 * self.config.weight_decay * sum(squares))
+        halves = [_half_square_of(v) for v in self._decayed_variables()]
+        total = ops.sum(ops.stack(halves)) if halves else 0.0
+        return replicas.total_to_share(self.config.weight_decay * total)
 
     def detect(self, images: Tensor, **options: Any) -> dict[str, Tensor]:
         """Detections in pixels of `images` [B, H, W, 3], which may have any size.
@@ -406,6 +407,16 @@ def serialize_part(part: keras.layers.Layer) -> dict[str, Any]:
     data = keras.saving.serialize_keras_object(part)
     data.pop("build_config", None)  # the model builds its parts, under its own name
     return data
+
+
+def _half_square_of(variable: keras.Variable) -> Tensor:
+    """Half the sum of its values' squares, in float32."""
+    values = ops.cast(variable, "float32")
+    if keras.backend.backend() != "tensorflow":
+        return 0.5 * ops.sum(ops.square(values))
+    import tensorflow as tf
+
+    return tf.nn.l2_loss(values)
 
 
 class _Fitting(threading.local):

@@ -1,6 +1,7 @@
 """Batch normalisation as every network of the garden uses it."""
 
 import contextlib
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -106,7 +107,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _fused(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Any, Any]:
         import tensorflow as tf
 
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        # The third version adds other types; its gradient makes zeros for statistics, the first's
+        # does not.
+        is_float32 = inputs.dtype == tf.float32
+        norm = tf.raw_ops.FusedBatchNorm if is_float32 else tf.raw_ops.FusedBatchNormV3
+        outputs, mean, variance, *_ = norm(
             x=inputs,
             scale=gamma,
             offset=beta,
@@ -116,7 +121,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=True,
         )
         # The operation returns the unbiased variance, and normalises with the biased one.
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        count = _count(inputs)
         return outputs, mean, variance * ((count - 1.0) / count)
 
     def _unfused(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Any, Any]:
@@ -134,7 +139,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return outputs, mean, variance
 
     def _update(self, moving: keras.Variable, value: Any) -> None:
-        moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
+        old = ops.convert_to_tensor(moving)
+        moving.assign(old + (value - old) * (1.0 - self.momentum))
+
+
+def _count(inputs: Tensor) -> Any:
+    """Values of a channel of `inputs` [B, H, W, C]; a number outside the graph if it is known."""
+    import tensorflow as tf
+
+    if None not in inputs.shape:
+        return float(math.prod(inputs.shape[:-1]))
+    return tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
 
 
 def _multiplied(x: Tensor, factors: Sequence[Any]) -> Any:

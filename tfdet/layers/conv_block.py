@@ -7,6 +7,7 @@ from keras import ops
 
 from tfdet.layers.composite import Composite
 from tfdet.layers.deformable_conv import DeformableConv2D
+from tfdet.layers.group_norm import GroupNormalization
 from tfdet.layers.symmetric import SymmetricConv2D
 from tfdet.tensors import Tensor
 
@@ -51,11 +52,7 @@ class ConvBlock(Composite):
                 name="conv",
             )
         )
-        self.norm = (
-            keras.layers.GroupNormalization(groups, epsilon=_EPSILON, name="norm")
-            if groups
-            else None
-        )
+        self.norm = GroupNormalization(groups, epsilon=_EPSILON, name="norm") if groups else None
 
     def call(self, maps: list[Tensor], joint: bool = False) -> list[Tensor]:
         maps = [self.conv(x) for x in maps]

@@ -92,14 +92,22 @@ def enlarge_nearest(x: Tensor, size: tuple[int, int]) -> Any:
     Row i of the output is row floor(i * in / out) of the input, in float32 like TensorFlow 1. The
     half-pixel centres of today's resize operations give other rows where the ratio is not whole.
     """
+    height, width = x.shape[1:3]
+    if size[0] % height == size[1] % width == 0:
+        return _repeated(x, size[0] // height, size[1] // width)
     for axis, target in ((1, size[0]), (2, size[1])):
-        source = x.shape[axis]
-        if target % source == 0:
-            if target > source:
-                x = ops.repeat(x, target // source, axis=axis)
-        else:
-            x = ops.take(x, _floor_indices(source, target), axis=axis)
+        x = ops.take(x, _floor_indices(x.shape[axis], target), axis=axis)
     return x
+
+
+def _repeated(x: Tensor, rows: int, columns: int) -> Any:
+    """Each cell of `x` [B, H, W, C] `rows` times `columns` times, in one copy."""
+    if rows == columns == 1:
+        return x
+    height, width, channels = x.shape[1:]
+    cells = ops.reshape(x, (-1, height, 1, width, 1, channels))
+    cells = ops.tile(cells, (1, 1, rows, 1, columns, 1))
+    return ops.reshape(cells, (-1, height * rows, width * columns, channels))
 
 
 def _floor_indices(source: int, target: int) -> np.ndarray:

@@ -242,9 +242,8 @@ def _guesses(raw: dict[str, Tensor], found: Candidates) -> Guesses:
 
 def _corners(x, y, width, height):
     """Boxes [..., 4] xyxy of centres and sizes."""
-    return ops.stack(
-        [x - width * 0.5, y - height * 0.5, x + width * 0.5, y + height * 0.5], axis=-1
-    )
+    half_width, half_height = width * 0.5, height * 0.5
+    return ops.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=-1)
 
 
 def _box_losses(codes, boxes, is_matched, found: Candidates):

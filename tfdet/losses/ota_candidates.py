@@ -65,12 +65,13 @@ def find_candidates(
     strides = np.array(grid.strides, np.float32)[:, None]  # [L, 1]
     sizes = np.array(anchor_grid.map_sizes(grid, image_size), np.int32)
     height, width = (sizes[:, i, None] for i in range(2))
-    left, top, right, bottom = (boxes[:, None, :, i] / strides for i in range(4))  # cells
-    x, y = (left + right) * 0.5, (top + bottom) * 0.5  # [B, L, M]
+    # In cells, [B, L, M] each.
+    left, top, right, bottom = ops.unstack(boxes[:, None] / strides[..., None], 4, axis=-1)
+    x, y = (left + right) * 0.5, (top + bottom) * 0.5
     fits = _fits(right - left, bottom - top, grid, anchor_threshold)  # [B, L, A, M]
-    spaces = (x, y, width - x, height - y)
-    is_near = [(space % 1.0 < reach) & (space > 1.0) for space in spaces]
-    near = ops.stack([ops.ones_like(is_near[0]), *is_near], axis=2)  # [B, L, 5, M]
+    # The first stands for the own cell, which is always near.
+    spaces = ops.stack([ops.full_like(x, 2.0), x, y, width - x, height - y], axis=2)
+    near = (spaces % 1.0 < reach) & (spaces > 1.0)  # [B, L, 5, M]
     is_valid = near[:, :, :, None] & fits[:, :, None] & is_known[:, None, None, None]
 
     step_x, step_y = reach * _STEPS.T[..., None]  # [5, 1]

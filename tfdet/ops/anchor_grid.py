@@ -152,7 +152,7 @@ def decode(box_codes, grid: AnchorGrid, image_size: tuple[int, int]):
 def decode_cells(box_codes, cell_x, cell_y, anchor_width, anchor_height):
     """Centre x, centre y, width and height [...] in cells of codes [..., 4]; anchors in cells."""
     doubled = 2.0 * ops.sigmoid(ops.cast(box_codes, "float32"))
-    x, y, width, height = (doubled[..., i] for i in range(4))
+    x, y, width, height = ops.unstack(doubled, 4, axis=-1)
     return (
         x - 0.5 + cell_x,
         y - 0.5 + cell_y,

@@ -31,7 +31,7 @@ class Sides(NamedTuple):
 
 def sides(boxes_xyxy, border: float = 0.0) -> Sides:
     """Splits boxes [..., 4]; `border` is added to width and height (1 = inclusive pixels)."""
-    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    left, top, right, bottom = ops.unstack(boxes_xyxy, 4, axis=-1)
     width = ops.maximum(right - left + border, 0.0)
     height = ops.maximum(bottom - top + border, 0.0)
     return Sides(left, top, right, bottom, width * height)

@@ -1,5 +1,6 @@
 """Picking rows of a batch by index."""
 
+import keras
 from keras import ops
 
 
@@ -16,4 +17,13 @@ def gather_rows(values, indices):
     """
     batch, rows, *tail = ops.shape(values)
     table = ops.reshape(values, (batch * rows, *tail))
-    return ops.take(table, indices + rows * ops.arange(batch, dtype="int32")[:, None], axis=0)
+    return _take(table, indices + rows * ops.arange(batch, dtype="int32")[:, None])
+
+
+def _take(table, indices):
+    """Rows of `table`; without the twenty operations by which `ops.take` reads negative indices."""
+    if keras.backend.backend() != "tensorflow":
+        return ops.take(table, indices, axis=0)
+    import tensorflow as tf
+
+    return tf.gather(table, indices)

@@ -132,7 +132,7 @@ class FusedSteps(AccumulatedGradients, ClippedGradients):
     of a training step, and half of the time until its first one.
     """
 
-    def shared(self) -> tuple[Any, ...]:
+    def shared(self) -> tuple[tf.Tensor, ...]:
         """What `step` wants that is equal for all variables; evaluated once in an update."""
         return ()
 
@@ -142,6 +142,7 @@ class FusedSteps(AccumulatedGradients, ClippedGradients):
 
     def _update(self, distribution: Any, grads_and_vars: list[Any], learning_rate: Any) -> None:
         shared = self.shared()
+        learning_rate = tf.convert_to_tensor(learning_rate)  # a variable would be read each time
         for gradient, variable in grads_and_vars:
             arguments = (gradient, self.rate_of(variable, learning_rate), *shared)
             distribution.extended.update(variable, self._cast_step, args=arguments, group=False)
@@ -158,36 +159,39 @@ class FusedSteps(AccumulatedGradients, ClippedGradients):
 class SGD(FusedSteps, keras.optimizers.SGD):
     """Keras's SGD with `FusedSteps`."""
 
+    def shared(self) -> tuple[tf.Tensor, ...]:
+        return (tf.constant(self.momentum, tf.float32),)
+
     def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
         if self.momentum == 0:
-            tf.raw_ops.ResourceApplyGradientDescent(
-                var=variable.handle, alpha=rate, delta=gradient
-            )
+            tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
             return
         tf.raw_ops.ResourceApplyKerasMomentum(
             var=variable.handle,
             accum=self.slot(self.momentums, variable),
             lr=rate,
             grad=gradient,
-            momentum=tf.constant(self.momentum, gradient.dtype),
+            momentum=shared[0],
             use_nesterov=self.nesterov,
         )
 
 
 class _AdamSteps(FusedSteps):
-    """The steps of Adam, without its variant AMSGrad, which is not among TensorFlow's operations."""
+    """The steps of Adam, but for AMSGrad, which is not among TensorFlow's operations."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.amsgrad:
             raise UserError(f"{type(self).__name__} has no amsgrad; set it to False")
 
-    def shared(self) -> tuple[Any, ...]:
+    def shared(self) -> tuple[tf.Tensor, ...]:
+        # Constants too: each is one of the graph, not one for each variable.
         step = tf.cast(self.iterations + 1, tf.float32)
-        return tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        betas = [tf.constant(beta) for beta in (self.beta_1, self.beta_2)]
+        return (*betas, *(tf.pow(beta, step) for beta in betas), tf.constant(self.epsilon))
 
     def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
-        beta_1_power, beta_2_power = shared
+        beta_1, beta_2, beta_1_power, beta_2_power, epsilon = shared
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
             m=self.slot(self._momentums, variable),
@@ -195,9 +199,9 @@ class _AdamSteps(FusedSteps):
             beta1_power=beta_1_power,
             beta2_power=beta_2_power,
             lr=rate,
-            beta1=tf.constant(self.beta_1, gradient.dtype),
-            beta2=tf.constant(self.beta_2, gradient.dtype),
-            epsilon=tf.constant(self.epsilon, gradient.dtype),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=epsilon,
             grad=gradient,
         )
 
@@ -284,7 +288,7 @@ class NesterovSGD(ChosenDecay, FusedSteps, keras.optimizers.Optimizer):
         self._biases = tuple(v.name.endswith(_BIASES) for v in variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def shared(self) -> tuple[Any, ...]:
+    def shared(self) -> tuple[tf.Tensor, ...]:
         return self.momentum(self._iterations), self.bias_rate(self._iterations)
 
     def step(self, variable: Any, gradient: tf.Tensor, rate: tf.Tensor, *shared: Any) -> None:
