@@ -20,7 +20,7 @@ COMMON = {
     "train.batch_size": 2,
     "train.warmup_epochs": 0.5,
     "eval.interval": 1,
-    "eval.batch_size": 5,
+    "eval.batch_size": 6,
     "eval.pictures": 2,
 }
 
