@@ -22,7 +22,7 @@ def test_what_is_absent_is_named(tmp_path):
         paths.require_directory(str(tmp_path / "none"), "images")
     with pytest.raises(UserError, match="labels: there is no file"):
         paths.read_text(str(tmp_path / "none"), "labels")
-    with pytest.raises(UserError, match="labels: .* is a folder"):
+    with pytest.raises(UserError, match=r"labels: .* is a folder"):
         paths.read_text(str(tmp_path), "labels")
 
 
