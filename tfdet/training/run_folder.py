@@ -63,7 +63,9 @@ class RunFolder:
             Sentences about the changes that a run resumes with.
         """
         folder = self.path.absolute()
-        above = next(path for path in (folder, *folder.parents) if path.exists())
+        above = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if above.is_symlink() and not above.exists():
+            raise UserError(f"{self._flag}={self.path}: {above} is a link to what is not there")
         if not above.is_dir():
             raise UserError(f"{self._flag}={self.path}: {above} is a file; give a folder")
         if self.is_writer and not os.access(above, os.W_OK):
