@@ -1,10 +1,16 @@
 """What strangers do who come from other projects, from Windows, from notebooks: a second look."""
 
+import io
 import json
 import os
 import pathlib
+import shutil
+
+from PIL import Image
 
 from tests.faults import data_cases as data
+from tests.faults import serving_cases as serving
+from tests.faults import training_cases as training
 from tests.faults.case import Case
 
 CHECK = ["tfdet-data", "check", "--data=coco:a.json:i"]
@@ -88,6 +94,20 @@ def other_records(folder: pathlib.Path) -> list[str]:
     return ["tfdet-data", "check", "--data=tfrecord:r.tfrecord"]
 
 
+def palette(kind: str) -> bytes:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(data.picture())).convert("P").save(file, kind)
+    return file.getvalue()
+
+
+def only_weights(folder: pathlib.Path) -> None:
+    for path in (folder / "m").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in ("recipe.yaml", "best.weights.h5"):
+            path.unlink()
+
+
 FINE = {"code": 0, "says": "2 images, 2 boxes"}
 COCO = [
     Case(
@@ -132,6 +152,18 @@ VOC = [
     ),
 ]
 YOLO = [
+    Case(
+        "F78 a BMP with a palette, whose indices would be shades of grey",
+        data.yolo(more=lambda folder: (folder / "images/z.bmp").write_bytes(palette("BMP"))),
+        code=0,
+        says=("2 images, 1 boxes", "1 x BMP with a palette: image left out; save it as PNG"),
+    ),
+    Case(
+        "F78 a PNG with a palette",
+        data.yolo(more=lambda folder: (folder / "images/z.png").write_bytes(palette("PNG"))),
+        code=0,
+        says="3 images, 1 boxes",
+    ),
     Case(
         "F70 labels in pixels",
         data.yolo(label=b"0 30 20 10 10\n1 40 20 8 8\n"),
@@ -181,4 +213,65 @@ RECORDS = [
     ),
 ]
 
-CASES = [*COCO, *VOC, *YOLO, *RECORDS]
+TRAINING = [
+    Case(
+        "F88 the state was deleted to save room",
+        training.after(lambda folder: shutil.rmtree(folder / "m" / "state")),
+        says="m has the weights of a training but no state to resume from.* --pretrained=m",
+        keeps=("m/best.weights.h5", "m/last.weights.h5"),
+    ),
+    Case(
+        "F88 only recipe and weights were copied",
+        training.after(only_weights),
+        says="m has the weights of a training but no state to resume from",
+        keeps=("m/best.weights.h5", "m/recipe.yaml"),
+        leaves=(),
+    ),
+]
+
+
+def saved_model(make):
+    """`tfdet-infer` with what `make` puts into the folder and calls a SavedModel."""
+
+    def of(folder: pathlib.Path) -> list[str]:
+        serving.photo(folder / "a.png")
+        name = make(folder)
+        return ["tfdet-infer", f"--saved_model={name}", "--input=a.png", "--output_dir=out"]
+
+    return of
+
+
+def versions(folder: pathlib.Path) -> str:
+    for number in (1, 2):
+        (folder / f"served/{number}").mkdir(parents=True)
+        (folder / f"served/{number}/saved_model.pb").touch()
+    return "served"
+
+
+SERVING = [
+    Case(
+        "F92 the folder of the versions of a SavedModel",
+        saved_model(versions),
+        says="served is not a SavedModel: .* give one of those in it, such as served/2",
+    ),
+    Case(
+        "F92 the file in a SavedModel",
+        saved_model(lambda folder: f"{versions(folder)}/1/saved_model.pb"),
+        says="it is a file; give its folder, served/1",
+    ),
+    Case(
+        "F92 a training folder as a SavedModel",
+        saved_model(lambda folder: serving.trained()),
+        says="it is a training folder; give it as --model_dir",
+    ),
+    Case(
+        "F78 a BMP with a palette to detect in",
+        lambda folder: (
+            (folder / "a.bmp").write_bytes(palette("BMP")),
+            serving.infer("--input=a.bmp"),
+        )[1],
+        says=r"left out a.bmp: palette image \(BMP with a palette; save it as PNG\)",
+    ),
+]
+
+CASES = [*SERVING, *TRAINING, *COCO, *VOC, *YOLO, *RECORDS]

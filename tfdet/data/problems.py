@@ -23,6 +23,7 @@ KINDS = {
         "image with damage that its decoder passes over", "used as it is; a part may be wrong"
     ),
     "animated_image": ProblemKind("animated WebP", "left out; save one of its pictures"),
+    "palette_image": ProblemKind("BMP with a palette", "image left out; save it as PNG"),
     "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
     "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
     "unreadable_line": ProblemKind(
