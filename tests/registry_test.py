@@ -78,3 +78,17 @@ def test_what_is_no_model_is_told(tmp_path):
     }.items():
         with pytest.raises(UserError, match=f"{name} {sentence}"):
             registry.load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "other"),
+    [("image_data_format", "channels_last", "channels_first"), ("floatx", "float32", "float16")],
+)
+def test_what_keras_json_may_set_is_told(name, usual, other):
+    change = getattr(keras.config, f"set_{name}")
+    change(other)
+    try:
+        with pytest.raises(UserError, match=f"Keras is set to {name}='{other}', detectors need"):
+            registry.create("efficientdet-test")
+    finally:
+        change(usual)

@@ -87,9 +87,23 @@ def config(name: str, **overrides: Any) -> Any:
 
 def create(name: str, **overrides: Any) -> Detector:
     """A detector by name, with its variables made; `overrides` as in `config`."""
+    _check_keras()
     detector = detector_class(name).from_record(config(name, **overrides), name)
     detector.build_variables()
     return detector
+
+
+def _check_keras() -> None:
+    """Refuses what an old ~/.keras/keras.json may set for all programs."""
+    import keras
+
+    found = {"image_data_format": keras.config.image_data_format(), "floatx": keras.config.floatx()}
+    for name, wanted in {"image_data_format": "channels_last", "floatx": "float32"}.items():
+        if found[name] != wanted:
+            raise UserError(
+                f"Keras is set to {name}={found[name]!r}, detectors need {wanted!r}: change "
+                f"~/.keras/keras.json, or call keras.config.set_{name}({wanted!r})"
+            )
 
 
 def load_model(path: str | os.PathLike[str]) -> Detector:

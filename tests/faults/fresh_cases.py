@@ -274,4 +274,5 @@ SERVING = [
     ),
 ]
 
+
 CASES = [*SERVING, *TRAINING, *COCO, *VOC, *YOLO, *RECORDS]

@@ -166,21 +166,24 @@ def _within_range(targets: Any, num_classes: int) -> dict[str, Any]:
     import tensorflow as tf
 
     labels = tf.cast(targets["labels"], tf.int32)
-    boxes = tf.boolean_mask(tf.cast(targets["boxes"], tf.float32), labels >= 0)  # [N, 4]
+    boxes = tf.cast(targets["boxes"], tf.float32)
     least, most = tf.reduce_min(labels), tf.reduce_max(labels)
+    is_free = labels < 0  # the row of a box is; masks, since XLA has no shapes that values decide
+    used = tf.where(is_free[..., None], 0.0, boxes)
+    count = tf.reduce_sum(tf.cast(~is_free, tf.int32))
     looked = [
         _look(
             (tf.size(labels) == 0) | ((least >= -1) & (most < num_classes)),
             f"labels must be 0 to {num_classes - 1}, and -1 for padding; got",
             *(least, "to", most),
         ),
-        _look(tf.reduce_all(tf.math.is_finite(boxes)), "boxes must be finite; got NaN or infinity"),
+        _look(tf.reduce_all(tf.math.is_finite(used)), "boxes must be finite; got NaN or infinity"),
         _look(
-            tf.reduce_all(boxes[:, 2:] >= boxes[:, :2]),
+            ~tf.reduce_any(used[..., 2:] < used[..., :2]),
             "boxes must be xyxy; got some whose right or lower side comes first",
         ),
         _look(
-            (tf.shape(boxes)[0] < _MIN_BOXES) | (tf.reduce_max(boxes) > 1),
+            (count < _MIN_BOXES) | ~(tf.reduce_max(used) <= 1),
             "boxes must be in pixels of the images; got a batch of boxes from 0 to 1",
         ),
     ]
