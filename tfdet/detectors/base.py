@@ -334,6 +334,7 @@ class Detector(keras.Model):
         self._refuse_other_losses()
         batch_check.warn_of_fractions(x)
         with batch_check.telling():
+            batch_check.check_arrays(y, self.num_classes)
             return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -342,9 +343,10 @@ class Detector(keras.Model):
             return super().evaluate(x, y, *args, **kwargs)
 
     def _refuse_other_losses(self) -> None:
-        # Not in `compile`: Keras then leaves out to compile what it loads.
-        for name in ("loss", "metrics"):
-            if getattr(self, f"_compile_{name}", None) is not None:
+        # Not in `compile`: of a class with its own, Keras does not compile what it loads.
+        given = getattr(getattr(self, "_compile_config", None), "config", {})
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if given.get(name):
                 raise UserError(
                     f"compile was given {name}, but a detector has its own loss and terms of it. "
                     "Override compute_loss to change it; tfdet.evaluate measures AP"
