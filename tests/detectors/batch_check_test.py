@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import tfdet
 from tfdet.detectors import batch_check
@@ -83,13 +84,23 @@ def test_values_are_told_eagerly(changes, sentence):
         step(**changes)
 
 
-def test_values_are_told_by_fit_and_evaluate(detector):
-    for changes, sentence in VALUES:
-        targets = {"boxes": BOXES, "labels": LABELS} | changes
-        with pytest.raises(tfdet.UserError, match=sentence):
-            detector.fit(IMAGES, targets, verbose=0)
-    with pytest.raises(tfdet.UserError, match="labels must be 0 to 2"):
-        detector.evaluate(IMAGES, {"boxes": BOXES, "labels": LABELS + 2}, verbose=0)
+@pytest.mark.parametrize(("changes", "sentence"), VALUES)
+def test_values_of_arrays_are_told_by_fit(detector, changes, sentence):
+    with pytest.raises(tfdet.UserError, match=sentence):
+        detector.fit(IMAGES, {"boxes": BOXES, "labels": LABELS} | changes, verbose=0)
+
+
+def test_values_are_told_within_the_steps_of_fit_and_evaluate(detector):
+    targets = {"boxes": BOXES, "labels": LABELS + 2}
+    for run in (detector.fit, detector.evaluate):
+        with pytest.raises(tfdet.UserError, match=r"labels must be 0 to 2.*; got 2 to 3"):
+            run(tf.data.Dataset.from_tensors((IMAGES, targets)), verbose=0)
+
+
+def test_ragged_boxes_are_told_to_be_padded():
+    boxes = tf.ragged.constant([[[1.0, 2, 30, 40]], []], ragged_rank=1)
+    with pytest.raises(tfdet.UserError, match=r"'boxes'\] is ragged; pad it, .*to_tensor\(0\)"):
+        step(boxes=boxes)
 
 
 def test_a_loss_and_metrics_are_refused(detector):

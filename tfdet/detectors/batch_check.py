@@ -104,9 +104,12 @@ def checked_step(
 
 def check_arrays(targets: Any, num_classes: int) -> None:
     """Looks at the values of targets that are arrays, since XLA leaves out what a step looks at."""
-    if isinstance(targets, Mapping) and all(
-        np.ndim(targets.get(name, 0)) == axes for name, axes in (("boxes", 3), ("labels", 2))
-    ):
+    if not isinstance(targets, Mapping):
+        return
+    if not all(isinstance(values, np.ndarray) for values in targets.values()):
+        return
+    _check_targets(targets, 0)
+    if len(targets["boxes"]) == len(targets["labels"]):
         _within_range(targets, num_classes)
 
 
