@@ -1,6 +1,6 @@
 """What users give to `fit`, `evaluate`, `predict` and `detect`: sentences where it cannot be right.
 
-Shapes are looked at while a step is traced, values within it: 20 microseconds of a step.
+Shapes are looked at while a step is traced, values within it.
 """
 
 import contextlib

@@ -102,7 +102,7 @@ class RunFolder:
 
     def _has_lost_its_state(self, recipe: Any) -> bool:
         """Whether there are weights of more than a run that was killed before its first state."""
-        if not any(self.path.glob("*.weights.h5")) or not self.is_writer:
+        if not any(self.path.glob("*.weights.h5")):
             return False
         start = recipe.train.pretrained
         if start and os.path.realpath(start) == os.path.realpath(self.path):  # of tfdet-prune
