@@ -80,7 +80,7 @@ def test_assignments_keep_commas_within_brackets_and_quotes():
         ),
         ("train.rates=[[neck, .inf]]", "the factor of 'neck' in train.rates must be at least 0"),
         ("train.rates=[[neck, .nan]]", "the factor of 'neck' in train.rates must be at least 0"),
-        ("train.rates=[neck, 2]", "train.rates[0] must be a list, got 'neck'"),
+        ("train.rates=[neck, 2]", "train.rates[0] must be a list of 2 values, got 'neck'"),
         ("train.rates=[[neck]]", "train.rates[0] must have 2 values, got 1"),
         (
             "train.clip=norm",

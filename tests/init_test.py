@@ -16,6 +16,7 @@ PUBLIC = [
     "evaluate",
     "export",
     "list_models",
+    "load_model",
     "load_trained",
     "open_dataset",
     "profile",

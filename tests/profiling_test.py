@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tfdet import profiling, registry
+from tfdet.errors import UserError
 
 # Trainable numbers, all numbers, and variables (all, trainable) of the official networks with 90
 # classes; convolution multiply-adds in G of the whole, the backbone, the feature network's cells,
@@ -161,3 +162,8 @@ def test_the_text_has_a_row_per_part():
     text = profiling.profile("efficientdet-test").to_text()
     for name in ("backbone", "resample", "fpn_cells", "class_net", "box_net", "total"):
         assert f"\n{name} " in text
+
+
+def test_other_models_are_refused():
+    with pytest.raises(UserError, match="expected a detector or the name of one, got list"):
+        profiling.profile([])

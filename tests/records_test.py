@@ -1,6 +1,7 @@
 import dataclasses
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from tfdet import records
@@ -86,3 +87,22 @@ def test_yaml_floats_without_a_dot_are_numbers():
 def test_mistakes_name_the_place_and_the_mend(data, message):
     with pytest.raises(UserError, match=message):
         records.from_dict(Outer, data)
+
+
+def test_numbers_of_numpy_are_numbers():
+    size = np.array([32, 48])
+    record = records.from_dict(Outer, {"width": np.int64(3), "size": size, "rate": np.float32(0.5)})
+    assert record == Outer(width=3, size=(32, 48)) and type(record.width) is int
+
+
+def test_keys_of_other_projects_are_known():
+    assert records.nearest("lr", ["learning_rate", "rates"]) == "did you mean 'learning_rate'?"
+    assert records.nearest("nc", ["num_classes"]) == "did you mean 'num_classes'?"
+    assert records.nearest("workers", ["rates", "seed"]) == "known: rates, seed"
+
+
+def test_a_pair_is_called_one():
+    with pytest.raises(UserError, match="size must be a list of 2 values, got 64"):
+        records.from_dict(Outer, {"width": 3, "size": 64})
+    with pytest.raises(UserError, match="names must be a list, got 'cat'"):
+        records.from_dict(Outer, {"width": 3, "names": "cat"})

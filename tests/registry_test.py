@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 
@@ -54,3 +55,40 @@ def test_the_module_in_front_of_a_name_is_no_part_of_the_variables():
         del registry._MODELS["elsewhere:mine"]
     assert model.name == "mine"
     assert all(variable.path.startswith("mine/") for variable in model.weights)
+
+
+def test_models_are_loaded_from_what_save_wrote(tmp_path):
+    model = registry.create("efficientdet-test", num_classes=3)
+    model.save(tmp_path / "m.keras")
+    loaded = registry.load_model(tmp_path / "m.keras")
+    assert loaded.config == model.config
+    for own, other in zip(model.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(own, other)
+
+
+def test_what_is_no_model_is_told(tmp_path):
+    keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    (tmp_path / "cut.keras").write_bytes(b"PK")
+    (tmp_path / "m.pt").write_bytes(b"PK")
+    for name, sentence in {
+        "other.keras": "holds a Sequential, which is no detector",
+        "cut.keras": "cannot be loaded as a model",
+        "m.pt": "cannot be loaded as a model",
+        "none.keras": "cannot be loaded as a model",
+    }.items():
+        with pytest.raises(UserError, match=f"{name} {sentence}"):
+            registry.load_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "other"),
+    [("image_data_format", "channels_last", "channels_first"), ("floatx", "float32", "float16")],
+)
+def test_what_keras_json_may_set_is_told(name, usual, other):
+    change = getattr(keras.config, f"set_{name}")
+    change(other)
+    try:
+        with pytest.raises(UserError, match=f"Keras is set to {name}='{other}', detectors need"):
+            registry.create("efficientdet-test")
+    finally:
+        change(usual)

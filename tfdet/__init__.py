@@ -19,6 +19,7 @@ _PUBLIC = {
     "export": "tfdet.serving.export",
     "evaluate": "tfdet.evaluation.coco",
     "open_dataset": "tfdet.data.sources",
+    "load_model": "tfdet.registry",
     "load_trained": "tfdet.training.trained",
     "Detector": "tfdet.detectors.base",
     "Dynamic": "tfdet.detectors.dynamic",

@@ -288,7 +288,7 @@ def make_recipe(
     data: dict[str, Any] = {}
     parts = []
     for item in hparams:
-        if item.endswith((".yaml", ".yml")):
+        if item.lower().endswith((".yaml", ".yml")):
             part = _read_yaml(item)
         else:
             part = records.nest(parse_assignments(item))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from tfdet import registry
+from tfdet.errors import UserError
 from tfdet.ops.counting import Operations, count_layers
 
 
@@ -97,6 +98,8 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
     if isinstance(model_or_name, str):
         return profile_config(model_or_name, registry.config(model_or_name), image_size)
     model = model_or_name
+    if not hasattr(model, "image_size"):
+        raise UserError(f"expected a detector or the name of one, got {type(model).__name__}")
     size = tuple(image_size or model.image_size)
     work = count_layers(model, size, model.compute_output_spec)
     constants = _constants(model)

@@ -18,6 +18,16 @@ Record = TypeVar("Record")
 # In the metadata of a field: a function that gives {key: type} of keys that the record's class does
 # not know. The field holds them, {key: value}; in plain data they stand among the record's own.
 OPEN = "open"
+# What other projects call a key.
+_FOREIGN = {
+    **dict.fromkeys(("nc", "classes"), "num_classes"),
+    **dict.fromkeys(("lr", "lr0"), "learning_rate"),
+    **dict.fromkeys(("imgsz", "img_size", "input_shape", "input_size"), "image_size"),
+    **dict.fromkeys(("names", "labels"), "class_names"),
+    **dict.fromkeys(("freeze", "var_freeze_expr"), "frozen"),
+    "amp": "mixed_precision",
+    "weights": "pretrained",
+}
 _LARGEST = 2**63  # whole numbers go into NumPy's and TensorFlow's
 
 
@@ -32,7 +42,8 @@ class UnknownKey(UserError):
 def nearest(name: str, known: typing.Iterable[str]) -> str:
     """A clause that offers the known name nearest to `name`, or lists the known ones."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = [_FOREIGN[name]] if _FOREIGN.get(name) in known else []
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
@@ -123,6 +134,8 @@ def _plain(value: Any) -> Any:
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """`value` as the type that `hint` names; lists become tuples, whole numbers become floats."""
+    if type(value).__module__ == "numpy":  # as len(np.unique(...)) or an array's shape gives it
+        value = value.tolist()
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
@@ -162,7 +175,8 @@ def _typed_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
 
 def _typed_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise UserError(f"{where} must be a list, got {shown(value)}")
+        pair = f" of {len(args)} values" if args[1:] and args[1] is not Ellipsis else ""
+        raise UserError(f"{where} must be a list{pair}, got {shown(value)}")
     if len(args) == 2 and args[1] is Ellipsis:
         args = (args[0],) * len(value)
     if len(args) != len(value):

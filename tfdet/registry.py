@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ _FAMILIES = "tfdet.detectors"
 
 # Models with this end of their names are small ones, for unit tests.
 _FOR_TESTS = "-test"
+_MOST_LETTERS = 300  # of what Keras says, which may hold a whole configuration
 
 _MODELS: dict[str, Entry] = {}
 
@@ -85,9 +87,42 @@ def config(name: str, **overrides: Any) -> Any:
 
 def create(name: str, **overrides: Any) -> Detector:
     """A detector by name, with its variables made; `overrides` as in `config`."""
+    _check_keras()
     detector = detector_class(name).from_record(config(name, **overrides), name)
     detector.build_variables()
     return detector
+
+
+def _check_keras() -> None:
+    """Refuses what an old ~/.keras/keras.json may set for all programs."""
+    import keras
+
+    found = {"image_data_format": keras.config.image_data_format(), "floatx": keras.config.floatx()}
+    for name, wanted in {"image_data_format": "channels_last", "floatx": "float32"}.items():
+        if found[name] != wanted:
+            raise UserError(
+                f"Keras is set to {name}={found[name]!r}, detectors need {wanted!r}: change "
+                f"~/.keras/keras.json, or call keras.config.set_{name}({wanted!r})"
+            )
+
+
+def load_model(path: str | os.PathLike[str]) -> Detector:
+    """A detector from a `.keras` file that `model.save` wrote.
+
+    As `keras.saving.load_model`, which alone knows only those classes that were imported before:
+    this imports those of tfdet. Import modules with parts of your own first.
+    """
+    import keras
+
+    _models()
+    try:
+        model = keras.saving.load_model(path)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:_MOST_LETTERS]
+        raise UserError(f"{os.fspath(path)} cannot be loaded as a model: {reason}") from None
+    if not hasattr(model, "detect"):
+        raise UserError(f"{os.fspath(path)} holds a {type(model).__name__}, which is no detector")
+    return model
 
 
 def detector_class(name: str) -> type[Detector]:

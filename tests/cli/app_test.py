@@ -203,3 +203,15 @@ def test_tensorflow_starts_and_runs_without_a_word():
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])
+def test_no_file_takes_the_number_of_a_closed_stream(closed, tmp_path):
+    code = (
+        "import os, sys; from tfdet.cli import app; command = app.Command('x', 'y', 'z'); "
+        f"[os.close(number) for number in {closed}]; "
+        "command.run(lambda options: None, ['--version']); "
+        f"file = open({str(tmp_path / 'file')!r}, 'w'); file.write(str(file.fileno()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert int((tmp_path / "file").read_text()) > 2

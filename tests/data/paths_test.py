@@ -21,6 +21,8 @@ def test_what_is_absent_is_named(tmp_path):
     with pytest.raises(UserError, match="images: there is no directory"):
         paths.require_directory(str(tmp_path / "none"), "images")
     with pytest.raises(UserError, match="labels: there is no file"):
+        paths.read_text(str(tmp_path / "none"), "labels")
+    with pytest.raises(UserError, match=r"labels: .* is a folder"):
         paths.read_text(str(tmp_path), "labels")
 
 
@@ -31,3 +33,11 @@ def test_text_is_utf8_with_or_without_a_mark(tmp_path):
     file.write_bytes(b"gr\xf6\xdfe")
     with pytest.raises(UserError, match="not a text file in UTF-8"):
         paths.read_text(str(file), "names")
+
+
+def test_the_first_path_that_is_there_is_found(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.jpg").touch()
+    found = paths.existing(str(tmp_path / "none"), f"{tmp_path}\\images\\x.jpg")
+    assert found == str(tmp_path / "images" / "x.jpg")
+    assert paths.existing(str(tmp_path / "none")) is None

@@ -274,3 +274,17 @@ def test_masks_need_outlines_and_steps_that_move_them(tmp_path, scenes):
     for changes in ({"mosaic": 0.5}, {"autoaugment": "v0"}, {"geometry": "affine"}):
         with pytest.raises(UserError, match="does not move masks"):
             train_batches(triangles, SIZE, 1, AugmentConfig(**changes), mask_size=8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("shapes:val", (64, 64), 2), "expected a data set, .* got str"),
+        ((open_dataset("shapes:val:2"), 64, 2), "image_size must be .height, width., got 64"),
+        ((open_dataset("shapes:val:2"), (64, 64, 3), 2), "image_size must be .height, width."),
+        ((open_dataset("shapes:val:2"), (64, 64), 2, False), "augment must be an AugmentConfig"),
+    ],
+)
+def test_arguments_of_another_kind_are_told(arguments, sentence):
+    with pytest.raises(UserError, match=sentence):
+        train_batches(*arguments)

@@ -102,3 +102,8 @@ def test_boxes_of_classes_that_a_model_lacks_are_left_out():
 def test_no_common_class_is_an_error():
     with pytest.raises(UserError, match="circle, square"):
         open_dataset("shapes:val:5", class_names=("sun", "moon"))
+
+
+def test_what_is_no_text_names_no_data_set():
+    with pytest.raises(UserError, match="expected text such as coco:"):
+        open_dataset(["shapes"])

@@ -444,3 +444,8 @@ def test_ground_truth_masks_of_real_coco_files_score_one(coco_tiny, split):
     metrics = evaluator.result()
     for name in ("AP", "AP50", "AP75", "APs", "APm", "APl"):
         assert metrics[f"mask/{name}"] == pytest.approx(1.0, abs=1e-9), name
+
+
+def test_the_name_of_a_data_set_is_no_data_set():
+    with pytest.raises(UserError, match=r"as tfdet.open_dataset returns it, got str"):
+        coco.evaluate(None, "shapes:val")

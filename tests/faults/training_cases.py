@@ -59,7 +59,7 @@ def _copy(folder: pathlib.Path) -> None:
     shutil.copytree(_trained(), folder, dirs_exist_ok=True)
 
 
-def _after(change, argv=TRAIN):
+def after(change, argv=TRAIN):
     """The command line `argv` in a copy of `_trained`, with a change of it."""
 
     def make(folder):
@@ -166,29 +166,29 @@ def _router(folder):
 CASES = [
     Case(
         "B1 the rate of a short run falls to the end",
-        _after(lambda folder: None),
+        after(lambda folder: None),
         code=0,
         says="trained 3 epochs",
         after=_rates_fall,
     ),
     Case(
         "B8 an image removed between two runs of a folder",
-        _after(_change_data(lambda content: content["images"].pop())),
+        after(_change_data(lambda content: content["images"].pop())),
         says=r"m was begun with other data \(data.train has 5 images, it had 6.*--pretrained=m,",
     ),
     Case(
         "B8 a picture under another name between two runs of a folder",
-        _after(_rename_a_picture),
+        after(_rename_a_picture),
         says="data.train has images with other names.* put it back as it was to resume",
     ),
     Case(
         "B8 a class renamed between two runs of a folder",
-        _after(_change_data(lambda content: content["categories"][0].update(name="cow"))),
+        after(_change_data(lambda content: content["categories"][0].update(name="cow"))),
         says=r"another recipe \(model.class_names: \['cow', 'dog'\] here, \['cat', 'dog'\] there",
     ),
     Case(
         "P20 another seed",
-        _after(lambda folder: None, [*TRAIN, "--hparams=train.seed=1"]),
+        after(lambda folder: None, [*TRAIN, "--hparams=train.seed=1"]),
         says=r"another recipe \(train.seed: 1 here, 0 there\).*--hparams=m/recipe.yaml.*"
         r"--pretrained=m, from the weights in it",
     ),
@@ -206,18 +206,18 @@ CASES = [
     ),
     Case(
         "B13 a flipped bit in weights",
-        _after(_flip_a_weight, ["tfdet-eval", "--model_dir=m"]),
+        after(_flip_a_weight, ["tfdet-eval", "--model_dir=m"]),
         says=r"m/best.weights.h5 is damaged: its values are not those that were written",
     ),
     Case(
         "B13 weights that are no numbers",
-        _after(_break_weights, ["tfdet-export", "--model_dir=m", "--output=e"]),
+        after(_break_weights, ["tfdet-export", "--model_dir=m", "--output=e"]),
         says=r"m/best.weights.h5 holds values that are not numbers .*lower train.learning_rate",
         leaves=(),
     ),
     Case(
         "P5 weights of other classes",
-        _after(
+        after(
             _change_data(lambda content: content["categories"].append({"id": 3, "name": "cow"})),
             [
                 *(TRAIN[0], TINY[0], *DATA, "--model_dir=n"),
@@ -229,40 +229,40 @@ CASES = [
     ),
     Case(
         "S3 a lock that is a link",
-        _after(_link(".lock")),
+        after(_link(".lock")),
         says=r"m/.lock is a link, which is not followed; remove it",
         keeps=("victim.txt",),
     ),
     Case(
         "S3 links under the temporary names of before",
-        _after(_link(".tmp-recipe.yaml")),
+        after(_link(".tmp-recipe.yaml")),
         code=0,
         keeps=("victim.txt",),
     ),
     Case(
         "S3 a folder for the state that is a link",
-        _after(_link("state", target="data")),
+        after(_link("state", target="data")),
         says=r"m/state is a link, which is not followed; remove it",
     ),
     Case(
         "B22 a state whose facts are a list",
-        _after(_change_facts(lambda facts: [facts])),
+        after(_change_facts(lambda facts: [facts])),
         code=0,
         says=r"state m/state/0000000009.npz is damaged \(its facts are list",
     ),
     Case(
         "B22 a state of step -5",
-        _after(_change_facts(lambda facts: {**facts, "step": -5})),
+        after(_change_facts(lambda facts: {**facts, "step": -5})),
         says="the saved state has facts that no run wrote .*remove the newest file",
     ),
     Case(
         "B22 a state of step 500 of 9",
-        _after(_change_facts(lambda facts: {**facts, "step": 500})),
+        after(_change_facts(lambda facts: {**facts, "step": 500})),
         says="the state in m is of step 500, and the training has 9",
     ),
     Case(
         "B2 a batch of more images than there are",
-        _after(lambda folder: None, ["tfdet-eval", "--model_dir=m", "--batch_size=200000"]),
+        after(lambda folder: None, ["tfdet-eval", "--model_dir=m", "--batch_size=200000"]),
         code=0,
         says="AP50",
     ),

@@ -220,3 +220,8 @@ def test_folder_of_something_else_is_never_replaced(model, tmp_path):
     with pytest.raises(UserError, match="exists and is not a SavedModel"):
         export.export(model, tmp_path)
     assert os.listdir(tmp_path) == ["thesis.txt"]
+
+
+def test_other_models_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"as tfdet.create returns it, got str"):
+        export.export("efficientdet-d0", tmp_path / "served")

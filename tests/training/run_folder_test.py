@@ -152,3 +152,9 @@ def test_S3_links_in_the_place_of_its_folders_are_refused(tmp_path, name):
     (tmp_path / "run" / name).symlink_to(tmp_path)
     with pytest.raises(UserError, match=rf"{name} is a link, which is not followed; remove it"):
         RunFolder(tmp_path / "run", "recipe.yaml").check(RECIPE)
+
+
+def test_a_link_to_nothing_is_told(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "unmounted")
+    with pytest.raises(UserError, match="run is a link to what is not there"):
+        RunFolder(tmp_path / "run", "recipe.yaml").check(RECIPE)

@@ -46,3 +46,8 @@ def test_a_calibration_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / trained.CALIBRATION_FILE).write_text("{")
     with pytest.raises(UserError, match=r"cannot be read .*; calibrate again"):
         trained.read_calibration(tmp_path, "best.weights.h5")
+
+
+def test_weights_are_the_best_or_the_last(tmp_path):
+    with pytest.raises(UserError, match="which must be 'best' or 'last', got 'latest'"):
+        trained.weights_file(tmp_path, "latest")

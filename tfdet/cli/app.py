@@ -98,6 +98,7 @@ class Command:
         command line).
         """
         argv = list(sys.argv[1:] if argv is None else argv)
+        keep_standard_files()
         with terminal.any_text(), _sigterm_stops():
             try:
                 return self._run(main, argv)
@@ -250,6 +251,18 @@ def _with_homes(value: object) -> object:
     if isinstance(value, list):
         return [_with_homes(item) for item in value]
     return with_home(value) if isinstance(value, str) else value
+
+
+def keep_standard_files() -> None:
+    """Opens those of the files 0, 1 and 2 that are closed, as by `2>&-`, on nothing.
+
+    The next file to be opened would take such a number, and have all warnings written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free
 
 
 @contextlib.contextmanager

@@ -203,7 +203,7 @@ def _model_changes(hparams: Iterable[str]) -> dict[str, Any]:
 
     changes = {}
     for item in hparams:
-        if item.endswith((".yaml", ".yml")):
+        if item.lower().endswith((".yaml", ".yml")):
             raise app.UsageError(
                 f"--hparams={item}: recipes are for tfdet-train; here only keys of the model can "
                 "be changed, such as model.nms.iou_threshold=0.5"

@@ -219,7 +219,7 @@ def _read(file: str) -> bytes:
 def _what_is_wrong(file: str, error: "ImageError") -> str:
     if file.lower().endswith(_VIDEOS):
         return "a video; take pictures out of it first, for example with ffmpeg"
-    reason = f" ({error})" if error.kind == "unreadable_image" else ""
+    reason = f" ({error})" if error.kind in ("unreadable_image", "palette_image") else ""
     return f"{error.kind.replace('_', ' ')}{reason}"
 
 

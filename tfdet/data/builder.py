@@ -188,6 +188,11 @@ class DatasetBuilder:
         report("unknown_class", rows[is_finite & ~is_known])
         rows = rows[is_finite & is_known]
         table = table[rows]
+        if len(table) and np.abs(table[:, :4]).max() <= 1:
+            raise UserError(
+                f"{self.name}: all {len(table)} boxes lie within the first pixel of their images: "
+                "their coordinates are fractions; give pixels"
+            )
         raw = np.round(table[:, :4], 2)
         far_corners = np.tile(sizes[image_of_box[rows]][:, ::-1], 2)
         clipped = np.clip(raw, 0, far_corners)

@@ -12,7 +12,8 @@ from tfdet.data.decode import ImageError, decode_image, header, turns_upright
 from tfdet.data.sources import read_source
 
 _CHUNK = 64  # images
-_LOST = {"truncated_image", "unreadable_image", "oversized_image", "animated_image"}
+_LOST = {"truncated_image", "unreadable_image", "oversized_image"}
+_LOST |= {"animated_image", "palette_image"}
 
 
 def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: None) -> dict:

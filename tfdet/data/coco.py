@@ -45,7 +45,7 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
             file=file,
             size=_size(image),
             boxes=[_box(a.get("bbox")) for a in found],
-            labels=[label_of.get(_key(a.get("category_id")), -1) for a in found],
+            labels=[label_of.get(_key(a.get("category_id"), label_of), -1) for a in found],
             is_crowd=[_is_true(a.get("iscrowd", 0)) for a in found],
             areas=[_number(a.get("area")) for a in found],
             segmentations=[a.get("segmentation") for a in found],
@@ -93,7 +93,8 @@ def _group_annotations(content: dict, builder: DatasetBuilder) -> dict:
     names = {image["id"]: str(image["file_name"]) for image in content["images"]}
     seen = set()
     for annotation in content["annotations"]:
-        image_id, annotation_id = _key(annotation["image_id"]), _key(annotation.get("id"))
+        image_id = _key(annotation["image_id"], boxes_of)
+        annotation_id = _key(annotation.get("id"))
         if image_id not in boxes_of:
             builder.problems.add("unknown_image", f"image id {annotation['image_id']}")
         elif annotation_id is not None and annotation_id in seen:
@@ -132,6 +133,19 @@ def _name(value) -> str:
     return value if isinstance(value, str) else "" if value is None else shown(value)
 
 
-def _key(value) -> int | str | None:
-    """An id; None, which no image and no class has, where it cannot be one."""
-    return value if isinstance(value, (int, str)) else None
+def _key(value, known=()) -> int | str | None:
+    """An id; None, which no image and no class has, where it cannot be one.
+
+    Some tools write "7" or 7.0 for 7, or 7 for "7": where that alone is `known`, it is meant.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, (int, str)):
+        return None
+    if value in known:
+        return value
+    try:
+        other = int(value) if isinstance(value, str) else str(value)
+    except ValueError:  # also of more digits than Python reads
+        return value
+    return other if other in known else value

@@ -49,7 +49,7 @@ def header(source: bytes | str) -> tuple[tuple[int, int], int]:
         source: contents or path of an image file.
 
     Raises:
-        ImageError: `unreadable_image` or `oversized_image`.
+        ImageError: `unreadable_image`, `animated_image`, `palette_image` or `oversized_image`.
     """
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -58,6 +58,9 @@ def header(source: bytes | str) -> tuple[tuple[int, int], int]:
             orientation = 1
             if image.format == "WEBP" and getattr(image, "is_animated", False):
                 raise ImageError("animated_image", "only GIFs may move")
+            if image.format == "BMP" and image.mode in ("1", "P"):
+                # TensorFlow takes their indices for shades of grey, or fails.
+                raise ImageError("palette_image", "BMP with a palette; save it as PNG")
             if image.format == "JPEG" and "exif" in image.info:
                 orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except Image.DecompressionBombError as error:

@@ -20,6 +20,8 @@ def join_inside(directory: str, name: str) -> str | None:
 def require_file(path: str, what: str) -> str:
     """The path, if it is a file."""
     if not os.path.isfile(path):
+        if os.path.isdir(path):
+            raise UserError(f"{what}: {path!r} is a folder, not a file{_here(path)}")
         raise UserError(f"{what}: there is no file {path!r}{_here(path)}")
     return path
 
@@ -29,6 +31,12 @@ def require_directory(path: str, what: str) -> str:
     if not os.path.isdir(path):
         raise UserError(f"{what}: there is no directory {path!r}{_here(path)}")
     return path
+
+
+def existing(*options: str) -> str | None:
+    """The first of some paths that is there, also where it was written on Windows; or None."""
+    paths = [path for option in options for path in (option, option.replace("\\", "/"))]
+    return next((os.path.normpath(path) for path in paths if os.path.exists(path)), None)
 
 
 def read_text(path: str, what: str) -> str:

@@ -58,7 +58,9 @@ def train_batches(
         where wanted, `masks` uint8 [B, M, Q, Q]: 1 where an object is, in the frame of its box.
     """
     _check(dataset, image_size, batch_size)
-    config = augment or AugmentConfig()
+    config = AugmentConfig() if augment is None else augment
+    if not isinstance(config, AugmentConfig):
+        raise UserError(f"augment must be an AugmentConfig, got {augment!r}")
     if mask_size:
         _check_masks(dataset, config)
     loader = ImageLoader(dataset, keep_decoded=cache)
@@ -248,8 +250,14 @@ def _check_masks(dataset: DetectionDataset, config: AugmentConfig) -> None:
 
 
 def _check(dataset: DetectionDataset, image_size: Sequence[int], batch_size: int) -> None:
+    if not isinstance(dataset, DetectionDataset):
+        raise UserError(
+            f"expected a data set, as tfdet.open_dataset returns it, got {type(dataset).__name__}"
+        )
     if len(dataset) == 0:
         raise UserError(f"{dataset.name} has no image")
+    if np.shape(image_size) != (2,):
+        raise UserError(f"image_size must be (height, width), got {image_size}")
     if batch_size < 1 or min(image_size) < 1:
         raise UserError(
             f"expected a batch size and an image size above 0, got {batch_size}, {image_size}"

@@ -23,11 +23,19 @@ KINDS = {
         "image with damage that its decoder passes over", "used as it is; a part may be wrong"
     ),
     "animated_image": ProblemKind("animated WebP", "left out; save one of its pictures"),
+    "palette_image": ProblemKind("BMP with a palette", "image left out; save it as PNG"),
     "oversized_image": ProblemKind("header claims too many pixels", "image left out, not decoded"),
     "unreadable_annotation": ProblemKind("annotation cannot be read", "its image is left out"),
-    "unreadable_line": ProblemKind("annotation line cannot be read", "line left out"),
+    "unreadable_line": ProblemKind(
+        "annotation line cannot be read",
+        "line left out; expected a class index and x y width height, or the points of an outline",
+    ),
+    "not_fractions": ProblemKind("coordinates that are no fractions of the image", "line left out"),
     "missing_label": ProblemKind("image without a label file", "kept as background", False),
     "truncated_record": ProblemKind("record file ends early", "rest of the file is left out"),
+    "other_record": ProblemKind(
+        "record without image/encoded, of another form", "left out; see docs/data.md"
+    ),
     "damaged_record": ProblemKind(
         "record of a length whose checksum is wrong", "rest of the file is left out"
     ),
@@ -43,7 +51,9 @@ KINDS = {
     "duplicate_id": ProblemKind("the same id or file a second time", "the first one is kept"),
     "unknown_image": ProblemKind("box of an image that is not listed", "box left out"),
     "unknown_class": ProblemKind("box of an unknown class", "box left out"),
-    "box_not_finite": ProblemKind("box with NaN or infinite coordinates", "box left out"),
+    "box_not_finite": ProblemKind(
+        "box whose coordinates are not four finite numbers", "box left out"
+    ),
     "box_no_area": ProblemKind("box without area", "box left out"),
     "box_outside": ProblemKind("box reaches outside its image", "clipped to the image"),
     "broken_outline": ProblemKind("outline that cannot be", "left out, its box is kept"),

@@ -1,5 +1,7 @@
 """Opens a data set from the one string that names it everywhere: flags, recipes, Python."""
 
+import itertools
+import os
 import re
 from collections.abc import Sequence
 
@@ -52,13 +54,31 @@ def open_dataset(
 
 def read_source(spec: str) -> DetectionDataset:
     """`open_dataset` with the data set's own classes and without a warning about what is wrong."""
+    if not isinstance(spec, str):
+        raise UserError(f"expected text such as {FORMS['coco']} for a data set, got {shown(spec)}")
     kind, *parts = spec.split(":")
     if kind not in _OPENERS:
         raise UserError(f"expected one of {', '.join(FORMS.values())}; got {spec!r}")
     opener, least, most = _OPENERS[kind]
+    if len(parts) > most:
+        parts = _with_colons(parts, most) or parts
     if not least <= len(parts) <= most or "" in parts:
         raise UserError(f"expected {FORMS[kind]}, got {spec!r}")
     return opener(*parts)
+
+
+def _with_colons(parts: list[str], count: int) -> list[str] | None:
+    """`parts` as `count` of them where some are one path with colons in it, such as C:/data.
+
+    Each path of the last `count - 1` gaps is tried; the first is to be there. None for no way.
+    """
+    gaps = range(1, len(parts))
+    for cuts in itertools.combinations(gaps, count - 1):
+        ends = zip((0, *cuts), (*cuts, len(parts)), strict=True)
+        joined = [":".join(parts[start:end]) for start, end in ends]
+        if os.path.exists(joined[0]):
+            return joined
+    return None
 
 
 def _shapes(split: str = "train", count: str | None = None) -> DetectionDataset:

@@ -17,10 +17,12 @@ from tfdet.data.decode import ImageError, as_size, displayed_size
 from tfdet.data.paths import read_text
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
-from tfdet.printable import shown
+from tfdet.printable import printable, shown
 
 LABELS_SUFFIX = "-labels.json"
 
+_NO_RECORDS = (".json", ".pbtxt", ".tmp")
+_SHOWN_KEYS = 5
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -36,9 +38,7 @@ def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
         labels: a JSON file {name: id}, {id: name} or {"classes": [{"id", "name"}]}, or a
             label map in protocol buffer text.
     """
-    files = sorted(f for f in glob.glob(pattern) if not f.endswith((".json", ".pbtxt", ".tmp")))
-    if not files:
-        raise UserError(f"no file matches {pattern!r}")
+    files = _files(pattern)
     name_of = read_labels(labels) if labels else _sidecar_labels(files)
     problems = Problems()
     if glob.has_magic(pattern):  # who names one file of a series means that one
@@ -67,6 +67,20 @@ def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
             span=(offset, length),
         )
     return builder.build()
+
+
+def _files(pattern: str) -> list[str]:
+    if os.path.isdir(pattern):
+        place = os.path.join(pattern, "*.tfrecord")
+        raise UserError(f"{pattern!r} is a folder; give a pattern, such as {place}")
+    folder, name = os.path.split(pattern)
+    patterns = [pattern]
+    if os.path.isdir(folder):  # also where its name reads like a pattern
+        patterns.append(os.path.join(glob.escape(folder), name))
+    found = {f for p in patterns for f in glob.glob(p) if not f.endswith(_NO_RECORDS)}
+    if not found:
+        raise UserError(f"no file matches {pattern!r}")
+    return sorted(found)
 
 
 def read_labels(path: str) -> dict[int, str]:
@@ -116,6 +130,10 @@ def _scan(path: str, problems: Problems) -> Iterator[tuple[str, int, int, dict]]
             problems.add("unreadable_annotation", f"{path} at byte {start}")
             continue
         encoded = features.pop("encoded")
+        if not encoded:
+            keys = ", ".join(sorted(features["keys"])[:_SHOWN_KEYS]) or "none"
+            problems.add("other_record", f"{path} at byte {start}: its keys are {printable(keys)}")
+            continue
         try:
             features["size"] = features["size"] or displayed_size(encoded)
         except ImageError as error:
@@ -148,6 +166,7 @@ def _features(feature) -> dict:
         values = numbers(key)
         return float(values[0]) if len(values) else np.nan
 
+    keys = list(feature)  # before what is asked for is added
     class_ids = numbers("object/class/label").tolist()
     boxes = [numbers(f"object/bbox/{side}").astype(np.float64) for side in _SIDES]
     is_crowd = numbers("object/is_crowd").astype(bool)
@@ -159,6 +178,7 @@ def _features(feature) -> dict:
     return {
         # Not through NumPy: its byte strings end at the first zero.
         "encoded": b"".join(feature["image/encoded"].bytes_list.value[:1]),
+        "keys": keys,
         "size": as_size(scalar("height"), scalar("width")),
         "filename": text("filename"),
         "source_id": text("source_id"),

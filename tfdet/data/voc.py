@@ -117,12 +117,17 @@ def _split_stems(directory: str, split: str) -> list[str]:
 
 
 def _stem(line: str, directory: str) -> str:
-    """The name in a line of a split; class-wise lists have a second column: 1, 0 or -1."""
+    """The name in a line of a split.
+
+    Class-wise lists have a second column: 1, 0 or -1. Some tools list files: JPEGImages/a.jpg.
+    """
     found = re.fullmatch(r"(.*\S)\s+(-1|0|1)", line)
-    if not found:
-        return line
-    is_name = os.path.isfile(os.path.join(directory, "Annotations", line + ".xml"))
-    return line if is_name else found[1]
+    name = found[1] if found else line
+    file = name.replace("\\", "/").rpartition("/")[2]
+    for stem in (line, name, os.path.splitext(file)[0]):
+        if os.path.isfile(os.path.join(directory, "Annotations", stem + ".xml")):
+            return stem
+    return name
 
 
 def _class_names(directory: str, annotations: str) -> list[str]:

@@ -8,11 +8,12 @@ from tfdet.data import image_names
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, displayed_size
-from tfdet.data.paths import open_small, read_text, require_file
+from tfdet.data.paths import existing, open_small, read_text, require_file
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 from tfdet.printable import shown
 
+_MOST = 2.0  # of a coordinate, a fraction of the image: beyond it stand pixels
 _NOTHING = ("", "~", "null", "Null", "NULL")  # as YAML writes it
 
 
@@ -107,7 +108,9 @@ def _image_files(
     for place in places if isinstance(places, list) else [places]:
         if not isinstance(place, str):
             raise UserError(f"{data_yaml}: {split}: expected a path, got {shown(place)}")
-        path = _existing(root, place)
+        # Some exporters write ../train/images for a directory that lies beside the data.yaml.
+        options = (place, place.removeprefix("../"), place.removeprefix("..\\"))
+        path = existing(*(os.path.join(root, option) for option in options))
         if path is None:
             raise UserError(f"{data_yaml}: {split}: there is no {os.path.join(root, place)!r}")
         found.extend(_listed(path, root) if os.path.isfile(path) else _walked(path, problems))
@@ -115,13 +118,6 @@ def _image_files(
         details = "".join(f"; {line}" for line in problems.lines())
         raise UserError(f"{data_yaml}: {split}: there is no image in {shown(places)}{details}")
     return found
-
-
-def _existing(root: str, place: str) -> str | None:
-    # Some exporters write ../train/images for a directory that lies beside the data.yaml.
-    options = [place, place.removeprefix("../")]
-    paths = [os.path.normpath(os.path.join(root, option)) for option in options]
-    return next((path for path in paths if os.path.exists(path)), None)
 
 
 def _walked(directory: str, problems: Problems) -> list[tuple[str, str]]:
@@ -139,7 +135,8 @@ def _walked(directory: str, problems: Problems) -> list[tuple[str, str]]:
 def _listed(list_file: str, root: str) -> list[tuple[str, str]]:
     lines = [line.strip() for line in read_text(list_file, "YOLO images").splitlines()]
     lines = [line for line in lines if line]
-    paths = [os.path.normpath(os.path.join(root, line)) for line in lines]
+    paths = [os.path.join(root, line) for line in lines]
+    paths = [existing(path) or os.path.normpath(path) for path in paths]
     return [(path.replace(os.sep, "/").rpartition("/images/")[2], path) for path in paths]
 
 
@@ -171,7 +168,10 @@ def _read_labels(path: str, problems: Problems) -> list[list[float]] | None:
             row = []
         is_row = len(row) == 5 or (len(row) >= 7 and len(row) % 2 == 1)
         if is_row and row[0].is_integer():
-            rows.append(row)
+            if max(map(abs, row[1:])) > _MOST:
+                problems.add("not_fractions", f"{path}:{number}")
+            else:
+                rows.append(row)
         elif line.strip():
             problems.add("unreadable_line", f"{path}:{number}")
     return rows

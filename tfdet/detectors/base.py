@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from tfdet import records
+from tfdet.detectors import batch_check
 from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.errors import UserError
 from tfdet.layers.dense_composition import DenseComposition
@@ -320,6 +321,8 @@ class Detector(keras.Model):
         """
         from tfdet.ops.letterbox import letterbox
 
+        batch_check.warn_of_fractions(images)
+        images = batch_check.as_images(images)
         canvas, scale = letterbox(images, self.image_size, self.pad_value)
         return to_original(self.detect_fitted(canvas, **options), scale, ops.shape(images)[1:3])
 
@@ -327,7 +330,36 @@ class Detector(keras.Model):
         """Detections in pixels of `canvas`, float [B, *image_size, 3]; what is served."""
         return self.decode(self(canvas, training=False), self.image_size)
 
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As Keras's, on batches as the class describes them."""
+        self._refuse_other_losses()
+        batch_check.warn_of_fractions(x)
+        with batch_check.telling():
+            batch_check.check_arrays(y, self.num_classes)
+            return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """As Keras's: the losses. `tfdet.evaluate` measures AP."""
+        with batch_check.telling():
+            return super().evaluate(x, y, *args, **kwargs)
+
+    def _refuse_other_losses(self) -> None:
+        # Not in `compile`: of a class with its own, Keras does not compile what it loads.
+        given = getattr(getattr(self, "_compile_config", None), "config", {})
+        for name in ("loss", "loss_weights", "metrics", "weighted_metrics"):
+            if given.get(name):
+                raise UserError(
+                    f"compile was given {name}, but a detector has its own loss and terms of it. "
+                    "Override compute_loss to change it; tfdet.evaluate measures AP"
+                )
+
+    def _checked(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What Keras gives to a step, of which the last is the batch."""
+        step = batch_check.checked_step(args[-1], self.image_size, self.num_classes, self.mask_size)
+        return (*args[:-1], step)
+
     def train_step(self, *args: Any) -> Any:
+        args = self._checked(args)
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
         return replicas.as_reducible(_as_written(self._tensorflow_step)(*args))
@@ -374,7 +406,7 @@ class Detector(keras.Model):
         ]
 
     def test_step(self, *args: Any) -> Any:
-        return replicas.as_reducible(super().test_step(*args))
+        return replicas.as_reducible(super().test_step(*self._checked(args)))
 
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # Under a strategy Keras averages a batch over the replicas to learn its shape; that fails

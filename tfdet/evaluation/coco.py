@@ -281,6 +281,10 @@ def evaluate(
 
     Something that measures again and again keeps an `Evaluation`, which compiles only once.
     """
+    if not isinstance(dataset, DetectionDataset):
+        raise UserError(
+            f"expected a data set, as tfdet.open_dataset returns it, got {type(dataset).__name__}"
+        )
     return Evaluation(model, dataset, batch_size).run(progress).result()
 
 

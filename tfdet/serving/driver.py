@@ -87,7 +87,7 @@ class SavedModelDriver:
     def __init__(self, path: str | pathlib.Path):
         graph = pathlib.Path(path) / "saved_model.pb"
         if not graph.is_file():
-            raise UserError(f"{path} is not a SavedModel: it has no saved_model.pb")
+            raise UserError(f"{path} is not a SavedModel: {_what_it_is(pathlib.Path(path))}")
         if pack_native.OP.encode() in graph.read_bytes():
             _load_op(path)
         try:
@@ -120,6 +120,18 @@ class SavedModelDriver:
             raise UserError(f"{self._path} cannot detect in such images ({reason})") from None
         _check_detections(self._path, found, len(images), len(self.class_names))
         return found
+
+
+def _what_it_is(path: pathlib.Path) -> str:
+    """What a folder is that is no SavedModel, with what to give in its place."""
+    if path.is_file():
+        return f"it is a file; give its folder, {path.parent}"
+    versions = sorted(graph.parent for graph in path.glob("*/saved_model.pb"))
+    if versions:
+        return f"it has no saved_model.pb itself; give one of those in it, such as {versions[-1]}"
+    if (path / "recipe.yaml").is_file():
+        return "it is a training folder; give it as --model_dir, or export it with tfdet-export"
+    return "it has no saved_model.pb" if path.is_dir() else "there is no such folder"
 
 
 def _load_op(path: str | pathlib.Path) -> None:

@@ -62,6 +62,10 @@ def export(
             and there are none.
         RuntimeError: if the exported model does not give what the model gives; nothing is written.
     """
+    if not isinstance(model, Detector):
+        raise UserError(
+            f"expected a detector, as tfdet.create returns it, got {type(model).__name__}"
+        )
     path = pathlib.Path(path)
     with _replacing_folder(path) as folder:
         _save(model, folder, native_ops)

@@ -63,7 +63,9 @@ class RunFolder:
             Sentences about the changes that a run resumes with.
         """
         folder = self.path.absolute()
-        above = next(path for path in (folder, *folder.parents) if path.exists())
+        above = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if above.is_symlink() and not above.exists():
+            raise UserError(f"{self._flag}={self.path}: {above} is a link to what is not there")
         if not above.is_dir():
             raise UserError(f"{self._flag}={self.path}: {above} is a file; give a folder")
         if self.is_writer and not os.access(above, os.W_OK):
@@ -91,7 +93,24 @@ class RunFolder:
                 f"{self.path} was begun with other data ({changed}); put it back as it was to "
                 f"resume, or use another {self._flag} to start again{self._way_on()}"
             )
+        if self._data and not self.states.has_any() and self._has_lost_its_state(recipe):
+            raise UserError(
+                f"{self.path} has the weights of a training but no state to resume from, and to "
+                f"start again would replace them; use another {self._flag}{self._way_on()}"
+            )
         return [_changed(change) for change in allowed]
+
+    def _has_lost_its_state(self, recipe: Any) -> bool:
+        """Whether there are weights of more than a run that was killed before its first state."""
+        if not any(self.path.glob("*.weights.h5")):
+            return False
+        start = recipe.train.pretrained
+        if start and os.path.realpath(start) == os.path.realpath(self.path):  # of tfdet-prune
+            return False
+        history = self.path / "logs" / "history.jsonl"
+        rows = history.read_text().count("\n") if history.is_file() else 0
+        # Each epoch ends with a state. Who copies weights leaves out what they were trained on.
+        return rows > 1 or not fingerprint.read(self.path)
 
     def _other_data(self) -> dict[str, str]:
         """What has changed in the data, by key of section `data`, in words."""

@@ -111,6 +111,8 @@ def trained_recipe(model_dir: str | pathlib.Path) -> config.Recipe:
 
 def weights_file(model_dir: str | pathlib.Path, which: str = "best") -> pathlib.Path:
     """Path of the best (else the last) or of the last weights in a training folder."""
+    if which not in ("best", "last"):
+        raise UserError(f"which must be 'best' or 'last', got {which!r}")
     names = ["best", "last"] if which == "best" else ["last"]
     for name in names:
         path = pathlib.Path(model_dir) / f"{name}.weights.h5"
