@@ -88,11 +88,24 @@ def test_p22_a_full_disk_leaves_whole_pictures_and_their_entries(tmp_path):
     assert not list((tmp_path / "out").glob(".tmp-*"))
 
 
-def test_b15_numbers_survive_a_terminal_of_ascii(tmp_path):
+def test_b15_p21_a_terminal_of_ascii_gets_all_numbers_and_each_damaged_image_once(tmp_path):
+    cases.photo(tmp_path / "good.png")
+    (tmp_path / "Füße.jpg").write_bytes((tmp_path / "good.png").read_bytes()[:900])
+    sizes = {"height": 48, "width": 40}
+    names = enumerate(("good.png", "Füße.jpg"))
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [5, 5, 20, 20]} for i in range(2)]
+    content = {
+        "images": [{"id": i, "file_name": name, **sizes} for i, name in names],
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "circle"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    process = _start(tmp_path, *cases.evaluate(), env=environment)
+    process = _start(tmp_path, *cases.evaluate("--data=coco:a.json:."), env=environment)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+    (line,) = errors.splitlines()
+    assert line.startswith(r"tfdet-eval: F\xfc\xdfe.jpg: truncated image (")
     assert "area < 32^2" in output
     assert "AP of each class" in output
 

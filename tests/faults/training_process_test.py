@@ -112,17 +112,18 @@ def test_B5_a_full_disk_is_a_sentence_and_the_same_command_resumes(tmp_path, und
 
 
 def _with_workers(count):
-    """An environment in which this process is the first of some workers that are not there."""
+    """Environments in which processes are the workers of a cluster, and their addresses."""
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     addresses = [f"localhost:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
-    cluster = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": 0}}
-    return {**os.environ, "TF_CONFIG": json.dumps(cluster)}, addresses
+    tasks = [{"type": "worker", "index": i} for i in range(count)]
+    configs = [json.dumps({"cluster": {"worker": addresses}, "task": task}) for task in tasks]
+    return [{**os.environ, "TF_CONFIG": config} for config in configs], addresses
 
 
 def test_B3_a_worker_that_cannot_be_reached_is_waited_for_and_named(tmp_path):
-    environment, addresses = _with_workers(2)
+    (environment, _), addresses = _with_workers(2)
     folder = tmp_path / "m"
     flags = ("--strategy=multi_worker", "--connect_seconds=3")
     done = run(folder, *flags, env=environment)
@@ -134,7 +135,7 @@ def test_B3_a_worker_that_cannot_be_reached_is_waited_for_and_named(tmp_path):
 
 
 def test_B3_ctrl_c_ends_the_waiting(tmp_path):
-    environment, _ = _with_workers(2)
+    (environment, _), _ = _with_workers(2)
     process = subprocess.Popen(
         command(tmp_path / "m", "--strategy=multi_worker"),
         env=environment,
@@ -151,6 +152,22 @@ def test_B3_ctrl_c_ends_the_waiting(tmp_path):
 
 @pytest.mark.slow
 def test_B4_a_cluster_of_one_worker_trains(tmp_path):
-    environment, _ = _with_workers(1)
+    (environment,), _ = _with_workers(1)
     assert run(tmp_path, "--strategy=multi_worker", env=environment).returncode == 0
+    assert (tmp_path / "best.weights.h5").is_file()
+
+
+@pytest.mark.slow
+def test_P23_two_workers_end_without_a_word_of_crashes(tmp_path):
+    environments, _ = _with_workers(2)
+    argv = command(tmp_path, "--strategy=multi_worker", "--num_epochs=1")
+    processes = [
+        subprocess.Popen(argv, env=one, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for one in environments
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        said = [line for line in errors.splitlines() if not line.startswith("waiting for ")]
+        assert said == ["all 2 workers answer; they start within 300 s or end"]
     assert (tmp_path / "best.weights.h5").is_file()
