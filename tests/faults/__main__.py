@@ -11,6 +11,7 @@ bad end replaces.
 import argparse
 import collections
 import json
+import os
 import pathlib
 import select
 import shlex
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 
-from tests.faults import fuzz
+from tests.faults import fuzz, inputs
 
 SECONDS, GIGABYTES = 60, 4
 
@@ -30,6 +31,7 @@ class Worker:
         command = [sys.executable, "-m", "tests.faults", f"--seed={seed}", "--work"]
         self.process = subprocess.Popen(
             command,
+            env={**os.environ, inputs.KEPT: str(inputs.kept())},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -79,10 +81,13 @@ def work(seed: int) -> None:
 
 def run(count: int, seed: int, first: int) -> int:
     """Runs cases until `count` inputs were damaged; returns the number of bad ends."""
-    worker, number, done, bad = Worker(seed), first, collections.Counter(), 0
+    number, done, seconds, bad = first, collections.Counter(), collections.Counter(), 0
+    worker = Worker(seed)
     while done.total() < count:
-        name, inputs, problem = worker.run(number)
-        done[name or "unknown"] += inputs
+        start = time.monotonic()
+        name, damaged, problem = worker.run(number)
+        done[name or "unknown"] += damaged
+        seconds[name or "unknown"] += time.monotonic() - start
         if problem:
             bad += 1
             print(f"case {number} ({name}): {problem}", flush=True)
@@ -90,8 +95,9 @@ def run(count: int, seed: int, first: int) -> int:
             worker = Worker(seed)
         number += 1
     worker.end("")
-    counts = ", ".join(f"{name} {count}" for name, count in done.most_common())
-    print(f"{done.total()} damaged inputs, seed {seed}, cases {first} to {number - 1}: {counts}")
+    print(f"{done.total()} damaged inputs, seed {seed}, cases {first} to {number - 1}:")
+    for name, count in done.most_common():
+        print(f"{count:6} {name}, {seconds[name]:.0f} s")
     print(f"{bad} ended badly")
     return bad
 
@@ -110,8 +116,8 @@ def main() -> None:
     elif options.keep is not None:
         folder = pathlib.Path(options.folder)
         folder.mkdir(parents=True)
-        target, _ = fuzz.write_case(options.seed, options.keep, folder)
-        print(f"cd {shlex.quote(str(folder))}; {shlex.join(target.argv)}")
+        _, argv, _ = fuzz.write_case(options.seed, options.keep, folder)
+        print(f"cd {shlex.quote(str(folder))}; {shlex.join(argv)}")
     else:
         sys.exit(1 if run(options.fuzz, options.seed, options.first) else 0)
 
