@@ -11,8 +11,6 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from tests.faults import case, damage, inputs
 from tests.faults.recipe_cases import TINY
 
@@ -20,6 +18,8 @@ from tests.faults.recipe_cases import TINY
 @functools.cache
 def _loaded() -> Any:
     """A good SavedModel."""
+    import tensorflow as tf
+
     with tempfile.TemporaryDirectory(prefix="tfdet-fuzz-") as name:
         inputs.write_export(pathlib.Path(name))
         return tf.saved_model.load(f"{name}/s")
@@ -27,6 +27,8 @@ def _loaded() -> Any:
 
 def serve(argv: Sequence[str]) -> int:
     """Gives the files of a folder to a served model as a client would; each has its row."""
+    import tensorflow as tf
+
     encoded = [path.read_bytes() for path in sorted(pathlib.Path(*argv).iterdir())]
     found = _loaded().signatures["serving_encoded"](encoded=tf.constant(encoded))
     assert all(len(values) == len(encoded) for values in found.values())

@@ -16,7 +16,6 @@ from PIL import Image
 
 from tests.faults import case
 from tests.faults.recipe_cases import TINY
-from tests.nas import small_search
 
 SIZE = (40, 48)  # height, width
 CLASSES = ("circle", "square")
@@ -220,6 +219,8 @@ def write_photos(folder: pathlib.Path) -> None:
 @_once
 def write_search(folder: pathlib.Path) -> None:
     """Detectors on ResNets, a super-network, and a search of one candidate, all untrained."""
+    from tests.nas import small_search
+
     for name, encoding, elastic in (
         ("base", small_search.BASE, None),
         ("larger", small_search.LARGER, None),
