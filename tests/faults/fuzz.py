@@ -129,7 +129,7 @@ _TRAINING = (
     ),
     Target(
         "images to pretrain with",
-        0.5,
+        0.2,
         inputs.write_photos,
         ("tfdet-pretrain", "--hparams=recipe.yaml", "--model_dir=m"),
         {"images/**/*": "bytes"},
@@ -137,7 +137,7 @@ _TRAINING = (
     ),
     Target(
         "a recipe of pretraining",
-        1,
+        0.5,
         inputs.write_photos,
         ("tfdet-pretrain", "--hparams=recipe.yaml", "--model_dir=m"),
         {"recipe.yaml": "text"},
@@ -153,7 +153,7 @@ _MODELS = (
     ),
     Target(
         "a model folder, exported",
-        0.5,
+        0.1,
         inputs.write_run,
         ("tfdet-export", "--model_dir=m", "--output=s"),
         FOLDER,
@@ -174,21 +174,21 @@ _MODELS = (
     ),
     Target(
         "a folder to prune",
-        0.5,
+        0.2,
         inputs.write_search,
         ("tfdet-prune", "--model_dir=base", "--output=p", "--target_share=0.9", "--floor=4"),
         STUDENT,
     ),
     Target(
         "a super-network",
-        0.5,
+        0.2,
         inputs.write_search,
         ("tfdet-extract", "--model_dir=pool", "--output=p"),
         {"pool/*.h5": "bytes", "pool/*.yaml": "text"},
     ),
     Target(
         "the folder of a search",
-        1,
+        0.5,
         inputs.write_search,
         ("tfdet-search", "--mode=student", "--search_dir=s"),
         {"s/search.yaml": "text", "s/candidates.jsonl": "lines", "s/weights/*": "bytes"},
@@ -223,14 +223,19 @@ def write_all() -> None:
     _loaded()
 
 
+def target_of(seed: int, number: int) -> tuple[Target, random.Random]:
+    """What is damaged in a case, and what draws how."""
+    chance = random.Random(f"{seed} {number}")
+    return chance.choices(TARGETS, [t.weight for t in TARGETS])[0], chance
+
+
 def write_case(seed: int, number: int, folder: pathlib.Path) -> tuple[Target, tuple[str, ...], int]:
     """Writes the inputs of a case into an empty folder.
 
     Returns:
         The target, its command line, and how many inputs are damaged.
     """
-    chance = random.Random(f"{seed} {number}")
-    target = chance.choices(TARGETS, [t.weight for t in TARGETS])[0]
+    target, chance = target_of(seed, number)
     target.write(folder)
     kinds = {
         path: kind

@@ -24,9 +24,11 @@ def test_a_case_is_the_same_each_time(tmp_path):
 
 
 def _is_quick(number):
-    chance = random.Random(f"0 {number}")
-    target = chance.choices(fuzz.TARGETS, [t.weight for t in fuzz.TARGETS])[0]
-    return target.write in (inputs.write_coco, inputs.write_voc, inputs.write_yolo)
+    return fuzz.target_of(0, number)[0].write in (
+        inputs.write_coco,
+        inputs.write_voc,
+        inputs.write_yolo,
+    )
 
 
 def files(folder):

@@ -12,7 +12,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import h5py
@@ -21,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.faults import inputs as good_inputs
+from tests.faults import processes
 from tfdet.data import problems, record_files
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 KILLS = 10
 MEGABYTES = 48
 TRAIN = (
-    "tfdet.cli.train",
+    "tfdet-train",
     "--hparams=model.name=efficientdet-test,model.image_size=[64,64],train.batch_size=2,"
     "train.num_epochs=8,train.warmup_epochs=1,train.deterministic=true,eval.interval=4,"
     "eval.pictures=1,train.save_seconds=1",
@@ -36,10 +36,10 @@ TRAIN = (
     "--val_data=coco:coco.json:images",
     "--model_dir=out/m",
 )
-EXPORT = ("tfdet.cli.export", "--model_dir=m", "--output=out/s")
-INFER = ("tfdet.cli.infer", "--saved_model=s", "--input=photos/*", "--output_dir=out/o")
+EXPORT = ("tfdet-export", "--model_dir=m", "--output=out/s")
+INFER = ("tfdet-infer", "--saved_model=s", "--input=photos/*", "--output_dir=out/o")
 INFER += ("--overwrite", "--min_score=0.01")
-CONVERT = ("tfdet.cli.data", "convert", "coco:coco.json:images", "--output=out/r", "--num_shards=3")
+CONVERT = ("tfdet-data", "convert", "coco:coco.json:images", "--output=out/r", "--num_shards=3")
 CONVERT += ("--overwrite",)
 
 
@@ -52,16 +52,6 @@ def disk(tmp_path_factory):
         pytest.skip("only root can mount a disk of a given size")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def start(argv, folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", *argv],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def inputs(folder):
@@ -114,25 +104,22 @@ def result(folder, command):
 def run_through(command, folder):
     """Seconds until there is something in the folder `out`, and until the end."""
     began = time.monotonic()
-    process = start(command, folder)
+    process = processes.Process(command, folder)
     there, first = set((folder / "out").iterdir()), None
-    while process.poll() is None:
+    while not process.wait(0.05):
         if first is None and set((folder / "out").iterdir()) != there:
             first = time.monotonic() - began
-        time.sleep(0.05)
-    assert process.returncode == 0, process.stdout.read()
+    assert process.returncode == 0, process.communicate()
     return first, time.monotonic() - began
 
 
 def kill(command, folder, number, seconds):
     """Sends a signal to a command after some seconds; its exit code, and whether it still ran."""
-    process = start(command, folder)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
+    process = processes.Process(command, folder)
+    is_hit = not process.wait(seconds)
+    if is_hit:
         process.send_signal(number)
-    is_hit = process.returncode is None
-    text, _ = process.communicate(timeout=300)
+    text = "".join(process.communicate(timeout=600))
     assert "Traceback" not in text, text
     assert process.returncode in (0, 1, -signal.SIGKILL, -signal.SIGTERM, 143), text
     return process.returncode, is_hit
