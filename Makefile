@@ -1,7 +1,7 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
 # make test   the tests that fit in three quarters of an hour;  make slow   the rest
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
-# make lowest the common test with the oldest packages that pyproject.toml allows
+# make lowest common test, weights, pictures and faults with the oldest packages that are allowed
 # make bench  the timings of docs/results.md
 
 PYTHON ?= python3
@@ -58,7 +58,8 @@ $(LOWEST)/.installed: pyproject.toml
 
 lowest: $(LOWEST)/.installed
 	@$(LOWEST)/bin/python -m pip list --disable-pip-version-check | grep -iE '^(tensorflow|keras|numpy) '
-	@$(LOWEST)/bin/python -m pytest -q tests/detectors/common_test.py
+	@$(LOWEST)/bin/python -m pytest -q tests/detectors/common_test.py tests/weights \
+	    tests/visualization tests/faults
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.efficientdet

@@ -11,6 +11,7 @@ MAX_CANVAS_PIXELS = 1 << 26  # of `model.image_size`: 8192 x 8192
 MAX_BOXES = 10_000  # of a training image; the fullest of COCO has 93, of a mosaic of nine 500
 MAX_CLASSES = 100_000
 MAX_COUNT = 1 << 20  # of channels, layers and the like in a model's configuration
+MAX_THREADS = 1024  # of a worker of a search
 MAX_SHAPES_IMAGES = 100_000  # of the built-in set, which takes 0.2 ms each to lay out
 
 MAX_TEXT_BYTES = 1 << 28  # lists of files, labels, annotations of one image

@@ -41,6 +41,13 @@ def flags(folders, folder, *more, teacher="larger"):
         (["--hparams=search.candidate=3"], 1, "did you mean 'candidates'"),
         (["--hparams=morphism.kinds=[prune]"], 1, "morphism.kinds"),
         (["--hparams=train.pretrained=runs/a"], 1, "train.pretrained is chosen by the search"),
+        (["--hparams=search.sizes=[[10**9,10**9]]"], 1, "search.sizes must be"),
+        (
+            ["--hparams=search.sizes=[[64,64],[100000,100000]]"],
+            1,
+            "search.sizes has [100000, 100000]: image_size must be at most 67108864 pixels",
+        ),
+        (["--hparams=search.sizes=[[0,64]]"], 1, "search.sizes has [0, 64]: image_size must be"),
         (["--hparams=score.form=best"], 1, "score.form must be one of"),
         (["--workers=0"], 2, "--workers must be"),
         (["--candidate=3"], 2, "--candidate is for --mode=student"),
@@ -116,9 +123,12 @@ def run_to_the_end(folders, folder, teacher):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("teacher", ["larger", "pool"])
+@pytest.mark.parametrize(
+    ("teacher", "number", "code"),
+    [("larger", signal.SIGTERM, 143), ("pool", signal.SIGKILL, -signal.SIGKILL)],
+)
 def test_a_killed_search_ends_with_the_same_rows_and_its_student_is_used(
-    run, folders, tmp_path, teacher
+    run, folders, tmp_path, teacher, number, code
 ):
     one, two = tmp_path / "undisturbed", tmp_path / "killed"
     run_to_the_end(folders, one, teacher)
@@ -126,8 +136,10 @@ def test_a_killed_search_ends_with_the_same_rows_and_its_student_is_used(
     while len(Table(two)) < 4:  # in the middle of the second generation
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    os.kill(process.pid, number)
+    text, _ = process.communicate()
+    assert process.returncode == code
+    assert number == signal.SIGKILL or "stopped; 3 of 4 candidates are in" in text
     assert "going on after 3 of 4 candidates" in run_to_the_end(folders, two, teacher)
     rows, again = Table(one), Table(two)
     assert small_search.facts(rows) == small_search.facts(again)

@@ -3,14 +3,15 @@
     python -m tests.faults --fuzz=2000 --seed=1
     python -m tests.faults --seed=1 --keep=737 --folder=seen   writes the inputs of case 737
 
-Badly is: an exception that a command does not turn into a sentence, more than 60 seconds, more than
-4 GB, or the end of the process. Cases run one after the other in a process of their own, which a
-bad end replaces.
+Badly is: an exception that a command does not turn into a sentence, more than 60 seconds of
+computing or of nothing at all, more than 4 GB, or the end of the process. Cases run one after the
+other in a process of their own, which a bad end replaces.
 """
 
 import argparse
 import collections
 import json
+import os
 import pathlib
 import select
 import shlex
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 
-from tests.faults import fuzz
+from tests.faults import fuzz, inputs
 
 SECONDS, GIGABYTES = 60, 4
 
@@ -30,6 +31,7 @@ class Worker:
         command = [sys.executable, "-m", "tests.faults", f"--seed={seed}", "--work"]
         self.process = subprocess.Popen(
             command,
+            env={**os.environ, inputs.KEPT: str(inputs.kept())},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -40,9 +42,13 @@ class Worker:
     def run(self, number: int) -> tuple[str, int, str]:
         """As `fuzz.run_case`."""
         print(number, file=self.process.stdin, flush=True)
-        start = time.monotonic()
+        start = computed = self.computed()
+        seen = time.monotonic()
         while not select.select([self.process.stdout], [], [], 0.2)[0]:
-            if time.monotonic() - start > SECONDS:
+            # The clock alone would count what other processes take of the machine.
+            if self.computed() > computed:
+                computed, seen = self.computed(), time.monotonic()
+            if max(computed - start, time.monotonic() - seen) > SECONDS:
                 return self.end(f"more than {SECONDS} seconds")
             if self.memory() > GIGABYTES:
                 return self.end(f"more than {GIGABYTES} GB")
@@ -50,6 +56,12 @@ class Worker:
         if not line:
             return self.end(f"the process ended with {self.process.wait()}")
         return tuple(json.loads(line))
+
+    def computed(self) -> float:
+        """Seconds that the process has computed."""
+        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
+        user, system = fields.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
         """Gigabytes that the process holds."""
@@ -79,10 +91,14 @@ def work(seed: int) -> None:
 
 def run(count: int, seed: int, first: int) -> int:
     """Runs cases until `count` inputs were damaged; returns the number of bad ends."""
-    worker, number, done, bad = Worker(seed), first, collections.Counter(), 0
+    number, done, seconds, bad = first, collections.Counter(), collections.Counter(), 0
+    worker = Worker(seed)
     while done.total() < count:
-        name, inputs, problem = worker.run(number)
-        done[name or "unknown"] += inputs
+        start = time.monotonic()
+        name, damaged, problem = worker.run(number)
+        name = name or fuzz.target_of(seed, number)[0].name
+        done[name] += damaged
+        seconds[name] += time.monotonic() - start
         if problem:
             bad += 1
             print(f"case {number} ({name}): {problem}", flush=True)
@@ -90,8 +106,9 @@ def run(count: int, seed: int, first: int) -> int:
             worker = Worker(seed)
         number += 1
     worker.end("")
-    counts = ", ".join(f"{name} {count}" for name, count in done.most_common())
-    print(f"{done.total()} damaged inputs, seed {seed}, cases {first} to {number - 1}: {counts}")
+    print(f"{done.total()} damaged inputs, seed {seed}, cases {first} to {number - 1}:")
+    for name, count in done.most_common():
+        print(f"{count:6} {name}, {seconds[name]:.0f} s")
     print(f"{bad} ended badly")
     return bad
 
@@ -110,8 +127,8 @@ def main() -> None:
     elif options.keep is not None:
         folder = pathlib.Path(options.folder)
         folder.mkdir(parents=True)
-        target, _ = fuzz.write_case(options.seed, options.keep, folder)
-        print(f"cd {shlex.quote(str(folder))}; {shlex.join(target.argv)}")
+        _, argv, _ = fuzz.write_case(options.seed, options.keep, folder)
+        print(f"cd {shlex.quote(str(folder))}; {shlex.join(argv)}")
     else:
         sys.exit(1 if run(options.fuzz, options.seed, options.first) else 0)
 

@@ -39,11 +39,12 @@ def damage(content: bytes, kind: str, chance: random.Random) -> bytes:
 
     Args:
         content: of the file.
-        kind: "json", "text" or "bytes": what more can be damaged than bytes.
+        kind: "json", "lines" (of JSON), "text" or "bytes": what more can be damaged than bytes.
         chance: draws them.
     """
     ways = [flip, cut, insert, drop, repeat]
-    ways += {"json": [odd_field] * 5, "text": [odd_word] * 5, "bytes": []}[kind]
+    more = {"json": [odd_field], "lines": [odd_row], "text": [odd_word], "bytes": []}
+    ways += more[kind] * 5
     for _ in range(chance.randint(1, 3)):
         content = chance.choice(ways)(content, chance)
     return content
@@ -109,6 +110,14 @@ def odd_field(content: bytes, chance: random.Random) -> bytes:
     else:
         holder[key] = chance.choice(ODD_VALUES)
     return json.dumps(root).encode()
+
+
+def odd_row(content: bytes, chance: random.Random) -> bytes:
+    """`odd_field` in one of the lines of a text, each of which is JSON."""
+    lines = content.split(b"\n")
+    i = chance.randrange(len(lines))
+    lines[i] = odd_field(lines[i], chance)
+    return b"\n".join(lines)
 
 
 def _places(node: Any):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.faults import damage, fuzz
+from tests.faults import damage, fuzz, inputs
 
 
 def test_a_case_is_the_same_each_time(tmp_path):
@@ -24,16 +24,18 @@ def test_a_case_is_the_same_each_time(tmp_path):
 
 
 def _is_quick(number):
-    chance = random.Random(f"0 {number}")
-    target = chance.choices(fuzz.TARGETS, [t.weight for t in fuzz.TARGETS])[0]
-    return target.write in (fuzz.write_coco, fuzz.write_voc, fuzz.write_yolo)
+    return fuzz.target_of(0, number)[0].write in (
+        inputs.write_coco,
+        inputs.write_voc,
+        inputs.write_yolo,
+    )
 
 
 def files(folder):
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("kind", ["json", "text", "bytes"])
+@pytest.mark.parametrize("kind", ["json", "lines", "text", "bytes"])
 def test_damage_changes_most_files(kind):
     content = b'{"a": [1, 2, {"b": "text"}], "c": 0.5}'
     found = [damage.damage(content, kind, random.Random(seed)) for seed in range(100)]

@@ -3,7 +3,7 @@
 import json
 import os
 import pathlib
-import resource
+import re
 import shutil
 import signal
 import subprocess
@@ -12,29 +12,18 @@ import time
 
 import pytest
 
+from tests.faults import processes
 from tests.faults import serving_cases as cases
 
 PICTURES = 200
 
 
-def _start(folder: pathlib.Path, *command: str, **options) -> subprocess.Popen:
-    name, *argv = command
-    module = name.removeprefix("tfdet-")
-    return subprocess.Popen(
-        [sys.executable, "-m", f"tfdet.cli.{module}", *argv],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def _infer(folder: pathlib.Path, **options) -> subprocess.Popen:
+def _infer(folder: pathlib.Path, **options) -> processes.Process:
     first = cases.photo(folder / "photos" / "000.png", (200, 300))
     for i in range(1, PICTURES):
         shutil.copy(first, first.with_name(f"{i:03}.png"))
-    return _start(folder, *cases.infer("--input=photos", "--min_score=0.01"), **options)
+    argv = cases.infer("--input=photos", "--min_score=0.01")
+    return processes.Process(argv, folder, **options)
 
 
 def _entries(folder: pathlib.Path) -> list[dict]:
@@ -52,9 +41,8 @@ def _entries(folder: pathlib.Path) -> list[dict]:
     [(signal.SIGINT, 130, "stopped by Ctrl-C"), (signal.SIGTERM, 143, "stopped by SIGTERM")],
 )
 def test_b12_a_stopped_inference_keeps_what_it_has(tmp_path, number, code, sentence):
-    # Shells start what runs in the background with SIGINT ignored.
-    process = _infer(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    _wait_for(process, lambda: len(list((tmp_path / "out").glob("*.jpg"))) > 5)
+    process = _infer(tmp_path)
+    process.wait_until(lambda: len(list((tmp_path / "out").glob("*.jpg"))) > 5)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     found = _entries(tmp_path)
@@ -67,18 +55,16 @@ def test_b12_a_stopped_inference_keeps_what_it_has(tmp_path, number, code, sente
 
 def test_b12_a_killed_inference_leaves_valid_files(tmp_path):
     process = _infer(tmp_path)
-    _wait_for(process, lambda: len(list((tmp_path / "out").glob("*.jpg"))) > 5)
+    process.wait_until(lambda: len(list((tmp_path / "out").glob("*.jpg"))) > 5)
     time.sleep(1.5)
-    process.kill()
+    process.send_signal(signal.SIGKILL)
     process.communicate()
     assert 0 < len(_entries(tmp_path)) <= PICTURES
 
 
 def test_p22_a_full_disk_leaves_whole_pictures_and_their_entries(tmp_path):
     limit = 60_000  # bytes of a file: detections.json is the first that wants more
-    process = _infer(
-        tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    )
+    process = _infer(tmp_path, most=limit)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     found = _entries(tmp_path)
@@ -88,18 +74,30 @@ def test_p22_a_full_disk_leaves_whole_pictures_and_their_entries(tmp_path):
     assert not list((tmp_path / "out").glob(".tmp-*"))
 
 
-def test_b15_numbers_survive_a_terminal_of_ascii(tmp_path):
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    process = _start(tmp_path, *cases.evaluate(), env=environment)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert "area < 32^2" in output
-    assert "AP of each class" in output
-
-
-def _wait_for(process: subprocess.Popen, is_there) -> None:
-    started = time.monotonic()
-    while not is_there():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() - started < 120
-        time.sleep(0.02)
+def test_b15_p21_a_terminal_of_ascii_gets_all_numbers_and_each_damaged_image_once(tmp_path):
+    cases.photo(tmp_path / "good.png")
+    (tmp_path / "Füße.jpg").write_bytes((tmp_path / "good.png").read_bytes()[:900])
+    sizes = {"height": 48, "width": 40}
+    names = enumerate(("good.png", "Füße.jpg"))
+    boxes = [{"id": i, "image_id": i, "category_id": 1, "bbox": [5, 5, 20, 20]} for i in range(2)]
+    content = {
+        "images": [{"id": i, "file_name": name, **sizes} for i, name in names],
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "circle"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    # Python chooses the letters of a terminal when it starts.
+    _, *argv = cases.evaluate("--data=coco:a.json:.")
+    done = subprocess.run(
+        [sys.executable, "-m", "tfdet.cli.eval", *argv],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    (line,) = [x for x in lines if not re.match(r"\d+/\d+ images", x)]
+    assert line.startswith(r"tfdet-eval: F\xfc\xdfe.jpg: truncated image (")
+    assert "area < 32^2" in done.stdout
+    assert "AP of each class" in done.stdout

@@ -157,6 +157,22 @@ def _one_class(folder):
     return ["tfdet-pretrain", "--hparams=model.name=caddet-test", "--data=images", "--model_dir=m"]
 
 
+def _photographs(kinds, *flags):
+    """`tfdet-pretrain` with two classes of two pictures each in these kinds of files."""
+
+    def make(folder):
+        for name in ("cat", "dog"):
+            (folder / "images" / name).mkdir(parents=True)
+            for i, kind in enumerate(kinds):
+                pixels = np.full((40, 40, 3), 60 * i, np.uint8)
+                Image.fromarray(pixels).save(folder / "images" / name / f"{i}.{kind}")
+        recipe = "model.name=caddet-test,data.image_size=[32,32],train.num_epochs=1"
+        flags_too = (f"--hparams={recipe},train.warmup_epochs=0", "--data=images", *flags)
+        return ["tfdet-pretrain", *flags_too, "--model_dir=m"]
+
+    return make
+
+
 def _router(folder):
     _write_data(folder / "data")
     router = "model.name=dy-efficientdet-test,model.step=router,train.batch_size=2"
@@ -276,6 +292,25 @@ CASES = [
         "P25 pre-training with one class",
         _one_class,
         says="images has one class only, 'data', and so nothing to tell apart",
+        leaves=(),
+    ),
+    Case(
+        "P11 pictures to pretrain with in formats that are not read",
+        _photographs(("png", "tif"), "--batch_size=8"),
+        says=(
+            r"images: 2 x picture in a format that is not read -> left out; save it as JPEG or PNG "
+            r"\(images/cat/1.tif, images/dog/1.tif\)",
+            "images has 2 images, fewer than one batch of 8; lower train.batch_size",
+        ),
+        leaves=(),
+    ),
+    Case(
+        "P11 nothing but pictures to pretrain with in formats that are not read",
+        _photographs(("tif", "tif")),
+        says=(
+            "images: 4 x picture in a format that is not read",
+            "images has no folder with images",
+        ),
         leaves=(),
     ),
 ]

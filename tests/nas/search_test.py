@@ -16,6 +16,7 @@ from PIL import Image
 from tests.nas import toy_search
 from tests.nas.toy_search import ToyWorkers
 from tfdet import progress
+from tfdet.cli import app
 from tfdet.errors import UserError
 from tfdet.nas import search as search_lib
 from tfdet.nas.candidates import Table, read_table
@@ -88,6 +89,36 @@ def test_a_search_that_was_stopped_ends_with_the_same_rows(tmp_path, undisturbed
     again = ToyWorkers()
     run(tmp_path, again)
     assert [job.number for job in again.seen] == list(range(done, 12))
+    assert table_text(tmp_path) == table_text(undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "stop_before", "sentence"),
+    [
+        (
+            signal.SIGTERM,
+            143,
+            6,
+            "stopped; 5 of 11 candidates are in {}, and the same command resumes",
+        ),
+        (
+            signal.SIGINT,
+            130,
+            6,
+            "stopped; 5 of 11 candidates are in {}, and the same command resumes",
+        ),
+        (signal.SIGTERM, 143, 0, "stopped; nothing was measured, and the same command starts"),
+    ],
+)
+def test_a_signal_stops_a_search_with_a_word_on_what_is_kept(
+    tmp_path, undisturbed, capsys, number, code, stop_before, sentence
+):
+    workers = ToyWorkers(stop_before=stop_before, stop=lambda: signal.raise_signal(number))
+    command = app.Command("tfdet-search", "", "")
+    assert command.run(lambda options: run(tmp_path, workers) and 0, []) == code
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"tfdet-search: stopped; {sentence.format(tmp_path)}")
+    run(tmp_path, ToyWorkers())
     assert table_text(tmp_path) == table_text(undisturbed)
 
 
@@ -255,6 +286,8 @@ def test_nothing_beats_the_front(undisturbed):
     ("changes", "message"),
     [
         ({"generation": 0}, "search.generation must be at least 1"),
+        ({"candidates": 10**9}, "search.candidates must be at most 1048576, got 1000000000"),
+        ({"threads": 10**9}, "search.threads must be at most 1024, got 1000000000"),
         ({"rank_weights": ()}, "search.rank_weights must have numbers above 0"),
         ({"batch_norm": "frozen"}, "search.batch_norm must be plain or synchronized"),
     ],

@@ -19,6 +19,10 @@ def recipe(**changes):
     return SearchRecipe(base="runs/base", search=SearchConfig(**{**defaults, **changes}))
 
 
+def _ctrl_c():
+    raise KeyboardInterrupt
+
+
 class ToyWorkers:
     """Gives each candidate an AP that depends on its number and on its parent's weights.
 
@@ -26,18 +30,20 @@ class ToyWorkers:
         order: of the jobs of a generation.
         seconds: spent with each.
         stop_before: number of the candidate before which a "kill" comes.
+        stop: the kill.
         failing: numbers of candidates that fail.
     """
 
-    def __init__(self, order=list, seconds=0.0, stop_before=None, failing=()):
+    def __init__(self, order=list, seconds=0.0, stop_before=None, failing=(), stop=_ctrl_c):
         self.order, self.seconds = order, seconds
         self.stop_before, self.failing = stop_before, failing
+        self._stop = stop
         self.seen = []
 
     def look_at(self, jobs):
         for job in self.order(list(jobs)):
             if job.number == self.stop_before:
-                raise KeyboardInterrupt
+                self._stop()
             time.sleep(self.seconds)
             self.seen.append(job)
             yield toy_outcome(job, job.number in self.failing)

@@ -14,6 +14,8 @@ from tfdet.errors import UserError
 def open_folders(path: str, class_names: tuple[str, ...] = ()) -> DetectionDataset:
     """The images below `path`, with the names of the folders there as classes.
 
+    Pictures in formats that are not read are left out, with a warning.
+
     The label of image i is row i of `labels`: each image has one box, of its first pixel, since
     where its object is is not known. Sizes are 0, not read: ImageNet has a million files.
 
@@ -32,6 +34,7 @@ def open_folders(path: str, class_names: tuple[str, ...] = ()) -> DetectionDatas
         own = _images(os.path.join(path, name), problems) if name in folders else []
         files += own
         labels += [label] * len(own)
+    problems.warn(path)
     if not files:
         raise UserError(f"{path} has no folder with images ({', '.join(image_names.ENDINGS)})")
     count = len(files)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from absl import logging
+
 
 @dataclasses.dataclass(frozen=True)
 class ProblemKind:
@@ -137,6 +139,11 @@ class Problems:
             for kind, entry in self.as_dict().items()
             if entry["is_damage"] or not damage_only
         ]
+
+    def warn(self, source: str) -> None:
+        """Names in a warning what is lost of a data set, if anything is."""
+        if self.num_damaged:
+            logging.warning("%s: %s", source, "; ".join(self.lines(damage_only=True)))
 
     def _has_more(self, kind: str) -> bool:
         return self.counts[kind] > len(self.examples[kind])

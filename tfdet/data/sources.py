@@ -5,8 +5,6 @@ import os
 import re
 from collections.abc import Sequence
 
-from absl import logging
-
 from tfdet.data.coco import open_coco
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.shapes import open_shapes
@@ -47,8 +45,7 @@ def open_dataset(
             class_ids = [own[name] for name in class_names]
         ids = class_ids or range(1, len(class_names) + 1)
         dataset = dataset.with_classes(class_names, ids)
-    if dataset.problems.num_damaged:
-        logging.warning("%s: %s", spec, "; ".join(dataset.problems.lines(damage_only=True)))
+    dataset.problems.warn(spec)
     return dataset
 
 

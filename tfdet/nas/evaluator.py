@@ -78,6 +78,7 @@ class Evaluator:
     def __init__(self, recipe: SearchRecipe):
         self.recipe = recipe
         self.base = load_base(recipe)
+        self._check_sizes()
         self.teachers = make_teachers(recipe)
         self._first = self.teachers.first(self.base)
         classes = self.base.class_names, self.base.class_ids
@@ -93,6 +94,13 @@ class Evaluator:
                 f"{self._train_data.name} has {len(self._train_data)} images, fewer than one batch "
                 f"of {settings.batch_size}; lower train.batch_size"
             )
+
+    def _check_sizes(self) -> None:
+        for size in self.recipe.search.sizes:
+            try:
+                dataclasses.replace(self.base.config, image_size=size)
+            except UserError as error:
+                raise UserError(f"search.sizes has {list(size)}: {error}") from None
 
     def look_at(self, job: Job) -> Outcome:
         """The candidate of a job; without a parent, the base as it is."""

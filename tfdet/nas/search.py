@@ -14,11 +14,12 @@ they can be looked at in any order, and by any number of workers.
 """
 
 import pathlib
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfdet import config
-from tfdet.errors import UserError
+from tfdet.errors import Interrupted, UserError
 from tfdet.nas import search_report
 from tfdet.nas.candidates import Candidate, Table
 from tfdet.nas.evaluator import PARENT_STREAM, Job, candidate_random
@@ -54,18 +55,34 @@ def search(
     workers = make_workers()
     with ours.claimed(recipe, command):
         _say_start(recipe, table)
-        found, pace = len(table), Pace()
-        pace.start(found)
-        for generation, numbers in enumerate(generations(recipe.search)):
-            missing = [number for number in numbers if number not in table]
-            if missing:
-                _look_at_all(recipe, table, workers, generation, missing, pace)
-            _check_alive(table, numbers)
-            if missing:
-                _tidy(recipe, table)
-        if len(table) == found:  # the kill may have come between the last candidate and its report
-            _tidy(recipe, table)
+        try:
+            _finish(recipe, table, workers)
+        except KeyboardInterrupt as error:
+            number = getattr(error, "number", signal.SIGINT)
+            raise Interrupted(_where_stopped(recipe, table), number) from None
     return table
+
+
+def _finish(recipe: SearchRecipe, table: Table, workers: Workers) -> None:
+    """Looks at the candidates that are not in the table yet."""
+    found, pace = len(table), Pace()
+    pace.start(found)
+    for generation, numbers in enumerate(generations(recipe.search)):
+        missing = [number for number in numbers if number not in table]
+        if missing:
+            _look_at_all(recipe, table, workers, generation, missing, pace)
+        _check_alive(table, numbers)
+        if missing:
+            _tidy(recipe, table)
+    if len(table) == found:  # the kill may have come between the last candidate and its report
+        _tidy(recipe, table)
+
+
+def _where_stopped(recipe: SearchRecipe, table: Table) -> str:
+    if not table:
+        return "stopped; nothing was measured, and the same command starts again"
+    done = f"{len(table) - 1} of {recipe.search.candidates} candidates"
+    return f"stopped; {done} are in {table.folder}, and the same command resumes after them"
 
 
 def pool(recipe: SearchRecipe, rows: list[Candidate]) -> list[Candidate]:

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from tfdet import config
+from tfdet import config, limits
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.nas.morphism import MorphismConfig
@@ -65,6 +65,10 @@ class SearchConfig:
                 raise UserError(
                     f"search.{name} must be at least {bound}, got {getattr(self, name)}"
                 )
+        most = {"candidates": limits.MAX_COUNT, "generation": limits.MAX_COUNT}
+        for name, bound in (most | {"threads": limits.MAX_THREADS}).items():
+            if getattr(self, name) > bound:
+                raise UserError(f"search.{name} must be at most {bound}, got {getattr(self, name)}")
         if not self.rank_weights or min(self.rank_weights) <= 0:
             raise UserError(
                 f"search.rank_weights must have numbers above 0, got {list(self.rank_weights)}"

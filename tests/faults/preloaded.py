@@ -1,0 +1,13 @@
+"""What all commands import; imported once, by the process that others are forked from."""
+
+from tfdet.cli import app
+
+with app._no_stderr():
+    import tensorflow  # noqa: F401
+
+from tfdet.cli import data, eval, export, infer, train  # noqa: F401
+from tfdet.data import check, convert  # noqa: F401
+from tfdet.serving import driver  # noqa: F401
+from tfdet.serving import export as exporting  # noqa: F401
+from tfdet.training import trained, trainer  # noqa: F401
+from tfdet.visualization import draw  # noqa: F401
