@@ -13,53 +13,58 @@ def test_results_come_in_the_order_of_the_work():
         time.sleep(0.05 if i == 0 else 0.0)
         return i
 
-    with Behind(threads=3, most=4) as behind:
-        results = []
+    results = []
+    with Behind(results.append, threads=3, most=4) as behind:
         for i in range(20):
-            results += behind.put(slow_first, i)
-        assert results + behind.finish() == list(range(20))
+            behind.put(slow_first, i)
+        behind.finish()
+    assert results == list(range(20))
 
 
 def test_the_caller_waits_where_too_much_is_unfinished():
-    gate, started = threading.Event(), []
+    gate, results = threading.Event(), []
 
     def work(i):
-        started.append(i)
         gate.wait(10)
         return i
 
-    with Behind(threads=1, most=2) as behind:
-        assert behind.put(work, 0) == behind.put(work, 1) == []
+    with Behind(results.append, threads=1, most=2) as behind:
+        behind.put(work, 0)
+        behind.put(work, 1)
+        assert results == []
         threading.Timer(0.1, gate.set).start()
-        assert behind.put(work, 2)[0] == 0  # returned because the first was waited for
+        behind.put(work, 2)
+        assert results[0] == 0
         behind.finish()
 
 
-def test_a_failure_is_raised_in_its_turn_and_what_was_done_before_it_is_kept():
+def test_a_failure_is_raised_in_its_turn_and_loses_nothing_that_was_done_before():
     def work(i):
         if i == 2:
             raise ValueError("two")
         return i
 
-    with Behind(threads=1, most=9) as behind:
-        done = []
+    results = []
+    with Behind(results.append, threads=1, most=9) as behind:
         with pytest.raises(ValueError, match="two"):
             for i in range(4):
-                done += behind.put(work, i)
-            done += behind.finish()
-        assert done + behind.stop() == [0, 1] or done == []
+                behind.put(work, i)
+            behind.finish()
+        behind.stop(results.append)
+    assert results == [0, 1]
 
 
-def test_stopping_begins_nothing_more_and_gives_what_is_done():
-    gate, begun = threading.Event(), []
+def test_stopping_begins_nothing_more_and_takes_what_is_done():
+    gate, begun, results = threading.Event(), [], []
 
     def work(i):
         begun.append(i)
         gate.wait(10)
         return i
 
-    behind = Behind(threads=1, most=9)
+    behind = Behind(pytest.fail, threads=1, most=9)
     for i in range(5):
-        assert behind.put(work, i) == []
+        behind.put(work, i)
     threading.Timer(0.1, gate.set).start()
-    assert behind.stop() == begun == [0]
+    behind.stop(results.append)
+    assert results == begun == [0]

@@ -12,55 +12,53 @@ class Behind(Generic[Result]):
     """Threads that do what they are given while the caller goes on.
 
     Example:
-        with Behind(threads=2, most=8) as behind:
+        with Behind(print, threads=2, most=8) as behind:
             for image in images:
-                for path in behind.put(write, image):
-                    print(path)
-            for path in behind.finish():
-                print(path)
+                behind.put(write, image)
+            behind.finish()
 
     Args:
+        take: called with each result, in the order of the work, by `put`, `finish` and `stop`.
         threads: how many work.
         most: pieces of work that may be unfinished; `put` waits where there are more.
     """
 
-    def __init__(self, threads: int, most: int):
+    def __init__(self, take: Callable[[Result], object], threads: int, most: int):
+        self._take = take
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="tfdet-behind")
         self._most = most
         self._waiting: collections.deque[futures.Future[Result]] = collections.deque()
 
-    def put(self, function: Callable[..., Result], *arguments: Any) -> list[Result]:
-        """Has `function(*arguments)` called; returns results that are there, oldest first.
+    def put(self, function: Callable[..., Result], *arguments: Any) -> None:
+        """Has `function(*arguments)` called; takes results that are there.
 
         Raises:
-            Exception: what the oldest unfinished piece of work has raised.
+            Exception: what the oldest piece of work has raised.
         """
         self._waiting.append(self._pool.submit(function, *arguments))
-        results = []
         while self._waiting and (len(self._waiting) > self._most or self._waiting[0].done()):
-            results.append(self._oldest())
-        return results
+            self._take_oldest()
 
-    def finish(self) -> list[Result]:
-        """Waits for all that was given; returns what `put` has not."""
-        return [self._oldest() for _ in range(len(self._waiting))]
+    def finish(self) -> None:
+        """Waits for all that was given, and takes the results."""
+        while self._waiting:
+            self._take_oldest()
 
-    def stop(self) -> list[Result]:
-        """Begins no more work; returns the results that `put` has not, up to the first failure."""
+    def stop(self, take: Callable[[Result], object]) -> None:
+        """Begins no more work; `take` gets the results that are there, up to the first failure."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        results = []
-        for future in self._waiting:
-            if future.cancelled() or future.exception():
+        self._take = take
+        while self._waiting and not self._waiting[0].cancelled():
+            if self._waiting[0].exception():
                 break
-            results.append(future.result())
+            self._take_oldest()
         self._waiting.clear()
-        return results
 
-    def _oldest(self) -> Result:
-        # Taken away only once it is there: whoever is interrupted here finds it in `stop`.
+    def _take_oldest(self) -> None:
+        # Removed only once it is there: whoever is interrupted here finds it in `stop`.
         result = self._waiting[0].result()
         self._waiting.popleft()
-        return result
+        self._take(result)
 
     def __enter__(self) -> "Behind[Result]":
         return self

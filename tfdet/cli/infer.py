@@ -199,20 +199,19 @@ class _Run:
         photos = reading.read_ahead(self._read, pictures, threads, 2 * size, self._budget)
         # Figures of routes are Matplotlib's, which is not made for threads.
         writers = 1 if self._options.draw_routes else threads
-        progressed = _Progress(len(pictures))
+        self._progressed = _Progress(len(pictures))
         with (
             contextlib.closing(photos),
-            behind.Behind[_Written](writers, max(size, writers)) as writing,
+            behind.Behind(self._take, writers, max(size, writers)) as writing,
         ):
             try:
-                for batch in self._batches(photos, size, progressed):
+                for batch in self._batches(photos, size):
                     for photo, found in self._detect(batch):
-                        name = pictures[photo.file]
-                        self._take(writing.put(self._write, photo, found, name), progressed)
-                self._take(writing.finish(), progressed)
+                        writing.put(self._write, photo, found, pictures[photo.file])
+                writing.finish()
             except BaseException:
                 # Not to the disk: that may be what is full.
-                self._folder.results += [entry for entry, _ in writing.stop()]
+                writing.stop(lambda written: self._folder.results.append(written[0]))
                 raise
 
     def _read(self, file: str, room: "reading.Room") -> _Photo:
@@ -227,9 +226,7 @@ class _Run:
         except (decode.ImageError, OSError) as error:
             return _Photo(file, error=error, held=held)
 
-    def _batches(
-        self, photos: Iterable[_Photo], size: int, progressed: "_Progress"
-    ) -> Iterator[list[_Photo]]:
+    def _batches(self, photos: Iterable[_Photo], size: int) -> Iterator[list[_Photo]]:
         """Photos that can be read, `size` of them together; the first alone, which is soon done.
 
         Fewer where they are so large that they would fill the memory.
@@ -240,7 +237,7 @@ class _Run:
             if photo.error:
                 self._left_out.append(f"{photo.file}: {_what_is_wrong(photo.file, photo.error)}")
                 self._budget.give(photo.held)
-                progressed.add(1)
+                self._progressed.add_one()
                 continue
             batch.append(photo)
             if len(batch) == wanted or sum(one.held for one in batch) > _MOST_BYTES // 4:
@@ -260,11 +257,11 @@ class _Run:
         image = photo.fitted.image
         return _result(self._driver, found, image, photo.file, path, self._options), photo.held
 
-    def _take(self, written: list[_Written], progressed: "_Progress") -> None:
-        for entry, held in written:
-            self._folder.add(entry)
-            self._budget.give(held)
-            progressed.add(1)
+    def _take(self, written: _Written) -> None:
+        entry, held = written
+        self._folder.add(entry)
+        self._budget.give(held)
+        self._progressed.add_one()
 
     def _note_best(self, found: dict[str, Any], file: str) -> None:
         if found["count"][0]:
@@ -301,8 +298,8 @@ class _Progress:
     def __init__(self, total: int):
         self._counter, self._done, self._total = progress.ImageCounter(), 0, total
 
-    def add(self, count: int) -> None:
-        self._done += count
+    def add_one(self) -> None:
+        self._done += 1
         self._counter(self._done, self._total)
 
 

@@ -304,7 +304,7 @@ class Evaluation:
         )
         done, total = 0, len(self.dataset)
         # Masks are turned into run lengths while the network looks at the next images.
-        with Behind[None](threads=1, most=2) as behind:
+        with Behind(bool, threads=1, most=2) as behind:
             for group in sharing.groups(batches, self._sharing.replicas):
                 inputs = [(images, t["scale"], t["size"]) for images, t in group]
                 for (_, targets), found in zip(group, self._detect_all(inputs), strict=True):
