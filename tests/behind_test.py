@@ -14,7 +14,7 @@ def test_results_come_in_the_order_of_the_work():
         return i
 
     results = []
-    with Behind(results.append, threads=3, most=4) as behind:
+    with Behind(threads=3, most=4, take=results.append) as behind:
         for i in range(20):
             behind.put(slow_first, i)
         behind.finish()
@@ -28,7 +28,7 @@ def test_the_caller_waits_where_too_much_is_unfinished():
         gate.wait(10)
         return i
 
-    with Behind(results.append, threads=1, most=2) as behind:
+    with Behind(threads=1, most=2, take=results.append) as behind:
         behind.put(work, 0)
         behind.put(work, 1)
         assert results == []
@@ -45,7 +45,7 @@ def test_a_failure_is_raised_in_its_turn_and_loses_nothing_that_was_done_before(
         return i
 
     results = []
-    with Behind(results.append, threads=1, most=9) as behind:
+    with Behind(threads=1, most=9, take=results.append) as behind:
         with pytest.raises(ValueError, match="two"):
             for i in range(4):
                 behind.put(work, i)
@@ -62,7 +62,7 @@ def test_stopping_begins_nothing_more_and_takes_what_is_done():
         gate.wait(10)
         return i
 
-    behind = Behind(pytest.fail, threads=1, most=9)
+    behind = Behind(threads=1, most=9, take=pytest.fail)
     for i in range(5):
         behind.put(work, i)
     threading.Timer(0.1, gate.set).start()

@@ -12,18 +12,20 @@ class Behind(Generic[Result]):
     """Threads that do what they are given while the caller goes on.
 
     Example:
-        with Behind(print, threads=2, most=8) as behind:
+        with Behind(threads=2, most=8, take=print) as behind:
             for image in images:
                 behind.put(write, image)
             behind.finish()
 
     Args:
-        take: called with each result, in the order of the work, by `put`, `finish` and `stop`.
         threads: how many work.
         most: pieces of work that may be unfinished; `put` waits where there are more.
+        take: called with each result, in the order of the work, by `put`, `finish` and `stop`.
     """
 
-    def __init__(self, take: Callable[[Result], object], threads: int, most: int):
+    def __init__(
+        self, threads: int, most: int, take: Callable[[Result], object] = lambda result: None
+    ):
         self._take = take
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="tfdet-behind")
         self._most = most

@@ -202,7 +202,7 @@ class _Run:
         self._progressed = _Progress(len(pictures))
         with (
             contextlib.closing(photos),
-            behind.Behind(self._take, writers, max(size, writers)) as writing,
+            behind.Behind(writers, max(size, writers), self._take) as writing,
         ):
             try:
                 for batch in self._batches(photos, size):

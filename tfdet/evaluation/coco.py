@@ -1,8 +1,9 @@
 """Detections to average precision, by the rules of COCO.
 
-The numbers come from pycocotools, or from faster-coco-eval (the same numbers, several times
-faster) where that is installed. Every image of the data set counts, also one without detections;
-crowd boxes are neither hits nor misses. Images that cannot be read are left out.
+The numbers come from faster-coco-eval: those of pycocotools, the reference, several times faster.
+pycocotools takes its place where it is not installed. Every image of the data set counts, also one
+without detections; crowd boxes are neither hits nor misses. Images that cannot be read are left
+out.
 """
 
 import importlib.util
@@ -304,7 +305,7 @@ class Evaluation:
         )
         done, total = 0, len(self.dataset)
         # Masks are turned into run lengths while the network looks at the next images.
-        with Behind(bool, threads=1, most=2) as behind:
+        with Behind(threads=1, most=2) as behind:
             for group in sharing.groups(batches, self._sharing.replicas):
                 inputs = [(images, t["scale"], t["size"]) for images, t in group]
                 for (_, targets), found in zip(group, self._detect_all(inputs), strict=True):
