@@ -124,9 +124,11 @@ class BothPaths:
         found = sharing.gathered(self._sharing, own)
         order = np.argsort(found["index"], kind="stable")
         found = {name: values[order] for name, values in found.items()}
-        paths = {path: _below(found, path) for path in ("early", "late")}
-        others = {name: found[name] for name in ("index", "easiness", "gains")}
-        return Paths(self._dataset, **others, **paths)
+        return Paths(
+            self._dataset,
+            *(found[name] for name in ("index", "easiness", "gains")),
+            *(_below(found, path) for path in ("early", "late")),
+        )
 
     def _flat(self, found: dict[str, Any]) -> dict[str, np.ndarray]:
         """Both paths' detections beside the rest, with the labels of the data set."""

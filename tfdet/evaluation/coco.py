@@ -279,8 +279,10 @@ class Evaluation:
             evaluator.take(sharing.gathered(self._sharing, evaluator.share()))
             reports = sharing.gathered(self._sharing, reports)
         evaluator.leave_out(set(range(len(self.dataset))) - evaluator.seen)
-        order = np.argsort(reports["index"], kind="stable") if reports else []
-        self.routes = {key: values[order] for key, values in reports.items()}
+        if reports:
+            order = np.argsort(reports["index"], kind="stable")
+            reports = {key: values[order] for key, values in reports.items()}
+        self.routes = reports
         means = {"share": "is_hard", "macs": "macs"}
         self.costs = {
             name: float(self.routes[key].mean())
@@ -305,7 +307,7 @@ class Evaluation:
         )
         done, total = 0, len(self.dataset)
         # Masks are turned into run lengths while the network looks at the next images.
-        with Behind(threads=1, most=2) as behind:
+        with Behind[None](threads=1, most=2) as behind:
             for group in sharing.groups(batches, self._sharing.replicas):
                 inputs = [(images, t["scale"], t["size"]) for images, t in group]
                 for (_, targets), found in zip(group, self._detect_all(inputs), strict=True):

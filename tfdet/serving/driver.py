@@ -78,8 +78,8 @@ class ModelDriver:
         self.threshold = model.threshold if model.is_dynamic else None
         self.calibration = model.calibration if model.is_dynamic else None
         self.route_map = model.route_map
-        self.pad_value = model.pad_value
-        self.batch_size = None
+        self.pad_value: tuple[float, float, float] | None = model.pad_value
+        self.batch_size: int | None = None
         images = tf.TensorSpec([None, None, None, 3], tf.uint8)
         canvas = tf.TensorSpec([None, *model.image_size, 3], tf.float32)
         places = (tf.TensorSpec([None], tf.float32), tf.TensorSpec([None, 2], tf.int32))

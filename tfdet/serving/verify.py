@@ -184,7 +184,7 @@ def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare
         "class_names": driver.class_names,
         "class_ids": driver.class_ids,
         "image_size": driver.image_size,
-        "pad_value": tuple(np.float32(driver.pad_value).tolist()),
+        "pad_value": tuple(np.asarray(driver.pad_value, np.float32).tolist()),
     }
     given: dict[str, Any] = {key: tuple(found[key].tolist()) for key in expected}
     if driver.threshold is not None:

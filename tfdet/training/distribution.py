@@ -110,21 +110,27 @@ class Shared:
             return sharing.ALONE.on_replicas(detect, specs)
         strategy = self._strategy
 
-        @tf.function(input_signature=[list(specs)] * self.replicas, autograph=False)
-        def run(*batches: list[tf.Tensor]) -> Any:
-            def on_one() -> Any:
-                context = tf.distribute.get_replica_context()
-                return detect(*batches[context.replica_id_in_sync_group % self.replicas])
-
-            return strategy.run(on_one)
+        # The last batch may be smaller: a second trace has any size.
+        @tf.function(autograph=False, reduce_retracing=True)
+        def run(*per_replica: Any) -> Any:
+            return strategy.run(detect, args=per_replica)
 
         def on_all(batches: list[Any]) -> list[Any]:
-            given = [[tf.convert_to_tensor(x) for x in batch] for batch in batches]
-            idle = [[x[:1] for x in given[0]]] * (self.replicas - len(given))
-            found = tf.nest.map_structure(strategy.experimental_local_results, run(*given, *idle))
+            idle = [[x[:1] for x in batches[0]]] * (self.replicas - len(batches))
+            columns = zip(*batches, *idle, strict=True)
+            found = run(*(self._values(column) for column in columns))
+            found = {name: strategy.experimental_local_results(x) for name, x in found.items()}
             return [{name: x[i] for name, x in found.items()} for i in range(len(batches))]
 
         return on_all
+
+    def _values(self, of_replicas: Sequence[Any]) -> Any:
+        """A value for each of this process's replicas as the strategy takes them."""
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.convert_to_tensor(
+                of_replicas[context.replica_id_in_sync_group % self.replicas]
+            )
+        )
 
     def gather(self, content: bytes) -> list[bytes]:
         """See `evaluation.sharing.Sharing`."""
@@ -142,12 +148,7 @@ class Shared:
 
     def _sum(self, numbers: np.ndarray) -> np.ndarray:
         """The sum of int32 [N] over the workers, without rounding."""
-
-        def give(context: tf.distribute.ReplicaContext) -> tf.Tensor:
-            is_first = context.replica_id_in_sync_group % self.replicas == 0
-            return tf.constant(numbers if is_first else np.zeros_like(numbers))
-
-        values = self._strategy.experimental_distribute_values_from_function(give)
+        values = self._values([numbers] + [np.zeros_like(numbers)] * (self.replicas - 1))
         return self._strategy.reduce("SUM", values, axis=None).numpy()
 
 
