@@ -205,9 +205,11 @@ class _Run:
             behind.Behind(writers, max(size, writers), self._take) as writing,
         ):
             try:
-                for batch in self._batches(photos, size):
+                for number, batch in enumerate(self._batches(photos, size)):
                     for photo, found in self._detect(batch):
                         writing.put(self._write, photo, found, pictures[photo.file])
+                    if not number:
+                        writing.finish()  # so that the first is there ahead of the second batch
                 writing.finish()
             except BaseException:
                 # Not to the disk: that may be what is full.
