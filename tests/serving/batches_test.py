@@ -142,9 +142,10 @@ def test_an_export_of_a_fixed_batch_is_filled_up(tmp_path, images):
 @pytest.mark.parametrize("name", ["dy-yolov7-test", "caddet-test"])
 def test_dynamic_detectors_report_each_image_by_itself(name, threshold, images):
     driver = ModelDriver(tfdet.create(name, num_classes=3))
-    found = _assert_equal_to_single(
-        driver, batches.BatchDetector(driver, 4, threshold), images, threshold
-    )
+    detector = batches.BatchDetector(driver, 4, threshold)
+    # A CADDet that was never trained finds nothing, but has its costs and gates.
+    least = 0 if name == "caddet-test" else 20
+    found = _assert_equal_to_single(driver, detector, images, threshold, least)
     assert all(one["macs"].shape == (1,) for one in found)
 
 
