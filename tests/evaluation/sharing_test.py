@@ -52,7 +52,7 @@ def test_workers_come_to_the_numbers_of_one_bit_by_bit(model, count):
     expected = alone.run()
     evaluation, found = _evaluate(model, dataset, count)
     assert found.detections() == expected.detections()
-    assert len(found.detections())
+    assert found.detections() or model.is_dynamic  # a CADDet that was never trained finds nothing
     assert found.result() == expected.result()
     assert evaluation.costs == alone.costs
     assert set(evaluation.routes) == set(alone.routes)
