@@ -330,6 +330,45 @@ def _outlined():
     )
 
 
+def _random_outlined(seed):
+    """Images, some of them empty, whose objects have polygons, run lengths or no outline."""
+    truth = _truth(num_images=15, seed=seed, crowd_share=(0.0, 0.2, 0.9)[seed % 3])
+    random = np.random.default_rng(seed)
+    boxes = truth.boxes.clip(0, 119)
+    kinds = np.where(truth.is_crowd, 2, random.integers(0, 3, len(boxes)))
+
+    def outline(box, kind):
+        x0, y0, x1, y1 = map(float, box)
+        pixels = np.zeros((120, 120), np.uint8)
+        pixels[int(y0) : int(y1), int(x0) : int(x1) : 2] = 1
+        polygon = [x0, y0, x1, y0, x1, (y0 + y1) / 2, x0, y1]
+        return (None, [polygon], coco_masks.encode(np.asfortranarray(pixels)))[kind]
+
+    segmentations = [outline(box, kind) for box, kind in zip(boxes, kinds, strict=True)]
+    return _Outlined(
+        **{**vars(truth), "boxes": boxes},
+        sizes=np.full((15, 2), 120),
+        outlines=outlines.Outlines.from_segmentations(segmentations),
+    )
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("faster_coco_eval"), reason="faster-coco-eval is not installed"
+)
+@pytest.mark.parametrize("seed", range(12))
+def test_faster_coco_eval_gives_the_same_numbers_of_random_sets_with_masks(seed):
+    truth, random = _random_outlined(seed), np.random.default_rng(seed)
+    ties = [None, [0.3, 0.6], list(np.linspace(0, 1, 50))][seed % 3]
+    found = _padded(truth, 9, scores=ties, jitter=(0.0, 3.0, 20.0)[seed // 4], seed=seed)
+    found["boxes"] = found["boxes"].clip(0, 120)
+    found["count"] = random.integers(0, 10, 15)  # nonsense too, and images where nothing is found
+    found["labels"] = np.where(found["labels"] < 0, 0, found["labels"]) % 3
+    found["masks"] = random.uniform(0.2, 1, (15, 9, 28, 28))
+    expected, numbers = _result(truth, found), _result(truth, found, "faster-coco-eval")
+    assert numbers == pytest.approx(expected, abs=1e-12)
+    assert {"AP", "mask/AP"} <= numbers.keys()
+
+
 @pytest.mark.parametrize("backend", coco._BACKENDS)
 def test_masks_are_measured_beside_boxes(backend):
     if backend == "faster-coco-eval" and not importlib.util.find_spec("faster_coco_eval"):

@@ -176,3 +176,74 @@ def test_two_devices_teach_a_router_what_one_does(tmp_path):
         (rows[devices],) = history(folder)
     for key in ("router_loss", "easiness", "offset", "first_loss", "second_loss"):
         assert float(rows[2][key]) == pytest.approx(float(rows[1][key]), rel=1e-3), key
+
+
+# One measurement: by one process, by two replicas, or by two workers of different weights; of a
+# data set with an image, in the middle of a batch, that nobody can read.
+MEASUREMENT = """
+import dataclasses, hashlib, json, sys
+import tensorflow as tf
+
+kind, name, index = sys.argv[1], sys.argv[2], int(sys.argv[3])
+tf.config.threading.set_intra_op_parallelism_threads(1)
+if kind == "mirrored":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+import keras
+import tfdet
+from tfdet.evaluation import coco
+from tfdet.training import distribution
+
+strategy = distribution.make_strategy(kind)
+data = tfdet.open_dataset("shapes:val:11")
+render = lambda i: b"no image" if i == data.image_ids[4] else data.render(i)
+broken = dataclasses.replace(data, render=render)
+with distribution.scope(strategy):
+    keras.utils.set_random_seed(0)
+    model = tfdet.create(name, num_classes=5, class_names=data.class_names)
+    if index:
+        model.weights[-1].assign(model.weights[-1] + 1.0)
+    share = distribution.sharing_of(strategy)
+    evaluation = coco.Evaluation(model, broken, 3, share)
+    evaluator = evaluation.run()
+facts = [evaluator.result(), evaluator.detections(), evaluation.costs, evaluator.num_left_out]
+digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+print(json.dumps([digest, facts[-1], len(facts[1]), share.shard[1], share.replicas]))
+distribution.wait_for_each_other(strategy)
+distribution.hush_end(kind)
+"""
+
+
+def measure(kind, name, cluster=None, index=0):
+    environment = {**os.environ, **({"TF_CONFIG": json.dumps(cluster)} if cluster else {})}
+    return subprocess.Popen(
+        [sys.executable, "-c", MEASUREMENT, kind, name, str(index)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def measure_by_workers(name):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    cluster = {"cluster": {"worker": workers}}
+    return [
+        measure(
+            "multi_worker", name, {**cluster, "task": {"type": "worker", "index": index}}, index
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientdet-test", "dy-yolov7-test"])
+def test_measurements_that_are_shared_have_the_bits_of_one_process(name):
+    processes = [measure("", name), measure("mirrored", name), *measure_by_workers(name)]
+    alone, mirrored, *workers = (json.loads(finish(process)) for process in processes)
+    digest, left_out, detections, *shared = alone
+    assert (left_out, shared) == (1, [1, 1])
+    assert detections
+    assert mirrored == [digest, 1, detections, 1, 2]
+    assert workers == [[digest, 1, detections, 2, 1]] * 2

@@ -78,7 +78,7 @@ def fit(run, kill_at=None, stop_at=None):
         return tf.data.Dataset.from_generator(steps, output_signature=(spec, spec))
 
     def measurement(shown):
-        path = run.folder.path
+        path = run.folder.path if shown else None
         kept = run.model
         measured = Measurement(
             kept, run.progress, run.averages, path, None, 1, 3, signals=run.signals

@@ -36,7 +36,7 @@ flags.define_model(COMMAND.flags)
 flags.define_data(
     COMMAND.flags, "Data to measure on (the validation data of the run where it is not given)"
 )
-absl_flags.DEFINE_integer("batch_size", 8, "Images per step.", flag_values=COMMAND.flags)
+flags.define_batch_size(COMMAND.flags)
 absl_flags.DEFINE_string(
     "json_out", None, "File for the numbers as a JSON object.", flag_values=COMMAND.flags
 )
@@ -91,6 +91,7 @@ def main(options: types.SimpleNamespace) -> None:
     """Loads, measures, prints the table and writes what was asked for."""
     _check(options)
     from tfdet.data import sources
+    from tfdet.serving import batches
 
     source = options.data or _validation_data(options.model_dir)
     model = flags.load_model(options)
@@ -98,6 +99,8 @@ def main(options: types.SimpleNamespace) -> None:
         raise UserError(f"{model.name} is no dynamic detector: it has nothing to trade")
     if options.routes and model.route_map is None:
         raise UserError(f"{model.name} has no routes; they are what a CADDet has")
+    if options.batch_size is None:
+        options.batch_size = batches.default_batch_size(model.image_size)
     dataset = sources.open_dataset(source)
     print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
     if options.calibrate:

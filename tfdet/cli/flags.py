@@ -49,6 +49,17 @@ def define_data(flags: absl_flags.FlagValues, purpose: str) -> None:
     absl_flags.DEFINE_string("data", None, f"{purpose}: {DATA_HELP}.", flag_values=flags)
 
 
+def define_batch_size(flags: absl_flags.FlagValues) -> None:
+    """Adds `--batch_size`, which the size of the network's images chooses where it is not given."""
+    absl_flags.DEFINE_integer(
+        "batch_size",
+        None,
+        "Images per step; by default as many as have 2 megapixels together where the network sees "
+        "them, at most 32: 32 of 256x256, 8 of 512x512, 2 of 1024x1024.",
+        flag_values=flags,
+    )
+
+
 def define_effort(flags: absl_flags.FlagValues) -> None:
     """Adds the flags that choose what a dynamic detector spends on an image."""
     absl_flags.DEFINE_float(

@@ -1,15 +1,18 @@
 """`tfdet-infer`: detections of image files as pictures and JSON."""
 
+import contextlib
+import dataclasses
 import glob
 import os
 import signal
 import sys
 import types
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from tfdet import progress
+from tfdet import behind, progress
 from tfdet.cli import app, flags, infer_folder
 from tfdet.data.image_names import ENDINGS, is_image, is_other_picture
 from tfdet.errors import Interrupted, UserError
@@ -17,8 +20,14 @@ from tfdet.printable import printable
 
 if TYPE_CHECKING:
     from tfdet.data.decode import ImageError
+    from tfdet.serving import batches, reading
     from tfdet.serving.driver import Driver
 
+# An entry of detections.json, and the memory that its image held.
+_Written = tuple[dict[str, Any], int]
+
+_MOST_BYTES = 1 << 30  # of images that are read, detected in or drawn at a time
+_MOST_THREADS = 8
 # To be named where they lie among images.
 _VIDEOS = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
@@ -49,6 +58,7 @@ absl_flags.DEFINE_string(
 absl_flags.DEFINE_float(
     "min_score", 0.3, "Detections below this score are left out.", flag_values=COMMAND.flags
 )
+flags.define_batch_size(COMMAND.flags)
 absl_flags.DEFINE_boolean(
     "draw_routes",
     False,
@@ -68,6 +78,7 @@ def main(options: types.SimpleNamespace) -> int:
     """Detects in every image; 1 where some could not be read."""
     given = flags.check_model(options, "saved_model")
     flags.check_effort(options)
+    flags.check_positive(options, "batch_size")
     if not 0 <= options.min_score <= 1:
         raise app.UsageError(f"--min_score must be between 0 and 1, got {options.min_score}")
     files = _find(options.input)
@@ -145,8 +156,21 @@ def _is_file(folder: str, name: str) -> bool:
     return os.path.isfile(os.path.join(folder, name))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Photo:
+    """A file on its way: what is detected in, or why there is nothing; and the memory it holds."""
+
+    file: str
+    fitted: "batches.Fitted | None" = None
+    error: "ImageError | OSError | None" = None
+    held: int = 0
+
+
 class _Run:
-    """Looks at images one by one: a picture and an entry of each, and what is to be said of all."""
+    """Looks at images in batches: a picture and an entry of each, and what is to be said of all.
+
+    Images are read in threads ahead of the network, and pictures written in threads behind it.
+    """
 
     def __init__(
         self,
@@ -155,32 +179,91 @@ class _Run:
         threshold: float | None,
         folder: infer_folder.Folder,
     ):
+        from tfdet.serving import batches, reading
+
         self._options = options
         self._driver = driver
-        self._threshold = threshold
         self._folder = folder
+        size = options.batch_size or batches.default_batch_size(driver.image_size)
+        self._detector = batches.BatchDetector(driver, size, threshold)
+        self._budget = reading.Budget(_MOST_BYTES)
         self._left_out: list[str] = []
         self._best = (-1.0, "", "")  # score, class and file of the surest detection of all
 
     def look_at(self, pictures: dict[str, str]) -> None:
         """Detects in images, file -> name of its picture."""
+        from tfdet.serving import reading
+
+        size = self._detector.batch_size
+        threads = max(2, min(os.cpu_count() or 1, _MOST_THREADS))
+        photos = reading.read_ahead(self._read, pictures, threads, 2 * size, self._budget)
+        # Figures of routes are Matplotlib's, which is not made for threads.
+        writers = 1 if self._options.draw_routes else threads
+        self._progressed = _Progress(len(pictures))
+        with (
+            contextlib.closing(photos),
+            behind.Behind(writers, max(size, writers), self._take) as writing,
+        ):
+            try:
+                for number, batch in enumerate(self._batches(photos, size)):
+                    for photo, found in self._detect(batch):
+                        writing.put(self._write, photo, found, pictures[photo.file])
+                    if not number:
+                        writing.finish()  # so that the first is there ahead of the second batch
+                writing.finish()
+            except BaseException:
+                # Not to the disk: that may be what is full.
+                writing.stop(lambda written: self._folder.results.append(written[0]))
+                raise
+
+    def _read(self, file: str, room: "reading.Room") -> _Photo:
         from tfdet.data import decode
 
-        counter = progress.ImageCounter()
-        for number, (file, picture) in enumerate(pictures.items(), 1):
-            try:
-                image = decode.decode_image(_read(file))
-            except decode.ImageError as error:
-                self._left_out.append(f"{file}: {_what_is_wrong(file, error)}")
-            except OSError as error:
-                self._left_out.append(f"{file}: {error.strerror}")
-            else:
-                found = self._driver.detect(image[None], self._threshold)
-                self._note_best(found, file)
-                path = os.path.join(self._options.output_dir, picture)
-                entry = _result(self._driver, found, image, file, path, self._options)
-                self._folder.add(entry)
-            counter(number, len(pictures))
+        held = 0
+        try:
+            encoded = _content(file)
+            held = self._detector.fitted_bytes(decode.header(encoded)[0])
+            room(held)
+            return _Photo(file, self._detector.fit(decode.decode_image(encoded)), held=held)
+        except (decode.ImageError, OSError) as error:
+            return _Photo(file, error=error, held=held)
+
+    def _batches(self, photos: Iterable[_Photo], size: int) -> Iterator[list[_Photo]]:
+        """Photos that can be read, `size` of them together; the first alone, which is soon done.
+
+        Fewer where they are so large that they would fill the memory.
+        """
+        batch: list[_Photo] = []
+        wanted = 1
+        for photo in photos:
+            if photo.error:
+                self._left_out.append(f"{photo.file}: {_what_is_wrong(photo.file, photo.error)}")
+                self._budget.give(photo.held)
+                self._progressed.add_one()
+                continue
+            batch.append(photo)
+            if len(batch) == wanted or sum(one.held for one in batch) > _MOST_BYTES // 4:
+                yield batch
+                batch, wanted = [], size
+        if batch:
+            yield batch
+
+    def _detect(self, photos: list[_Photo]) -> Iterator[tuple[_Photo, dict[str, Any]]]:
+        fitted = [photo.fitted for photo in photos if photo.fitted]
+        for photo, found in zip(photos, self._detector.detect(fitted), strict=True):
+            self._note_best(found, photo.file)
+            yield photo, found
+
+    def _write(self, photo: _Photo, found: dict[str, Any], picture: str) -> _Written:
+        path = os.path.join(self._options.output_dir, picture)
+        image = photo.fitted.image
+        return _result(self._driver, found, image, photo.file, path, self._options), photo.held
+
+    def _take(self, written: _Written) -> None:
+        entry, held = written
+        self._folder.add(entry)
+        self._budget.give(held)
+        self._progressed.add_one()
 
     def _note_best(self, found: dict[str, Any], file: str) -> None:
         if found["count"][0]:
@@ -211,12 +294,25 @@ class _Run:
         return f"{shown}; --min_score={score:.1g} or less shows it" if score >= 1e-3 else shown
 
 
-def _read(file: str) -> bytes:
+class _Progress:
+    """Counts images that are done, in whatever order, and shows how many of all."""
+
+    def __init__(self, total: int):
+        self._counter, self._done, self._total = progress.ImageCounter(), 0, total
+
+    def add_one(self) -> None:
+        self._done += 1
+        self._counter(self._done, self._total)
+
+
+def _content(file: str) -> bytes:
     with open(file, "rb") as stream:
         return stream.read()
 
 
-def _what_is_wrong(file: str, error: "ImageError") -> str:
+def _what_is_wrong(file: str, error: "ImageError | OSError") -> str:
+    if isinstance(error, OSError):
+        return error.strerror
     if file.lower().endswith(_VIDEOS):
         return "a video; take pictures out of it first, for example with ffmpeg"
     reason = f" ({error})" if error.kind in ("unreadable_image", "palette_image") else ""

@@ -124,10 +124,13 @@ def eval_batches(
     max_boxes: int = 100,
     cache: bool = False,
     mask_size: int = 0,
+    shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """One pass over the images in order, fitted to the canvas; the last batch may be smaller.
 
-    A damaged image is left out: its `index` does not appear. See `train_batches` for the batch.
+    A damaged image is left out: its `index` does not appear, and its batch is smaller. So a batch
+    has the same images whatever is wrong with others. See `train_batches` for the batch; of a
+    `shard` (index, count) there is every count-th batch, whole.
     """
     _check(dataset, image_size, batch_size)
     loader = ImageLoader(dataset, keep_decoded=cache)
@@ -138,10 +141,21 @@ def eval_batches(
         example = example._replace(boxes=example.boxes * scale, sides=example.sides * scale)
         return canvas, _targets(example, scale, max_boxes, mask_size)
 
-    examples = tf.data.Dataset.range(len(dataset))
-    examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    examples = examples.filter(lambda _, targets: targets["index"] >= 0)
-    return batched(examples, batch_size)
+    index, count = shard
+    plan = tf.data.Dataset.range(len(dataset)).batch(batch_size).shard(count, index).unbatch()
+    examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    batches = batched(examples, batch_size).map(_without_damaged)
+    return batches.filter(lambda _, targets: tf.size(targets["index"]) > 0)
+
+
+def _without_damaged(images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
+    """The batch without the rows of damaged images, whose `index` is -1."""
+    is_good = targets["index"] >= 0
+
+    def some():
+        return tf.nest.map_structure(lambda x: tf.boolean_mask(x, is_good), (images, targets))
+
+    return tf.cond(tf.reduce_all(is_good), lambda: (images, targets), some)
 
 
 def _cropped(

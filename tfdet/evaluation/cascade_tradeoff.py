@@ -16,7 +16,7 @@ from tfdet.detectors import cost_measurement
 from tfdet.detectors.base import to_original
 from tfdet.detectors.calibration import Calibration, mixed, share_at, threshold_of_share
 from tfdet.detectors.dynamicdet import DynamicDetector
-from tfdet.evaluation import coco
+from tfdet.evaluation import coco, sharing
 
 # "/0" to "/100": percent of the images that take the late path.
 SHARES = tuple(i / 10 for i in range(11))
@@ -74,9 +74,16 @@ class BothPaths:
         model: its weights at the time of `run` are the ones used.
         dataset: `DetectionDataset`.
         batch_size: images per step, at most all there are.
+        share_with: the processes that share the work; all of them call `run`.
     """
 
-    def __init__(self, model: DynamicDetector, dataset: DetectionDataset, batch_size: int = 8):
+    def __init__(
+        self,
+        model: DynamicDetector,
+        dataset: DetectionDataset,
+        batch_size: int = 8,
+        share_with: sharing.Sharing = sharing.ALONE,
+    ):
         from tfdet.data import loader
 
         self._dataset = coco.known_classes(model, dataset)
@@ -84,6 +91,7 @@ class BothPaths:
         self._label_map = coco.label_map(model, self._dataset)
         self._model = model
         self._batch_size = min(batch_size, len(self._dataset))
+        self._sharing = share_with
         self._run = _compile(model, self._label_map)
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> Paths:
@@ -91,23 +99,50 @@ class BothPaths:
         from tfdet.data import pipeline
 
         model, size = self._model, self._batch_size
+        self._sharing.prepare(model)
         # The losses that gains are made of want the objects' masks.
         masks = model.mask_size if self._dataset.outlines is not None else 0
         batches = pipeline.eval_batches(
-            self._dataset, model.image_size, size, model.pad_value, mask_size=masks
+            self._dataset,
+            model.image_size,
+            size,
+            model.pad_value,
+            mask_size=masks,
+            shard=self._sharing.shard,
         )
-        parts: list[dict[str, Any]] = []
+        parts: list[dict[str, np.ndarray]] = []
+        total, processes = len(self._dataset), self._sharing.shard[1]
         for images, targets in batches:
             index = np.asarray(targets.pop("index"))
             inputs = tf.nest.map_structure(lambda x: coco.filled(x, size), (images, targets))
             found = _first_rows(self._run(*inputs), len(index))
-            for path in ("early", "late"):
-                labels = found[path]["labels"]
-                found[path]["labels"] = np.where(labels >= 0, self._label_map[labels], -1)
-            parts.append({"index": index, **found})
+            parts.append({"index": index, **self._flat(found)})
             if progress:
-                progress(sum(len(part["index"]) for part in parts), len(self._dataset))
-        return Paths(self._dataset, **tf.nest.map_structure(lambda *x: np.concatenate(x), *parts))
+                done = processes * sum(len(part["index"]) for part in parts)
+                progress(min(done, total), total)
+        own = {name: np.concatenate([x[name] for x in parts]) for name in (parts or [{}])[0]}
+        found = sharing.gathered(self._sharing, own)
+        order = np.argsort(found["index"], kind="stable")
+        found = {name: values[order] for name, values in found.items()}
+        return Paths(
+            self._dataset,
+            *(found[name] for name in ("index", "easiness", "gains")),
+            *(_below(found, path) for path in ("early", "late")),
+        )
+
+    def _flat(self, found: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Both paths' detections beside the rest, with the labels of the data set."""
+        flat = {name: found[name] for name in ("easiness", "gains")}
+        for path in ("early", "late"):
+            labels = found[path]["labels"]
+            known = np.where(labels >= 0, self._label_map[labels], -1)
+            flat |= {f"{path}/{k}": x for k, x in {**found[path], "labels": known}.items()}
+        return flat
+
+
+def _below(arrays: Mapping[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    prefix = f"{path}/"
+    return {k.removeprefix(prefix): x for k, x in arrays.items() if k.startswith(prefix)}
 
 
 def _first_rows(tensors: Any, count: int) -> Any:

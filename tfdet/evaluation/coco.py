@@ -1,8 +1,9 @@
 """Detections to average precision, by the rules of COCO.
 
-The numbers come from pycocotools, or from faster-coco-eval (the same numbers, several times
-faster) where that is installed. Every image of the data set counts, also one without detections;
-crowd boxes are neither hits nor misses. Images that cannot be read are left out.
+The numbers come from faster-coco-eval: those of pycocotools, the reference, several times faster.
+pycocotools takes its place where it is not installed. Every image of the data set counts, also one
+without detections; crowd boxes are neither hits nor misses. Images that cannot be read are left
+out.
 """
 
 import importlib.util
@@ -13,10 +14,12 @@ import numpy as np
 from absl import logging
 
 from tfdet import memory
+from tfdet.behind import Behind
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.detectors.dynamic import reported
 from tfdet.errors import UserError
+from tfdet.evaluation import sharing
 from tfdet.ops import masks as mask_ops
 from tfdet.tensors import Tensor
 
@@ -37,6 +40,8 @@ METRICS = {
 
 # The numbers of masks have the same names behind this.
 MASK = "mask/"
+
+_COLUMNS = ("image", "boxes", "scores", "labels")
 
 
 class CocoEvaluator:
@@ -86,6 +91,46 @@ class CocoEvaluator:
             if self._has_masks:
                 masks = np.asarray(detections["masks"])[row, keep]
                 self._masks += self._runs(image, masks, boxes[row, keep])
+
+    def share(self) -> dict[str, np.ndarray]:
+        """All that was added as arrays, for `take` of another process."""
+        runs = [one["counts"] for one in self._masks]
+        return {
+            "seen": np.array(sorted(self._seen), np.int64),
+            **dict(zip(_COLUMNS, self._columns(), strict=True)),
+            "mask_sizes": np.array([one["size"] for one in self._masks], np.int64).reshape(-1, 2),
+            "mask_bytes": np.array([len(counts) for counts in runs], np.int64),
+            "masks": np.frombuffer(b"".join(runs), np.uint8),
+            "has_masks": np.array([self._has_masks]),
+        }
+
+    def take(self, shares: Mapping[str, np.ndarray]) -> None:
+        """Has what the `share` of this and of other processes has, in the order of the images.
+
+        Args:
+            shares: of all of them, concatenated.
+        """
+        self._seen = set(shares["seen"].tolist())
+        self._has_masks = bool(shares["has_masks"].any())
+        order = np.argsort(shares["image"], kind="stable")
+        columns = ([shares[name][order]] for name in _COLUMNS)
+        self._image, self._boxes, self._scores, self._labels = columns
+        ends = np.cumsum(shares["mask_bytes"])
+        content, sizes = shares["masks"].tobytes(), shares["mask_sizes"].tolist()
+        counts = [content[end - n : end] for end, n in zip(ends, shares["mask_bytes"], strict=True)]
+        masks = [{"size": x, "counts": y} for x, y in zip(sizes, counts, strict=True)]
+        self._masks = [masks[i] for i in order] if masks else []
+
+    @property
+    def seen(self) -> set[int]:
+        """Positions of the images that were added."""
+        return set(self._seen)
+
+    def _columns(self) -> list[np.ndarray]:
+        """Image, boxes, scores and labels of all detections."""
+        empty = (np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
+        lists = (self._image, self._boxes, self._scores, self._labels)
+        return [np.concatenate([x, *own]) for x, own in zip(empty, lists, strict=True)]
 
     def leave_out(self, index: Iterable[int]) -> None:
         """Takes images, by position, out of the measurement: those that cannot be read."""
@@ -175,10 +220,9 @@ class CocoEvaluator:
         return rows
 
     def _found(self) -> list[dict[str, Any]]:
-        if not self._image:
-            return []
-        rows = _rows(*map(np.concatenate, (self._image, self._boxes, self._labels)))
-        for row, score in zip(rows, np.concatenate(self._scores), strict=True):
+        image, boxes, scores, labels = self._columns()
+        rows = _rows(image, boxes, labels)
+        for row, score in zip(rows, scores, strict=True):
             row.update(score=float(score), area=row["bbox"][2] * row["bbox"][3], iscrowd=0)
         return rows
 
@@ -190,8 +234,8 @@ class Evaluation:
         model: a `Detector`; its weights at the time of `run` are the ones measured.
         dataset: `DetectionDataset`; boxes of classes that the model does not know are left out,
             counted in `dataset.problems` and named in a warning.
-        batch_size: images per step, at most all there are; a last, smaller batch is filled up with
-            empty images.
+        batch_size: images per step, at most all there are; the last batch may be smaller.
+        share_with: the processes and devices that share the work; all of them call `run`.
 
     Attributes:
         dataset: as given, with the classes that the model knows.
@@ -201,7 +245,13 @@ class Evaluation:
             dynamic detector reports about each: "macs" [N] and more, see `detectors.dynamic`.
     """
 
-    def __init__(self, model: Detector, dataset: DetectionDataset, batch_size: int = 8):
+    def __init__(
+        self,
+        model: Detector,
+        dataset: DetectionDataset,
+        batch_size: int = 8,
+        share_with: sharing.Sharing = sharing.ALONE,
+    ):
         if batch_size < 1:
             raise UserError(f"the evaluation's batch size must be at least 1, got {batch_size}")
         if not len(dataset):
@@ -214,34 +264,25 @@ class Evaluation:
         self._model = model
         self.dataset = dataset
         self._batch_size = min(batch_size, len(dataset))
-        self._detect = _compile(model, self._batch_size)
+        self._sharing = share_with
+        self._detect = share_with.on_replicas(*_detection(model))
         self.costs: dict[str, float] = {}
         self.routes: dict[str, np.ndarray] = {}
 
     def run(self, progress: Callable[[int, int], None] | None = None) -> CocoEvaluator:
         """The filled `CocoEvaluator`; `progress(done, total)` is called after each batch."""
-        from tfdet.data import pipeline
-
+        self._sharing.prepare(self._model)
         evaluator = CocoEvaluator(self.dataset)
-        reports: list[dict[str, np.ndarray]] = []
-        batches = pipeline.eval_batches(
-            self.dataset, self._model.image_size, self._batch_size, self._model.pad_value
-        )
-        done: list[int] = []
-        for images, targets in batches:
-            index = np.asarray(targets["index"])
-            inputs = (images, targets["scale"], targets["size"])
-            found = self._detect_filled(inputs)
-            found = {key: np.asarray(value)[: len(index)] for key, value in found.items()}
-            reports.append({"index": index, **reported(found)})
-            found["labels"] = np.where(found["labels"] >= 0, self._label_map[found["labels"]], -1)
-            evaluator.add(index, found)
-            done.extend(index)
-            if progress:
-                progress(len(done), len(self.dataset))
-        evaluator.leave_out(set(range(len(self.dataset))) - set(done))
-        names = reports[0] if reports else ()
-        self.routes = {key: np.concatenate([part[key] for part in reports]) for key in names}
+        reports = self._run_own(evaluator, progress)
+        count = self._sharing.shard[1]
+        if count > 1:
+            evaluator.take(sharing.gathered(self._sharing, evaluator.share()))
+            reports = sharing.gathered(self._sharing, reports)
+        evaluator.leave_out(set(range(len(self.dataset))) - evaluator.seen)
+        if reports:
+            order = np.argsort(reports["index"], kind="stable")
+            reports = {key: values[order] for key, values in reports.items()}
+        self.routes = reports
         means = {"share": "is_hard", "macs": "macs"}
         self.costs = {
             name: float(self.routes[key].mean())
@@ -250,17 +291,50 @@ class Evaluation:
         }
         return evaluator
 
-    def _detect_filled(self, inputs: Sequence[Any]) -> dict[str, Any]:
-        """What is found in images [N] with their scales and sizes; rows beyond N are of no use."""
+    def _run_own(
+        self, evaluator: CocoEvaluator, progress: Callable[[int, int], None] | None
+    ) -> dict[str, np.ndarray]:
+        """Adds what is found in this process's batches; returns what is reported about them."""
+        from tfdet.data import pipeline
+
+        reports: list[dict[str, np.ndarray]] = []
+        batches = pipeline.eval_batches(
+            self.dataset,
+            self._model.image_size,
+            self._batch_size,
+            self._model.pad_value,
+            shard=self._sharing.shard,
+        )
+        done, total = 0, len(self.dataset)
+        # Masks are turned into run lengths while the network looks at the next images.
+        with Behind[None](threads=1, most=2) as behind:
+            for group in sharing.groups(batches, self._sharing.replicas):
+                inputs = [(images, t["scale"], t["size"]) for images, t in group]
+                for (_, targets), found in zip(group, self._detect_all(inputs), strict=True):
+                    index = np.asarray(targets["index"])
+                    found = {key: np.asarray(value) for key, value in found.items()}
+                    reports.append({"index": index, **reported(found)})
+                    labels = found["labels"]
+                    found["labels"] = np.where(labels >= 0, self._label_map[labels], -1)
+                    behind.put(evaluator.add, index, found)
+                    done += len(index)
+                if progress:  # the others are as far
+                    progress(min(done * self._sharing.shard[1], total), total)
+            behind.finish()
+        names = reports[0] if reports else ()
+        return {key: np.concatenate([part[key] for part in reports]) for key in names}
+
+    def _detect_all(self, batches: list[Any]) -> list[dict[str, Any]]:
+        """What is found in some batches of images with their scales and sizes."""
         try:
-            return self._detect(*(filled(x, self._batch_size) for x in inputs))
+            return self._detect(batches)
         except Exception as error:
             if not memory.is_exhausted(error):
                 raise
-        first = [np.asarray(x)[:1] for x in inputs]
+        first = [np.asarray(x)[:1] for x in batches[0]]
 
         def attempt(size: int) -> None:
-            _compile(self._model, size)(*(filled(x, size) for x in first))
+            self._detect([[np.repeat(x, size, axis=0) for x in first]])
 
         fits = memory.largest_that_fits(attempt, self._batch_size)
         way = f"{fits} do: take that as batch size" if fits else "nor does one: take smaller images"
@@ -341,22 +415,20 @@ def format_table(metrics: Mapping[str, float]) -> str:
     return "\n".join(lines)
 
 
-def _compile(model: Detector, batch_size: int) -> Callable[..., dict[str, Any]]:
+def _detection(model: Detector) -> tuple[Callable[..., dict[str, Any]], list[Any]]:
+    """Images on their canvas, scales and sizes to detections, and the specs of these tensors."""
     import tensorflow as tf
 
     from tfdet.detectors.base import to_original
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([batch_size, *model.image_size, 3], tf.float32),
-            tf.TensorSpec([batch_size], tf.float32),
-            tf.TensorSpec([batch_size, 2], tf.int32),
-        ]
-    )
     def detect(images: Tensor, scale: Tensor, size: Tensor) -> dict[str, Tensor]:
         return to_original(model.detect_fitted(images), scale, (size[:, 0], size[:, 1]))
 
-    return detect
+    return detect, [
+        tf.TensorSpec([None, *model.image_size, 3], tf.float32),
+        tf.TensorSpec([None], tf.float32),
+        tf.TensorSpec([None, 2], tf.int32),
+    ]
 
 
 def filled(array: Any, batch_size: int) -> np.ndarray:

@@ -40,9 +40,12 @@ def export(
       EXIF orientation is honoured, boxes are in pixels of the upright image. An image that cannot
       be decoded, or claims more than `limits.MAX_IMAGE_PIXELS`, has no detections and False in
       `is_readable` bool [B];
-    - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2].
+    - `serving_fitted`: `fitted` float32 [B, *image_size, 3], `scale` float32 [B] and `size` int32
+      [B, 2] of images that the client has fitted as `ops.letterbox` does, each of its own size;
+    - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2],
+      `pad_value` float32 [3], the colour around fitted images.
 
-    Both serving signatures return what `model.predict` returns. Those of a dynamic detector also
+    All serving signatures return what `model.predict` returns. Those of a dynamic detector also
     take the `threshold`, float32 [], whose default for TensorFlow Serving is the model's; Python's
     loader wants it given. Its metadata has `threshold`, that default, and `calibration`,
     the table of `model.calibration` as JSON with times of the exported form, or "".
@@ -93,6 +96,7 @@ def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
         signatures={
             "serving_default": signatures.images_function(network, canvas, threshold),
             "serving_encoded": signatures.encoded_function(network, canvas, threshold),
+            "serving_fitted": signatures.fitted_function(network, canvas, threshold),
             "metadata": signatures.metadata_function(model, table),
         },
     )

@@ -2,7 +2,7 @@
 
 `python replay.py INPUTS.npz OUTPUTS.npz MODEL [LIBRARY]`: each array SIGNATURE/BATCH/... of the
 inputs is a batch of images, or one encoded image of a batch; outputs are SIGNATURE/BATCH/NAME. An
-array THRESHOLD/SIGNATURE/BATCH goes to that input of the signature. A library of native ops is
+array GIVEN/NAME/SIGNATURE/BATCH goes to the input NAME of the signature. A library of native ops is
 loaded first.
 """
 
@@ -18,10 +18,11 @@ def main(source: str, target: str, model: str, library: str = "") -> None:
     served = tf.saved_model.load(model)
     inputs = np.load(source)
     batches: dict = {}
-    thresholds = {}
+    given: dict = {}
     for key in inputs.files:
-        if key.startswith("THRESHOLD/"):
-            thresholds[key.partition("/")[2]] = {"threshold": tf.constant(inputs[key])}
+        if key.startswith("GIVEN/"):
+            _, argument, name = key.split("/", 2)
+            given.setdefault(name, {})[argument] = tf.constant(inputs[key])
             continue
         signature, batch, *item = key.split("/")
         name = f"{signature}/{batch}"
@@ -32,8 +33,9 @@ def main(source: str, target: str, model: str, library: str = "") -> None:
     outputs = {}
     for name, batch in batches.items():
         function = served.signatures[name.split("/")[0]]
-        (argument,) = function.structured_input_signature[1].keys() - {"threshold"}
-        found = function(**{argument: tf.constant(batch)}, **thresholds.get(name, {}))
+        others = given.get(name, {})
+        (argument,) = function.structured_input_signature[1].keys() - others.keys()
+        found = function(**{argument: tf.constant(batch)}, **others)
         outputs.update({f"{name}/{key}": value.numpy() for key, value in found.items()})
     for key, value in served.signatures["metadata"]().items():
         array = np.array(value.numpy())

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -45,7 +45,29 @@ def images_function(
 
     # Not 3 channels by its type: grey images would then fail somewhere inside, in other words.
     spec = tf.TensorSpec([None, None, None, None], tf.uint8, name="images")
-    return _served(detect, spec, threshold)
+    return _served(detect, (spec,), threshold)
+
+
+def fitted_function(
+    network: Network, canvas: Canvas, threshold: float | None = None
+) -> tf.types.experimental.GenericFunction:
+    """Images that `ops.letterbox` has fitted, with their scales and sizes, to detections.
+
+    For programs that prepare images by themselves, each of its own size: the canvas is float32
+    [B, *canvas.size, 3] with the image in its upper left corner and `canvas.pad_value` around it.
+    """
+    specs = (
+        tf.TensorSpec([None, *canvas.size, 3], tf.float32, name="fitted"),
+        tf.TensorSpec([None], tf.float32, name="scale"),
+        tf.TensorSpec([None, 2], tf.int32, name="size"),
+    )
+
+    def detect(
+        fitted: tf.Tensor, scale: tf.Tensor, size: tf.Tensor, *at: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        return to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
+
+    return _served(detect, specs, threshold)
 
 
 def encoded_function(
@@ -84,7 +106,7 @@ def encoded_function(
         found = to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
         return {**_only_where(is_readable, found), "is_readable": is_readable}
 
-    return _served(detect, tf.TensorSpec([None], tf.string, name="encoded"), threshold)
+    return _served(detect, (tf.TensorSpec([None], tf.string, name="encoded"),), threshold)
 
 
 def _only_where(is_readable: tf.Tensor, found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -103,7 +125,7 @@ def _only_where(is_readable: tf.Tensor, found: dict[str, tf.Tensor]) -> dict[str
 def metadata_function(
     model: Detector, calibration: Calibration | None = None
 ) -> tf.types.experimental.GenericFunction:
-    """No input to what a client must know: class names and ids by label, size of the canvas.
+    """No input to what clients must know: class names and ids by label, the canvas (size, colour).
 
     Of a dynamic detector also its threshold and the calibration as JSON, "" where there is none;
     of one with a `route_map` also that, as JSON under the name "grid".
@@ -119,6 +141,7 @@ def metadata_function(
             "class_names": tf.constant(list(model.class_names), tf.string),
             "class_ids": tf.constant(list(model.class_ids), tf.int64),
             "image_size": tf.constant(list(model.image_size), tf.int32),
+            "pad_value": tf.constant(list(model.pad_value), tf.float32),
             **{name: tf.constant(value) for name, value in more.items()},
         }
 
@@ -126,11 +149,18 @@ def metadata_function(
 
 
 def _served(
-    detect: Callable[..., dict[str, tf.Tensor]], inputs: tf.TensorSpec, threshold: float | None
+    detect: Callable[..., dict[str, tf.Tensor]],
+    inputs: Sequence[tf.TensorSpec],
+    threshold: float | None,
 ) -> tf.types.experimental.GenericFunction:
-    """`detect(inputs)` as a signature, or `detect(inputs, threshold)` with that as the default."""
+    """`detect(*inputs)` as a signature, or `detect(*inputs, threshold)` with that as the default.
+
+    Signatures know arguments that have a name each; here they are one, or three.
+    """
+    is_single = len(inputs) == 1
     if threshold is None:
-        return tf.function(lambda x: detect(x), input_signature=[inputs])
+        plain = (lambda x: detect(x)) if is_single else (lambda x, y, z: detect(x, y, z))
+        return tf.function(plain, input_signature=inputs)
 
     # The default goes into the signature's definition, where TensorFlow Serving looks for it.
     default = tf.constant(threshold, tf.float32)
@@ -138,6 +168,10 @@ def _served(
     def route(x: tf.Tensor, threshold: tf.Tensor = default) -> dict[str, tf.Tensor]:
         return detect(x, threshold)
 
-    return tf.function(
-        route, input_signature=[inputs, tf.TensorSpec([], tf.float32, name="threshold")]
-    )
+    def route_of_three(
+        x: tf.Tensor, y: tf.Tensor, z: tf.Tensor, threshold: tf.Tensor = default
+    ) -> dict[str, tf.Tensor]:
+        return detect(x, y, z, threshold)
+
+    specs = [*inputs, tf.TensorSpec([], tf.float32, name="threshold")]
+    return tf.function(route if is_single else route_of_three, input_signature=specs)

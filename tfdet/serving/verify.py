@@ -1,5 +1,6 @@
 """Proof that an exported model gives what the model gave: run again, elsewhere, and compared."""
 
+import dataclasses
 import importlib.resources
 import io
 import pathlib
@@ -12,18 +13,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from tfdet.detectors.base import Detector
+from tfdet.ops.letterbox import letterbox
 from tfdet.serving import compare
 from tfdet.serving.driver import Driver, ModelDriver
 
 _TIMEOUT_SECONDS = 1800
 # How far a score of an image may move by rounding: 1e-7 to 1e-6 were seen.
 _ROUNDING = 5e-6
+_FITTED = "serving_fitted/batch of 3"
 
 
 def verify(
     model: Detector, path: str | pathlib.Path, library: str | pathlib.Path = ""
 ) -> compare.Difference:
-    """Runs both signatures of the SavedModel at `path` in a new process and compares.
+    """Runs the signatures of the SavedModel at `path` in a new process and compares.
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
     and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
@@ -43,8 +46,10 @@ def verify(
                 inputs[key] = np.frombuffer(_png(image), np.uint8)
         for name in {**images, **encoded} if threshold is not None else ():
             for signature in ("serving_default", "serving_encoded"):
-                key = f"THRESHOLD/{signature}/{_at(name, threshold)}"
+                key = f"GIVEN/threshold/{signature}/{_at(name, threshold)}"
                 inputs[key] = np.asarray(threshold, np.float32)
+    # The third signature differs from the second in what comes before the network alone.
+    inputs |= _fitted_inputs(model, encoded["batch of 3"], thresholds[-1])
     outputs = _replay(path, library, inputs)
     total = _compare_metadata(driver, outputs)
     for threshold in thresholds:
@@ -57,7 +62,24 @@ def verify(
             singles = [driver.detect(image[None], threshold) for image in files]
             expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
             total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
-    return total
+    # `expected` is of the last threshold's "batch of 3".
+    difference = compare.compare(expected, _batch(outputs, _FITTED), _FITTED.replace("/", ", "))
+    return total + dataclasses.replace(difference, detections=0)  # the same ones again
+
+
+def _fitted_inputs(
+    model: Detector, images: list[np.ndarray], threshold: float | None
+) -> dict[str, np.ndarray]:
+    """The images fitted by us, with what else their signature takes."""
+    pairs = [letterbox(image, model.image_size, model.pad_value) for image in images]
+    given = {
+        "scale": np.stack([scale for _, scale in pairs]),
+        "size": np.array([image.shape[:2] for image in images], np.int32),
+    }
+    if threshold is not None:
+        given["threshold"] = np.asarray(threshold, np.float32)
+    canvas = np.stack([canvas for canvas, _ in pairs])
+    return {_FITTED: canvas, **{f"GIVEN/{name}/{_FITTED}": x for name, x in given.items()}}
 
 
 def _thresholds(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
@@ -162,6 +184,7 @@ def _compare_metadata(driver: Driver, outputs: dict[str, np.ndarray]) -> compare
         "class_names": driver.class_names,
         "class_ids": driver.class_ids,
         "image_size": driver.image_size,
+        "pad_value": tuple(np.asarray(driver.pad_value, np.float32).tolist()),
     }
     given: dict[str, Any] = {key: tuple(found[key].tolist()) for key in expected}
     if driver.threshold is not None:

@@ -276,7 +276,8 @@ class Measurement(keras.callbacks.Callback):
         kept: what is saved, the model that `fit` trains or the detector within it.
         progress: its `best_score` is kept up to date.
         averages: the moving averages, or None.
-        model_dir: gets `last.weights.h5` and `best.weights.h5`.
+        model_dir: gets `last.weights.h5` and `best.weights.h5`; None in processes that write
+            nothing and measure their share.
         measure: gives the scores of the model as it is, called with the epoch (from 1); None keeps
             the last weights only. The best are those of the highest `SCORE`, if that is among them.
         interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
@@ -289,7 +290,7 @@ class Measurement(keras.callbacks.Callback):
         kept: keras.Model,
         progress: checkpoint.Progress,
         averages: averaging.MovingAverages | None,
-        model_dir: pathlib.Path,
+        model_dir: pathlib.Path | None,
         measure: Callable[[int], dict[str, float]] | None,
         interval: int,
         num_epochs: int,
@@ -317,14 +318,16 @@ class Measurement(keras.callbacks.Callback):
     def _measure_and_keep(self, epoch: int, logs: dict[str, float]) -> None:
         if self._prepare:
             self._prepare()
-        stored.save(self._kept, self._model_dir / "last.weights.h5")
+        if self._model_dir:
+            stored.save(self._kept, self._model_dir / "last.weights.h5")
         if self._measure is None:
             return
         scores = self._measure(epoch + 1)
         logs.update(scores)
         best = self._progress.best_score
         if SCORE in scores and (best is None or scores[SCORE] > best):
-            stored.save(self._kept, self._model_dir / "best.weights.h5")
+            if self._model_dir:
+                stored.save(self._kept, self._model_dir / "best.weights.h5")
             self._progress.best_score = scores[SCORE]
 
 

@@ -6,13 +6,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
+import numpy as np
 import tensorflow as tf
 
 from tfdet.errors import UserError
+from tfdet.evaluation import sharing
 from tfdet.training import cluster
+
+_AS_INT32 = ("float32", "float64", "int32", "int64", "uint32", "uint64")  # whole words
 
 
 def make_strategy(name: str, connect_seconds: float = 300.0) -> tf.distribute.Strategy | None:
@@ -34,7 +39,7 @@ def scope(strategy: tf.distribute.Strategy | None) -> contextlib.AbstractContext
 
 
 def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
-    """True for the one process that writes files and measures."""
+    """True for the one process that writes files."""
     resolver = strategy.cluster_resolver if strategy else None
     return resolver is None or not resolver.task_type or resolver.task_id == 0
 
@@ -64,6 +69,92 @@ def wait_for_each_other(strategy: tf.distribute.Strategy | None) -> None:
     """Returns when all workers are here; one that left early would be taken for crashed."""
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         _sum_over_workers(strategy, 0)
+
+
+class Shared:
+    """Measurements that all workers of a strategy share, each with all of its replicas.
+
+    What they tell each other goes the way of gradients: who dies is noticed as in a step.
+
+    Args:
+        strategy: of the training.
+    """
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self._strategy = strategy
+        resolver = strategy.cluster_resolver
+        is_cluster = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        count = len(resolver.cluster_spec().as_dict()["worker"]) if is_cluster else 1
+        self.shard = (resolver.task_id if is_cluster else 0, count)
+        self.replicas = strategy.num_replicas_in_sync // count
+
+    def prepare(self, model: keras.Model) -> None:
+        """Gives all workers the chief's weights; statistics of batch norms may differ."""
+        if self.shard[1] == 1:
+            return
+        variables = [v for v in model.weights if v.dtype in _AS_INT32]
+        values = [tf.convert_to_tensor(v.value).numpy() for v in variables]
+        flat = np.concatenate([x.view(np.int32).reshape(-1) for x in map(np.atleast_1d, values)])
+        of_chief = self._sum(flat if self.shard[0] == 0 else np.zeros_like(flat))
+        places = np.cumsum([x.size * x.itemsize // 4 for x in values])[:-1]
+        for variable, old, new in zip(variables, values, np.split(of_chief, places), strict=True):
+            new = new.view(old.dtype).reshape(old.shape)
+            if not np.array_equal(new, old, equal_nan=True):
+                variable.assign(new)
+
+    def on_replicas(
+        self, detect: Callable[..., Any], specs: Sequence[tf.TensorSpec]
+    ) -> Callable[[list[Any]], list[Any]]:
+        """See `evaluation.sharing.Sharing`; a replica without a batch repeats an image."""
+        if self.replicas == 1:
+            return sharing.ALONE.on_replicas(detect, specs)
+        strategy = self._strategy
+
+        # The last batch may be smaller: a second trace has any size.
+        @tf.function(autograph=False, reduce_retracing=True)
+        def run(*per_replica: Any) -> Any:
+            return strategy.run(detect, args=per_replica)
+
+        def on_all(batches: list[Any]) -> list[Any]:
+            idle = [[x[:1] for x in batches[0]]] * (self.replicas - len(batches))
+            columns = zip(*batches, *idle, strict=True)
+            found = run(*(self._values(column) for column in columns))
+            found = {name: strategy.experimental_local_results(x) for name, x in found.items()}
+            return [{name: x[i] for name, x in found.items()} for i in range(len(batches))]
+
+        return on_all
+
+    def _values(self, of_replicas: Sequence[Any]) -> Any:
+        """A value for each of this process's replicas as the strategy takes them."""
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.convert_to_tensor(
+                of_replicas[context.replica_id_in_sync_group % self.replicas]
+            )
+        )
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """See `evaluation.sharing.Sharing`."""
+        index, count = self.shard
+        if count == 1:
+            return [content]
+        sizes = self._sum(np.where(np.arange(count) == index, len(content), 0).astype(np.int32))
+        ends = np.cumsum(-(-sizes // 4))
+        everything = np.zeros(ends[-1], np.int32)
+        own = np.frombuffer(content + b"\0" * (-len(content) % 4), np.int32)
+        everything[ends[index] - len(own) : ends[index]] = own
+        everything = self._sum(everything)
+        starts = [0, *ends[:-1]]
+        return [everything[at:].tobytes()[:size] for at, size in zip(starts, sizes, strict=True)]
+
+    def _sum(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum of int32 [N] over the workers, without rounding."""
+        values = self._values([numbers] + [np.zeros_like(numbers)] * (self.replicas - 1))
+        return self._strategy.reduce("SUM", values, axis=None).numpy()
+
+
+def sharing_of(strategy: tf.distribute.Strategy | None) -> sharing.Sharing:
+    """How measurements are shared in a training with the strategy."""
+    return Shared(strategy) if strategy else sharing.ALONE
 
 
 def hush_end(strategy: str) -> None:

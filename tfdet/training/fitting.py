@@ -64,7 +64,7 @@ class Fitting:
         self,
         batches: Callable[[], Any],
         names: Callable[[int], list[str]],
-        measurement: Callable[[board.Board], keras.callbacks.Callback],
+        measurement: Callable[[board.Board | None], keras.callbacks.Callback],
         draw: Callable[[list[dict[str, float]]], None] = lambda history: None,
     ) -> None:
         """Keras's `fit`, from the step that `progress` has to the last one.
@@ -72,7 +72,8 @@ class Fitting:
         Args:
             batches: gives the batches from that step on.
             names: of the images of a step, for the report of a loss that is no number.
-            measurement: makes the callback that measures, given what shows its pictures.
+            measurement: makes the callback that measures, given what shows its pictures; None in
+                processes that write nothing.
             draw: is given the rows of all epochs when there is a new measurement.
         """
         chosen = self._callbacks(names, measurement, draw)
@@ -162,10 +163,10 @@ class Fitting:
     def _callbacks(
         self,
         names: Callable[[int], list[str]],
-        measurement: Callable[[board.Board], keras.callbacks.Callback],
+        measurement: Callable[[board.Board | None], keras.callbacks.Callback],
         draw: Callable[[list[dict[str, float]]], None],
     ) -> list[keras.callbacks.Callback]:
-        """In the order that `callbacks` explains; one process alone measures and shows."""
+        """In the order that `callbacks` explains; all measure, one process alone shows."""
         settings, progress, steps = self.settings, self.progress, self.steps_per_epoch
         writes, path = self.folder.is_writer, self.folder.path
         report = path / "non_finite.json" if writes else None
@@ -179,6 +180,8 @@ class Fitting:
             logs = path / LOGS_FOLDER
             shown = board.Board(logs)
             chosen += [measurement(shown), callbacks.Journal(progress, logs, draw, shown)]
+        else:
+            chosen.append(measurement(None))
         chosen.append(self.saver)
         if writes:
             chosen.append(callbacks.ProgressLine(progress, steps, settings.num_epochs))

@@ -12,6 +12,7 @@ from tfdet.detectors.base import Detector
 from tfdet.detectors.calibration import Calibration, threshold_of_share
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.dynamicdet import DynamicDetector
+from tfdet.evaluation import sharing
 from tfdet.evaluation.cascade_tradeoff import BothPaths
 from tfdet.training import trained
 
@@ -46,12 +47,18 @@ def measure_function(
     dataset: DetectionDataset,
     batch_size: int,
     progress: Callable[..., Any],
+    share_with: sharing.Sharing = sharing.ALONE,
 ) -> Callable[[], dict[str, float]]:
-    """Gives the COCO numbers with half of the images on the late path, and their threshold."""
-    both = BothPaths(model, dataset, batch_size)
+    """Gives the COCO numbers with half of the images on the late path, and their threshold.
+
+    Of several processes the first one alone; {} in the others.
+    """
+    both = BothPaths(model, dataset, batch_size, share_with)
 
     def measure() -> dict[str, float]:
         paths = both.run(progress())
+        if share_with.shard[0]:
+            return {}
         threshold = float(threshold_of_share(paths.easiness, MEASURED_SHARE))
         return {**paths.metrics(paths.hard_at(threshold)), "threshold": threshold}
 

@@ -22,7 +22,7 @@ from tfdet import additions, config, expressions, progress, registry
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
-from tfdet.evaluation import coco
+from tfdet.evaluation import coco, sharing
 from tfdet.training import (
     board,
     callbacks,
@@ -178,7 +178,7 @@ def _calibrate(run: Fitting, detector: Detector, data: RunData) -> None:
 
 
 def _measurement(
-    run: Fitting, detector: Detector, data: RunData, shown: board.Board
+    run: Fitting, detector: Detector, data: RunData, shown: board.Board | None
 ) -> callbacks.Measurement:
     """Measures the detector, without what is added to its training, every few epochs."""
     settings = run.settings
@@ -191,12 +191,13 @@ def _measurement(
 
     measure = None
     if data.val:
-        measure = _measure_function(run.folder.path, detector, data.val, data.recipe.eval, shown)
+        share = distribution.sharing_of(data.strategy)
+        measure = _measure_function(run.folder, detector, data.val, data.recipe.eval, shown, share)
     return callbacks.Measurement(
         detector,
         run.progress,
         run.averages,
-        run.folder.path,
+        run.folder.path if run.folder.is_writer else None,
         measure,
         data.recipe.eval.interval,
         settings.num_epochs,
@@ -206,30 +207,36 @@ def _measurement(
 
 
 def _measure_function(
-    folder: pathlib.Path,
+    folder: RunFolder,
     detector: Detector,
     val: DetectionDataset,
     settings: config.EvalConfig,
-    shown: board.Board,
+    shown: board.Board | None,
+    share: sharing.Sharing,
 ) -> Callable[[int], dict[str, float]]:
-    """Gives the AP of the detector as it is, and leaves pictures of what was found."""
+    """Gives the AP of the detector as it is, and leaves pictures of what was found.
+
+    All workers detect, each in its share of the images; {} in those that write nothing.
+    """
     evaluation = None
+    shown_by = progress.measuring if folder.is_writer else lambda: None
     if router_step.trains_router(detector):
         measure_all = router_step.measure_function(
-            detector, val, settings.batch_size, progress.measuring
+            detector, val, settings.batch_size, shown_by, share
         )
     else:
-        evaluation = coco.Evaluation(detector, val, settings.batch_size)
+        evaluation = coco.Evaluation(detector, val, settings.batch_size, share)
 
         def measure_all() -> dict[str, float]:
-            return evaluation.run(progress.measuring()).result()
+            found = evaluation.run(shown_by())
+            return found.result() if folder.is_writer else {}
 
     def measure(epoch: int) -> dict[str, float]:
         scores = measure_all()
-        if settings.pictures:
+        if settings.pictures and shown:
             drawn = pictures.of_measurement(detector, val, settings.pictures, evaluation)
             for name, picture in drawn.items():
-                pictures.save(folder / "pictures", name, epoch, picture)
+                pictures.save(folder.path / "pictures", name, epoch, picture)
                 shown.image(epoch, name, picture)
         return scores
 
