@@ -1,6 +1,7 @@
 """Collects the annotations of a reader, cleans them and makes them a `DetectionDataset`."""
 
 import collections
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +10,7 @@ import numpy as np
 from tfdet import limits
 from tfdet.data import decode
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.outlines import Outlines, sound_part
+from tfdet.data.outlines import OutlineCollector, Outlines, gather
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 from tfdet.printable import clean_name, shown
@@ -30,7 +31,9 @@ class DatasetBuilder:
         class_names: Iterable[str],
         class_ids: Sequence[int] | None = None,
         problems: Problems | None = None,
+        outlines: OutlineCollector | None = None,
     ):
+        """Begins with nothing; `outlines` are those that `outline_rows` of images count in."""
         self.name = name
         given = list(class_names)
         self.class_ids = tuple(class_ids or range(1, len(given) + 1))
@@ -42,7 +45,8 @@ class DatasetBuilder:
         self._images: list[tuple] = []
         self._boxes: list[np.ndarray] = []
         self._seen: set = set()
-        self._segmentations: list = []
+        self._outlines = OutlineCollector() if outlines is None else outlines
+        self._outline_rows: list[np.ndarray] = []
         self._has_outlines = False
 
     def _check_classes(self) -> None:
@@ -78,6 +82,7 @@ class DatasetBuilder:
         is_crowd: Sequence[bool] | None = None,
         areas: Sequence[float] | None = None,
         segmentations: Sequence | None = None,
+        outline_rows: np.ndarray | None = None,
         span: tuple[int, int] | None = None,
         difficulty: float = np.nan,
     ) -> None:
@@ -92,6 +97,7 @@ class DatasetBuilder:
             boxes: [n, 4] xyxy in pixels of the image.
             labels: [n]; -1 for a class that is not in the list.
             is_crowd, areas, segmentations: [n], or None where the format has none.
+            outline_rows: [n], in place of segmentations: rows of the builder's `outlines`.
             span: (offset, length) of the image in a file that holds more than one.
             difficulty: 0 easy to 1 hard, NaN where it is not known.
         """
@@ -118,8 +124,14 @@ class DatasetBuilder:
             table[:, 6] = np.nan if areas is None else areas
         self._images.append((image_id, file_name, file, size, span, difficulty, n))
         self._boxes.append(table)
-        self._segmentations.extend(segmentations if segmentations is not None else [None] * n)
-        self._has_outlines |= segmentations is not None
+        if outline_rows is None:
+            outline_rows = np.arange(n) + len(self._outlines)
+            for segmentation in [None] * n if segmentations is None else segmentations:
+                self._outlines.add(segmentation)
+            self._has_outlines |= segmentations is not None
+        else:
+            self._has_outlines = True
+        self._outline_rows.append(outline_rows)
 
     def build(self, render=None) -> DetectionDataset:
         """The cleaned data set; `render` makes its images if they are not in files."""
@@ -134,9 +146,6 @@ class DatasetBuilder:
         counts = np.bincount(image_of_box[rows], minlength=len(ids))
         for i in np.flatnonzero(counts == 0):
             self.problems.add("empty_image", names[i])
-        outlines = None
-        if self._has_outlines:
-            outlines = self._outlines(rows, sizes[image_of_box[rows]], image_of_box[rows], names)
         if not all(isinstance(image_id, int) for image_id in ids):
             ids = [str(image_id) for image_id in ids]
         dataset = DetectionDataset(
@@ -154,24 +163,28 @@ class DatasetBuilder:
             areas=table[:, 6].astype(np.float32),
             spans=None if spans[0] is None else np.array(spans, np.int64),
             render=render,
-            outlines=outlines,
             difficulty=np.array(grades) if np.isfinite(grades).all() else None,
             problems=self.problems,
         )
         stems = [os.path.splitext(name)[0] for name in names]
         order = np.argsort(np.array(stems), kind="stable")
-        is_ordered = np.array_equal(order, np.arange(len(order)))
-        return dataset if is_ordered else dataset.select(order)
+        del stems, table
+        boxes_in_order, _ = gather(dataset.box_offsets, order)
+        if not np.array_equal(order, np.arange(len(order))):
+            dataset = dataset.select(order)
+        if self._has_outlines:
+            outlines = self._sound_outlines(rows, boxes_in_order, image_of_box, sizes, names)
+            dataset = dataclasses.replace(dataset, outlines=outlines)
+        return dataset
 
-    def _outlines(self, rows, sizes, image_of_box, names) -> Outlines:
-        """Outlines of the boxes that are kept; what cannot be one is counted."""
-        parts = []
-        for row, size, image in zip(rows, sizes.tolist(), image_of_box, strict=True):
-            part, is_whole = sound_part(self._segmentations[row], size)
-            parts.append(part)
-            if not is_whole:
-                self.problems.add("broken_outline", names[image])
-        return Outlines.from_segmentations(parts)
+    def _sound_outlines(self, rows, order, image_of_box, sizes, names) -> Outlines:
+        """Outlines of the boxes that are kept, in that order; what cannot be one is counted."""
+        images = image_of_box[rows]
+        collected = np.concatenate(self._outline_rows)[rows]
+        outlines, is_whole = self._outlines.sound(collected[order], sizes[images[order]])
+        for box in np.sort(order[~is_whole]):
+            self.problems.add("broken_outline", names[images[box]])
+        return outlines
 
     def _clean(self, table, image_of_box, sizes, names) -> tuple[np.ndarray, np.ndarray]:
         """Indices and cleaned rows of the boxes that are kept; the others are counted."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from tfdet import limits
 from tfdet.data.decode import ImageError
-from tfdet.data.outlines import Outlines
+from tfdet.data.outlines import Outlines, gather
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 
@@ -90,9 +90,7 @@ class DetectionDataset:
     def select(self, indices: Sequence[int] | np.ndarray) -> "DetectionDataset":
         """The images at the given positions, in that order."""
         indices = np.asarray(indices, np.int64)
-        counts = np.diff(self.box_offsets)[indices]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        shift = np.repeat(self.box_offsets[:-1][indices] - offsets[:-1], counts)
+        rows, offsets = gather(self.box_offsets, indices)
         return dataclasses.replace(
             self,
             image_ids=self.image_ids[indices],
@@ -102,7 +100,7 @@ class DetectionDataset:
             spans=None if self.spans is None else self.spans[indices],
             difficulty=None if self.difficulty is None else self.difficulty[indices],
             box_offsets=offsets,
-            **self._take_boxes(np.arange(offsets[-1]) + shift),
+            **self._take_boxes(rows),
         )
 
     def with_classes(
