@@ -29,30 +29,25 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
         raise UserError(f"{annotations}: two categories have the same id; make them unique")
     name_of = dict(zip(categories.ids, categories.names, strict=True))
     names = [name_of[class_id] for class_id in ids]
-    builder = DatasetBuilder(f"coco:{annotations}", names, ids, outlines=rows.outlines)
-    file_names = dict(zip(images.ids, images.names, strict=True))
-    found = rows.by_image(rows.kept(file_names, builder.problems))
     label_of = {class_id: label for label, class_id in enumerate(ids)}
-    labels, boxes, crowds, areas = rows.labels(label_of), rows.boxes(), rows.is_crowd(), rows.areas()
+    builder = DatasetBuilder(f"coco:{annotations}", names, ids, objects=rows.objects(label_of))
+    file_names = dict(zip(images.ids, images.names, strict=True))
+    rows_of = rows.by_image(rows.kept(file_names, builder.problems))
     nothing = np.zeros(0, np.int64)
     for i, image_id in enumerate(images.ids):
         file = join_inside(image_dir, images.names[i])
         if file is None:
             builder.problems.add("unsafe_path", images.names[i])
             continue
-        own = found.get(image_id, nothing)
-        builder.add_image(
+        builder.add_image_of_rows(
+            rows_of.get(image_id, nothing),
             image_id=image_id,
             file_name=images.names[i],
             file=file,
             size=images.sizes[i],
-            boxes=boxes[own],
-            labels=labels[own],
-            is_crowd=crowds[own],
-            areas=areas[own],
-            outline_rows=own,
             difficulty=images.difficulties[i],
         )
+    del images, rows, file_names, rows_of
     return builder.build()
 
 

@@ -5,6 +5,7 @@ import array
 import numpy as np
 
 from tfdet.data import decode
+from tfdet.data.objects import Objects
 from tfdet.data.outlines import OutlineCollector
 from tfdet.data.problems import Problems
 from tfdet.printable import shown
@@ -100,17 +101,13 @@ class CategoryRows(Rows):
 
 
 class AnnotationRows(Rows):
-    """The list `annotations`; the images that they belong to may come before or after.
-
-    Attributes:
-        outlines: those of all annotations.
-    """
+    """The list `annotations`; the images that they belong to may come before or after."""
 
     needed = frozenset({"image_id"})
 
     def begin(self) -> None:
         super().begin()
-        self.outlines = OutlineCollector()
+        self._outlines = OutlineCollector()
         self._ids = array.array("q")
         self._other_ids: dict[int, int | str | None] = {}  # by row: those that no 64 bits hold
         # Values that are the same have the same number, by the order in which they come.
@@ -153,7 +150,7 @@ class AnnotationRows(Rows):
             self._areas.append(np.nan)
         crowd = get("iscrowd", 0)
         self._crowds.append(_is_true(crowd) if crowd else 0)
-        self.outlines.add(get("segmentation"))
+        self._outlines.add(get("segmentation"))
 
     def kept(self, names: dict[int | str, str], problems: Problems) -> np.ndarray:
         """Rows of annotations whose image is listed, without second ones of the same id.
@@ -185,25 +182,19 @@ class AnnotationRows(Rows):
         parts = np.split(rows[order], bounds) if self._images else []
         return dict(zip(self._images, parts, strict=True))
 
-    def boxes(self) -> np.ndarray:
-        """float64 [T, 4], xyxy; NaN where it is not four numbers."""
-        boxes = np.array(self._boxes).reshape(-1, 4)
+    def objects(self, label_of: dict[int, int]) -> Objects:
+        """All annotations; `label_of` gives the labels of the class ids."""
+        labels = np.array([label_of.get(key, -1) for key in self._classes], np.int64)
+        boxes = np.asarray(self._boxes).reshape(-1, 4)  # [x, y, width, height]
         with np.errstate(over="ignore", invalid="ignore"):
             boxes[:, 2:] += boxes[:, :2]
-        return boxes
-
-    def labels(self, label_of: dict[int, int]) -> np.ndarray:
-        """int64 [T]; -1 where the class is not among the ids of `label_of`."""
-        known = np.array([label_of.get(key, -1) for key in self._classes], np.int64)
-        return known[np.asarray(self._class_of)]
-
-    def areas(self) -> np.ndarray:
-        """float64 [T]; NaN where there is none."""
-        return np.asarray(self._areas)
-
-    def is_crowd(self) -> np.ndarray:
-        """bool [T]."""
-        return np.frombuffer(bytes(self._crowds), bool)
+        return Objects(
+            boxes=boxes,
+            labels=labels[np.asarray(self._class_of)],
+            is_crowd=np.array(self._crowds, bool),
+            areas=np.asarray(self._areas),
+            outlines=self._outlines,
+        )
 
     def _repeated(self, rows: np.ndarray) -> list[int]:
         """Those of the rows whose id an earlier one has."""
