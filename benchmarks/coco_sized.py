@@ -38,7 +38,8 @@ def write(folder: pathlib.Path, images: int = IMAGES, boxes: int = BOXES, qualit
         file.write('], "annotations": [')
         owners = numbers[rng.integers(0, images, boxes)].tolist()
         objects = [json.dumps(_object(k, rng))[1:] for k in range(_OBJECTS)]
-        for k, (owner, choice) in enumerate(zip(owners, rng.integers(0, _OBJECTS, boxes).tolist())):
+        choices = rng.integers(0, _OBJECTS, boxes).tolist()
+        for k, (owner, choice) in enumerate(zip(owners, choices, strict=True)):
             start = ", {" if k else "{"
             file.write(f'{start}"image_id": {owner}, "id": {k + 1}, {objects[choice]}')
         categories = [{"id": k + 1, "name": f"class {k + 1}"} for k in range(CLASSES)]
@@ -73,7 +74,7 @@ def _object(number: int, rng: np.random.Generator) -> dict:
     if number % _CROWDS:
         angles = np.linspace(0, 2 * np.pi, max(3, int(rng.exponential(17.7))), endpoint=False)
         corners = np.stack([np.cos(angles) * width + 2 * x, np.sin(angles) * height + 2 * y], 1)
-        points = (corners + [width, height]) / 2
+        points = (corners + np.array([width, height])) / 2
         segmentation: list | dict = [np.round(points, 2).ravel().tolist()]
     else:
         first, filled = int(y) * WIDTH, 4 * int(height)
@@ -86,4 +87,3 @@ def _object(number: int, rng: np.random.Generator) -> dict:
         "bbox": [round(float(value), 2) for value in (x, y, width, height)],
         "category_id": int(rng.integers(1, CLASSES + 1)),
     }
-

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO, NoReturn, Protocol
 
 from tfdet import documents
-from tfdet.errors import UserError
 
 _PART_BYTES = 1 << 22
 _space = re.compile(r"[ \t\n\r]*").match
@@ -52,7 +51,7 @@ def read(path: str | os.PathLike[str], what: str, most: int, lists: Mapping[str,
 def _read(window: "_Window", lists: Mapping[str, Rows]) -> set[str]:
     found: set[str] = set()
     if window.next_letter() == "{":
-        for key in window.keys():
+        for key in window.entries():
             found.discard(key)
             if key in lists and window.next_letter() == "[":
                 lists[key].begin()
@@ -134,7 +133,7 @@ class _Window:
                 self._fail()
         self._position += 1
 
-    def keys(self) -> Iterator[str]:
+    def entries(self) -> Iterator[str]:
         """Passes the object that begins here, key by key; the caller passes the values."""
         self._set_mark("")
         self._position += 1

@@ -1,6 +1,7 @@
 """The lists of COCO's instances JSON, taken row by row into columns: no object for each box."""
 
 import array
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class Rows:
     """
 
     needed: frozenset[str] = frozenset()
-    types: dict[str, tuple[type, ...]] = {}
+    types: ClassVar[dict[str, tuple[type, ...]]] = {}
 
     def __init__(self) -> None:
         self.begin()
@@ -62,7 +63,7 @@ class ImageRows(Rows):
     """
 
     needed = frozenset({"id", "file_name"})
-    types = {"id": (int, str), "file_name": (str,)}
+    types: ClassVar = {"id": (int, str), "file_name": (str,)}
 
     def begin(self) -> None:
         super().begin()
@@ -87,7 +88,7 @@ class CategoryRows(Rows):
     """
 
     needed = frozenset({"id"})
-    types = {"id": (int,)}
+    types: ClassVar = {"id": (int,)}
 
     def begin(self) -> None:
         super().begin()
@@ -183,7 +184,10 @@ class AnnotationRows(Rows):
         return dict(zip(self._images, parts, strict=True))
 
     def objects(self, label_of: dict[int, int]) -> Objects:
-        """All annotations; `label_of` gives the labels of the class ids."""
+        """All annotations, without a copy; `label_of` gives the labels of the class ids.
+
+        The rows cannot be used any more.
+        """
         labels = np.array([label_of.get(key, -1) for key in self._classes], np.int64)
         boxes = np.asarray(self._boxes).reshape(-1, 4)  # [x, y, width, height]
         with np.errstate(over="ignore", invalid="ignore"):

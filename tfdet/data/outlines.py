@@ -191,7 +191,7 @@ class OutlineCollector:
         rings, object_offsets = gather(every.object_offsets, rows)
         kept = is_sound[rings]
         num_kept = np.concatenate([[0], np.cumsum(kept)])[object_offsets]
-        return every._with_rings(rings[kept], num_kept, masks), is_whole[rows]
+        return every._with_rings(rings[kept], num_kept, dict(sorted(masks.items()))), is_whole[rows]
 
     def _add_ring(self, polygon: object) -> bool:
         """Whether a polygon is one, and then it is taken."""
