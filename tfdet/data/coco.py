@@ -1,8 +1,11 @@
 """Reader of COCO's instances JSON."""
 
+import os
+
 import numpy as np
 
 from tfdet import json_rows, limits
+from tfdet.data import index_cache
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.coco_columns import AnnotationRows, CategoryRows, ImageRows
 from tfdet.data.dataset import DetectionDataset
@@ -23,7 +26,17 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
     """
     require_file(annotations, "COCO annotations")
     require_directory(image_dir, "COCO images")
-    images, rows, categories = _read(annotations)
+    return index_cache.opened(
+        ["coco", annotations, image_dir, os.path.abspath(image_dir)],
+        [annotations],
+        lambda: _read(annotations, image_dir),
+        lambda dataset: all(map(os.path.isfile, dataset.files.tolist())),
+    )
+
+
+def _read(annotations: str, image_dir: str) -> tuple[DetectionDataset, bool]:
+    """The data set, and whether it follows from the annotations alone, given all image files."""
+    images, rows, categories = _read_lists(annotations)
     ids = sorted(categories.ids)
     if len(set(ids)) < len(ids):
         raise UserError(f"{annotations}: two categories have the same id; make them unique")
@@ -47,11 +60,13 @@ def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
             size=images.sizes[i],
             difficulty=images.difficulties[i],
         )
-    del images, rows, file_names, rows_of
-    return builder.build()
+    has_sizes = None not in images.sizes  # the others stand in the image files
+    del images, rows, file_names, rows_of  # large, and of no use any more
+    dataset = builder.build()
+    return dataset, has_sizes and "missing_image" not in dataset.problems.counts
 
 
-def _read(path: str) -> tuple[ImageRows, AnnotationRows, CategoryRows]:
+def _read_lists(path: str) -> tuple[ImageRows, AnnotationRows, CategoryRows]:
     images, rows, categories = ImageRows(), AnnotationRows(), CategoryRows()
     lists = {"images": images, "annotations": rows, "categories": categories}
     found = json_rows.read(path, "COCO annotations", limits.MAX_ANNOTATIONS_BYTES, lists)
