@@ -111,9 +111,10 @@ class DatasetBuilder:
         file: str,
         size: tuple[int, int] | None,
         difficulty: float = np.nan,
+        span: tuple[int, int] | None = None,
     ) -> None:
         """As `add_image`, with rows int64 [n] of the builder's `objects` in place of boxes."""
-        if self._is_added(image_id, file_name, file, size, None, difficulty):
+        if self._is_added(image_id, file_name, file, size, span, difficulty):
             self._rows.append(rows)
 
     def _is_added(self, image_id, file_name, file, size, span, difficulty) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfdet import limits
+from tfdet.data import storage
 from tfdet.data.decode import ImageError
 from tfdet.data.outlines import Outlines, gather
 from tfdet.data.problems import Problems
@@ -69,13 +70,14 @@ class DetectionDataset:
         """The encoded image (JPEG, PNG, ...) at position i; an `ImageError` for huge files."""
         if self.render is not None:
             return self.render(int(self.image_ids[i]))
-        with open(self.files[i], "rb") as file:
-            if self.spans is None:
+        if self.spans is None:
+            with open(self.files[i], "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > limits.MAX_IMAGE_BYTES:
                     raise ImageError("oversized_image", f"a file of {size} bytes")
                 return file.read()
-            offset, length = (int(x) for x in self.spans[i])
+        offset, length = (int(x) for x in self.spans[i])
+        with storage.open_to_read(str(self.files[i])) as file:
             file.seek(offset)
             return file.read(length)
 

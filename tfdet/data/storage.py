@@ -8,6 +8,9 @@ from typing import BinaryIO
 
 import tensorflow as tf
 
+from tfdet import documents, limits
+from tfdet.data import paths
+
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
@@ -31,6 +34,30 @@ def matching(pattern: str) -> list[str]:
         return []
     except tf.errors.OpError as error:
         raise _as_os_error(error, pattern) from error
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file of that name."""
+    if not is_remote(path):
+        return os.path.isfile(path)
+    try:
+        return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+    except tf.errors.OpError as error:
+        raise _as_os_error(error, path) from error
+
+
+def read_text(path: str, what: str) -> str:
+    """The contents of a text file, as `paths.read_text` gives them."""
+    if not is_remote(path):
+        return paths.read_text(path, what)
+    size, _ = stamp(path)
+    if size > limits.MAX_TEXT_BYTES:
+        raise documents.too_large(path, what, limits.MAX_TEXT_BYTES)
+    with open_to_read(path) as file:
+        try:
+            return file.read().decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise documents.not_text(path, what) from None
 
 
 def stamp(path: str) -> tuple[int, int]:
