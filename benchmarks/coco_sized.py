@@ -85,7 +85,7 @@ def _record(dataset: DetectionDataset, i: int, encoded: bytes) -> bytes:
     feature["image/object/class/label"].int64_list.value.extend(dataset.labels[rows] + 1)
     feature["image/object/class/text"].bytes_list.value.extend(names)
     feature["image/object/area"].float_list.value.extend(dataset.areas[rows])
-    feature["image/object/is_crowd"].int64_list.value.extend(dataset.is_crowd[rows])
+    feature["image/object/is_crowd"].int64_list.value.extend(map(int, dataset.is_crowd[rows]))
     return example.SerializeToString()
 
 

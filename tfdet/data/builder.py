@@ -174,9 +174,12 @@ class DatasetBuilder:
         boxes_in_order, _ = gather(dataset.box_offsets, order)
         if not np.array_equal(order, np.arange(len(order))):
             dataset = dataset.select(order)
-        if objects.outlines is None:
+        collected = objects.outlines
+        del ids, files, spans, objects  # outlines need the room
+        self._objects = None
+        if collected is None:
             return dataset
-        outlines, is_whole = objects.outlines.sound(
+        outlines, is_whole = collected.sound(
             rows[boxes_in_order], sizes[image_of_box[boxes_in_order]]
         )
         for box in np.sort(boxes_in_order[~is_whole]):
