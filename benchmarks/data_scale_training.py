@@ -62,7 +62,7 @@ def _train(
         resident = int(memory) * resource.getpagesize() >> 20
         print("step", step, digest.hexdigest()[:16], resident, flush=True)
         step += 1
-        if time.time() > until or step == last_step:
+        if time.time() > until or step == last:
             return
 
 

@@ -53,10 +53,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _check_at_least(self, "data", max_boxes=1, window_mb=0)
-        if self.max_boxes > limits.MAX_BOXES:
-            raise UserError(
-                f"data.max_boxes must be at most {limits.MAX_BOXES}, got {self.max_boxes}"
-            )
+        for name, most in (("max_boxes", limits.MAX_BOXES), ("window_mb", limits.MAX_WINDOW_MB)):
+            if getattr(self, name) > most:
+                raise UserError(f"data.{name} must be at most {most}, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)
