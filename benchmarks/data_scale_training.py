@@ -27,7 +27,7 @@ _COMPARED, _KILLED_AT, _SAVED_EACH = 60, 35, 10  # steps
 
 
 def _train(
-    data: str, folder: pathlib.Path, until: float, last_step: int, window_bytes: int
+    data: str, folder: pathlib.Path, until: float, last: int, window_bytes: int
 ) -> None:
     """Trains up to a time or a step; a line for each step: its number, digest and memory."""
     import keras
