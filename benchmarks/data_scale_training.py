@@ -26,9 +26,7 @@ STATE = "state.npz"
 _COMPARED, _KILLED_AT, _SAVED_EACH = 60, 35, 10  # steps
 
 
-def _train(
-    data: str, folder: pathlib.Path, until: float, last: int, window_bytes: int
-) -> None:
+def _train(data: str, folder: pathlib.Path, until: float, last: int, window_bytes: int) -> None:
     """Trains up to a time or a step; a line for each step: its number, digest and memory."""
     import keras
 
@@ -39,7 +37,7 @@ def _train(
     keras.utils.set_random_seed(0)
     tf.config.experimental.enable_op_determinism()
     model = tfdet.create("efficientdet-test", num_classes=80)
-    model.compile(optimizer=keras.optimizers.SGD(1e-4))
+    model.compile(optimizer=keras.optimizers.SGD(1e-4), jit_compile=False)
     step = 0
     if (folder / STATE).is_file():
         with np.load(folder / STATE) as state:
@@ -102,8 +100,9 @@ def _watch(options: argparse.Namespace) -> None:
                 os.kill(run.pid, signal.SIGKILL)
         run = _start(options, folder, start + 1e9, _COMPARED)
         found |= {step: digest for step, digest, *_ in _lines(run)}
-    same = sum(seen[step] == found[step] for step in range(_COMPARED))
-    print(f"killed and started again: {same} of {_COMPARED} steps have the same bits", flush=True)
+    count = min(_COMPARED, len(seen))
+    same = sum(seen[step] == found.get(step) for step in range(count))
+    print(f"killed and started again: {same} of {count} steps have the same bits", flush=True)
 
 
 def main() -> None:
