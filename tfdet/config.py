@@ -37,6 +37,9 @@ class DataConfig:
         augment: what is done to training images.
         max_boxes: ground-truth boxes kept per training image; the first ones are.
         cache: keep the decoded training images in memory; for small data sets.
+        window_mb: for TFRecord files that do not fit in memory: they are read in long pieces, and
+            images shuffled within windows of so many megabytes; two of them are kept. Each worker
+            reads files of its own. 0 shuffles all images.
     """
 
     train: str = ""
@@ -46,13 +49,13 @@ class DataConfig:
     )
     max_boxes: int = 100
     cache: bool = False
+    window_mb: int = 0
 
     def __post_init__(self) -> None:
-        _check_at_least(self, "data", max_boxes=1)
-        if self.max_boxes > limits.MAX_BOXES:
-            raise UserError(
-                f"data.max_boxes must be at most {limits.MAX_BOXES}, got {self.max_boxes}"
-            )
+        _check_at_least(self, "data", max_boxes=1, window_mb=0)
+        for name, most in (("max_boxes", limits.MAX_BOXES), ("window_mb", limits.MAX_WINDOW_MB)):
+            if getattr(self, name) > most:
+                raise UserError(f"data.{name} must be at most {most}, got {getattr(self, name)}")
 
 
 @dataclasses.dataclass(frozen=True)

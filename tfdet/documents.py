@@ -30,13 +30,13 @@ def read_text(path: str | os.PathLike[str], what: str, most: int | None = None) 
             while len(content) <= most and (part := file.read(1 << 20)):
                 content += part
     except OSError as error:
-        raise UserError(f"{what} {path} cannot be read: {error.strerror}") from None
+        raise unreadable(path, what, error) from None
     if len(content) > most:
-        raise UserError(f"{what} {path} cannot be read: it has more than {most} bytes")
+        raise too_large(path, what, most)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{what} {path} is not a text file in UTF-8; save it as such") from None
+        raise not_text(path, what) from None
 
 
 def read_yaml(path: str | pathlib.Path, what: str) -> Any:
@@ -48,10 +48,30 @@ def parse_json(text: str, where: str) -> Any:
     """What a JSON text says; `where` it stands, for messages."""
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise UserError(f"{where} is not a JSON file: {error}") from None
-    except RecursionError:
-        raise UserError(f"{where} is not a JSON file: values are nested too deep") from None
+    except (ValueError, RecursionError) as error:
+        raise not_json(where, error) from None
+
+
+def unreadable(path: str | os.PathLike[str], what: str, error: OSError) -> UserError:
+    """The error of a file that the system does not give."""
+    return UserError(f"{what} {path} cannot be read: {error.strerror}")
+
+
+def too_large(path: str | os.PathLike[str], what: str, most: int) -> UserError:
+    """The error of a file of more than `most` bytes."""
+    return UserError(f"{what} {path} cannot be read: it has more than {most} bytes")
+
+
+def not_text(path: str | os.PathLike[str], what: str) -> UserError:
+    """The error of a file in another encoding."""
+    return UserError(f"{what} {path} is not a text file in UTF-8; save it as such")
+
+
+def not_json(where: str | os.PathLike[str], problem: str | Exception) -> UserError:
+    """The error of a text that is not JSON; `problem` may be an exception of `json`."""
+    if isinstance(problem, RecursionError):
+        problem = "values are nested too deep"
+    return UserError(f"{where} is not a JSON file: {problem}")
 
 
 def parse_yaml(text: str, where: str, as_text: bool = False) -> Any:

@@ -9,6 +9,7 @@ MAX_IMAGE_SIDE = 1 << 20  # as annotated
 MAX_IMAGE_BYTES = 1 << 30  # of an encoded image: an uncompressed BMP of so many pixels has a third
 MAX_CANVAS_PIXELS = 1 << 26  # of `model.image_size`: 8192 x 8192
 MAX_BOXES = 10_000  # of a training image; the fullest of COCO has 93, of a mosaic of nine 500
+MAX_WINDOW_MB = 1 << 20  # of `data.window_mb`: more than any machine has memory
 MAX_CLASSES = 100_000
 MAX_COUNT = 1 << 20  # of channels, layers and the like in a model's configuration
 MAX_THREADS = 1024  # of a worker of a search

@@ -1,12 +1,20 @@
 import numpy as np
 import pytest
 
-from tfdet.data.outlines import Outlines, sound_part
+from tfdet.data.outlines import OutlineCollector, Outlines
 
 TRIANGLE, SQUARE, SLIVER = [0, 0, 4, 0, 0, 4], [1, 1, 3, 1, 3, 3, 1, 3], [7, 7, 8, 7, 9, 9]
 OUTLINES = Outlines.from_segmentations(
     [[TRIANGLE], None, [SQUARE, SLIVER], {"size": [5, 5], "counts": "x"}, [SLIVER]]
 )
+
+
+def _sound(*segmentations, size=(10, 10)):
+    collector = OutlineCollector()
+    for segmentation in segmentations:
+        collector.add(segmentation)
+    rows = np.arange(len(segmentations))
+    return collector.sound(rows, np.tile(size, (len(rows), 1)))
 
 
 def test_sides_close_each_ring():
@@ -54,11 +62,12 @@ def test_objects_without_rings_have_no_sides():
     ],
 )
 def test_broken_parts_of_outlines_are_left_out(segmentation, count, is_whole):
-    part, found = sound_part(segmentation, (10, 10))
-    assert len(part or []) == count and found == is_whole
-    assert len(Outlines.from_segmentations([part]).rings(0)) == count
+    outlines, found = _sound(segmentation)
+    assert len(outlines) == 1 and not outlines.masks
+    assert len(outlines.rings(0)) == count and found.tolist() == [is_whole]
 
 
 def test_run_lengths_that_fit_are_kept():
     runs = {"size": [10, 10], "counts": [30, 70]}
-    assert sound_part(runs, np.array([10, 10])) == (runs, True)
+    outlines, found = _sound(runs)
+    assert outlines.segmentation(0) == runs and found.tolist() == [True]

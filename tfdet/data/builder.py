@@ -1,6 +1,7 @@
 """Collects the annotations of a reader, cleans them and makes them a `DetectionDataset`."""
 
 import collections
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 
@@ -9,7 +10,8 @@ import numpy as np
 from tfdet import limits
 from tfdet.data import decode
 from tfdet.data.dataset import DetectionDataset
-from tfdet.data.outlines import Outlines, sound_part
+from tfdet.data.objects import ObjectCollector, Objects
+from tfdet.data.outlines import gather
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 from tfdet.printable import clean_name, shown
@@ -30,7 +32,9 @@ class DatasetBuilder:
         class_names: Iterable[str],
         class_ids: Sequence[int] | None = None,
         problems: Problems | None = None,
+        objects: Objects | None = None,
     ):
+        """Begins without images; `objects` are those of `add_image_of_rows`."""
         self.name = name
         given = list(class_names)
         self.class_ids = tuple(class_ids or range(1, len(given) + 1))
@@ -40,10 +44,10 @@ class DatasetBuilder:
         self.problems = problems or Problems()
         self._check_classes()
         self._images: list[tuple] = []
-        self._boxes: list[np.ndarray] = []
+        self._rows: list[np.ndarray] = []  # of the objects of each image
         self._seen: set = set()
-        self._segmentations: list = []
-        self._has_outlines = False
+        self._objects = objects
+        self._collector = ObjectCollector()
 
     def _check_classes(self) -> None:
         """Refuses names that are the same, and counts those that nearly are."""
@@ -95,48 +99,60 @@ class DatasetBuilder:
             span: (offset, length) of the image in a file that holds more than one.
             difficulty: 0 easy to 1 hard, NaN where it is not known.
         """
+        if self._is_added(image_id, file_name, file, size, span, difficulty):
+            rows = self._collector.add(boxes, labels, is_crowd, areas, segmentations)
+            self._rows.append(rows)
+
+    def add_image_of_rows(
+        self,
+        rows: np.ndarray,
+        image_id: int | str,
+        file_name: str,
+        file: str,
+        size: tuple[int, int] | None,
+        difficulty: float = np.nan,
+        span: tuple[int, int] | None = None,
+    ) -> None:
+        """As `add_image`, with rows int64 [n] of the builder's `objects` in place of boxes."""
+        if self._is_added(image_id, file_name, file, size, span, difficulty):
+            self._rows.append(rows)
+
+    def _is_added(self, image_id, file_name, file, size, span, difficulty) -> bool:
+        """Adds an image without its boxes, if it can be used."""
         keys = {("id", str(image_id)), ("file", file, span)}
         if self._seen & keys:
             self.problems.add("duplicate_id", file_name)
-            return
+            return False
         self._seen |= keys
         if span is None and not os.path.isfile(file):
             self.problems.add("missing_image", file)
-            return
+            return False
         if size is None:
             try:
                 size = decode.displayed_size(file)
             except decode.ImageError as error:
                 self.problems.add(error.kind, file)
-                return
-        n = len(boxes)
-        table = np.zeros((n, 7), np.float64)  # x0 y0 x1 y1 label crowd area
-        if n:
-            table[:, :4] = boxes
-            table[:, 4] = labels
-            table[:, 5] = 0 if is_crowd is None else is_crowd
-            table[:, 6] = np.nan if areas is None else areas
-        self._images.append((image_id, file_name, file, size, span, difficulty, n))
-        self._boxes.append(table)
-        self._segmentations.extend(segmentations if segmentations is not None else [None] * n)
-        self._has_outlines |= segmentations is not None
+                return False
+        self._images.append((image_id, file_name, file, size, span, difficulty))
+        return True
 
     def build(self, render=None) -> DetectionDataset:
         """The cleaned data set; `render` makes its images if they are not in files."""
         if not self._images:
             details = "; ".join(self.problems.lines()) or "it lists none"
             raise UserError(f"{self.name} has no usable image: {details}")
-        ids, names, files, sizes, spans, grades, counts = zip(*self._images, strict=True)
-        table = np.concatenate(self._boxes)
-        image_of_box = np.repeat(np.arange(len(ids)), counts)
+        ids, names, files, sizes, spans, grades = zip(*self._images, strict=True)
         sizes = np.array(sizes, np.int32)
-        rows, table = self._clean(table, image_of_box, sizes, names)
-        counts = np.bincount(image_of_box[rows], minlength=len(ids))
+        counts = [len(rows) for rows in self._rows]
+        image_of_box = np.repeat(np.arange(len(ids)), counts)
+        rows = np.concatenate(self._rows)
+        objects = self._collector.objects() if self._objects is None else self._objects
+        self._images, self._rows, self._seen = [], [], set()  # large, and of no use any more
+        columns, kept = self._clean(objects, rows, image_of_box, sizes, names)
+        rows, image_of_box = rows[kept], image_of_box[kept]
+        counts = np.bincount(image_of_box, minlength=len(ids))
         for i in np.flatnonzero(counts == 0):
             self.problems.add("empty_image", names[i])
-        outlines = None
-        if self._has_outlines:
-            outlines = self._outlines(rows, sizes[image_of_box[rows]], image_of_box[rows], names)
         if not all(isinstance(image_id, int) for image_id in ids):
             ids = [str(image_id) for image_id in ids]
         dataset = DetectionDataset(
@@ -148,63 +164,69 @@ class DatasetBuilder:
             files=np.array(files),
             sizes=sizes,
             box_offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            boxes=table[:, :4].astype(np.float32),
-            labels=table[:, 4].astype(np.int32),
-            is_crowd=table[:, 5].astype(bool),
-            areas=table[:, 6].astype(np.float32),
+            **columns,
             spans=None if spans[0] is None else np.array(spans, np.int64),
             render=render,
-            outlines=outlines,
             difficulty=np.array(grades) if np.isfinite(grades).all() else None,
             problems=self.problems,
         )
-        stems = [os.path.splitext(name)[0] for name in names]
-        order = np.argsort(np.array(stems), kind="stable")
-        is_ordered = np.array_equal(order, np.arange(len(order)))
-        return dataset if is_ordered else dataset.select(order)
+        order = np.argsort(np.array([os.path.splitext(name)[0] for name in names]), kind="stable")
+        boxes_in_order, _ = gather(dataset.box_offsets, order)
+        if not np.array_equal(order, np.arange(len(order))):
+            dataset = dataset.select(order)
+        collected = objects.outlines
+        del ids, files, spans, objects  # outlines need the room
+        self._objects = None
+        if collected is None:
+            return dataset
+        outlines, is_whole = collected.sound(
+            rows[boxes_in_order], sizes[image_of_box[boxes_in_order]]
+        )
+        for box in np.sort(boxes_in_order[~is_whole]):
+            self.problems.add("broken_outline", names[image_of_box[box]])
+        return dataclasses.replace(dataset, outlines=outlines)
 
-    def _outlines(self, rows, sizes, image_of_box, names) -> Outlines:
-        """Outlines of the boxes that are kept; what cannot be one is counted."""
-        parts = []
-        for row, size, image in zip(rows, sizes.tolist(), image_of_box, strict=True):
-            part, is_whole = sound_part(self._segmentations[row], size)
-            parts.append(part)
-            if not is_whole:
-                self.problems.add("broken_outline", names[image])
-        return Outlines.from_segmentations(parts)
+    def _clean(
+        self, objects: Objects, rows: np.ndarray, image_of_box: np.ndarray, sizes, names
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The columns of a data set of the boxes that are kept, and which of the rows these are.
 
-    def _clean(self, table, image_of_box, sizes, names) -> tuple[np.ndarray, np.ndarray]:
-        """Indices and cleaned rows of the boxes that are kept; the others are counted."""
+        What is not kept is counted.
+        """
 
-        def report(kind, rows):
-            images, counts = np.unique(image_of_box[rows], return_counts=True)
+        def report(kind, places):
+            images, counts = np.unique(image_of_box[places], return_counts=True)
             for i, count in zip(images, counts, strict=True):
                 self.problems.add(kind, names[i], count)
 
-        rows = np.arange(len(table))
-        is_finite = np.isfinite(table[:, :4]).all(axis=1)
-        report("box_not_finite", rows[~is_finite])
-        is_known = (table[:, 4] >= 0) & (table[:, 4] < len(self.class_names))
-        report("unknown_class", rows[is_finite & ~is_known])
-        rows = rows[is_finite & is_known]
-        table = table[rows]
-        if len(table) and np.abs(table[:, :4]).max() <= 1:
+        raw, labels = objects.boxes[rows], objects.labels[rows]
+        kept = np.arange(len(rows))
+        is_finite = np.isfinite(raw).all(axis=1)
+        report("box_not_finite", kept[~is_finite])
+        is_known = (labels >= 0) & (labels < len(self.class_names))
+        report("unknown_class", kept[is_finite & ~is_known])
+        kept = kept[is_finite & is_known]
+        if len(kept) and np.abs(raw[kept]).max() <= 1:
             raise UserError(
-                f"{self.name}: all {len(table)} boxes lie within the first pixel of their images: "
+                f"{self.name}: all {len(kept)} boxes lie within the first pixel of their images: "
                 "their coordinates are fractions; give pixels"
             )
-        raw = np.round(table[:, :4], 2)
-        far_corners = np.tile(sizes[image_of_box[rows]][:, ::-1], 2)
-        clipped = np.clip(raw, 0, far_corners)
+        raw = np.round(raw[kept], 2)
+        clipped = np.clip(raw, 0, np.tile(sizes[image_of_box[kept]][:, ::-1], 2))
         had_area = (raw[:, 2:] > raw[:, :2]).all(axis=1)
         has_area = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
-        report("box_no_area", rows[~has_area])
+        report("box_no_area", kept[~has_area])
         # Half a pixel of overhang is rounding of the annotator's tool, not a mistake to report.
-        report("box_outside", rows[had_area & (np.abs(raw - clipped) > 0.5).any(axis=1)])
-        table[:, :4] = clipped
+        report("box_outside", kept[had_area & (np.abs(raw - clipped) > 0.5).any(axis=1)])
+        kept, clipped = kept[has_area], clipped[has_area]
+        areas, is_crowd = objects.areas[rows[kept]], objects.is_crowd[rows[kept]]
+        report("crowd", kept[is_crowd])
         sides = clipped[:, 2:] - clipped[:, :2]
-        box_areas = sides[:, 0] * sides[:, 1]
-        is_area = (table[:, 6] > 0) & (table[:, 6] <= limits.MAX_IMAGE_PIXELS)
-        table[:, 6] = np.where(is_area, table[:, 6], box_areas)
-        report("crowd", rows[has_area & (table[:, 5] > 0)])
-        return rows[has_area], table[has_area]
+        is_area = (areas > 0) & (areas <= limits.MAX_IMAGE_PIXELS)
+        columns = {
+            "boxes": clipped.astype(np.float32),
+            "labels": labels[kept].astype(np.int32),
+            "is_crowd": is_crowd,
+            "areas": np.where(is_area, areas, sides[:, 0] * sides[:, 1]).astype(np.float32),
+        }
+        return columns, kept

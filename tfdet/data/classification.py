@@ -6,6 +6,7 @@ from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.example import load_example
 from tfdet.data.loader import ImageLoader
+from tfdet.data.order import RandomOrder
 
 # Of the image's area and of width over height, the usual ones of random crops.
 _AREAS = (0.08, 1.0)
@@ -35,7 +36,9 @@ def train_batches(
         example = load_example(loader, index)
         return _random_crop(example.image, image_size, seed), example.labels[0]
 
-    plan, rows = pipeline.planned_examples(len(dataset), batch_size, seed, start_step, shard)
+    plan, rows = pipeline.planned_examples(
+        RandomOrder(len(dataset)), batch_size, seed, start_step, shard
+    )
     examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return pipeline.batched(examples, rows, drop_remainder=True)
 

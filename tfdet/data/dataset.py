@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tfdet import limits
+from tfdet.data import storage
 from tfdet.data.decode import ImageError
-from tfdet.data.outlines import Outlines
+from tfdet.data.outlines import Outlines, gather
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 
@@ -69,13 +70,14 @@ class DetectionDataset:
         """The encoded image (JPEG, PNG, ...) at position i; an `ImageError` for huge files."""
         if self.render is not None:
             return self.render(int(self.image_ids[i]))
-        with open(self.files[i], "rb") as file:
-            if self.spans is None:
+        if self.spans is None:
+            with open(self.files[i], "rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > limits.MAX_IMAGE_BYTES:
                     raise ImageError("oversized_image", f"a file of {size} bytes")
                 return file.read()
-            offset, length = (int(x) for x in self.spans[i])
+        offset, length = (int(x) for x in self.spans[i])
+        with storage.open_to_read(str(self.files[i])) as file:
             file.seek(offset)
             return file.read(length)
 
@@ -90,9 +92,7 @@ class DetectionDataset:
     def select(self, indices: Sequence[int] | np.ndarray) -> "DetectionDataset":
         """The images at the given positions, in that order."""
         indices = np.asarray(indices, np.int64)
-        counts = np.diff(self.box_offsets)[indices]
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        shift = np.repeat(self.box_offsets[:-1][indices] - offsets[:-1], counts)
+        rows, offsets = gather(self.box_offsets, indices)
         return dataclasses.replace(
             self,
             image_ids=self.image_ids[indices],
@@ -102,7 +102,7 @@ class DetectionDataset:
             spans=None if self.spans is None else self.spans[indices],
             difficulty=None if self.difficulty is None else self.difficulty[indices],
             box_offsets=offsets,
-            **self._take_boxes(np.arange(offsets[-1]) + shift),
+            **self._take_boxes(rows),
         )
 
     def with_classes(

@@ -89,7 +89,7 @@ def _outline_sides(
     if dataset.outlines is not None:
         sides, owners = dataset.outlines.sides(rows)
         # Those of crowds have thousands of sides, and are nobody's box.
-        runs = [t for t in dataset.outlines.masks if rows.start <= t < rows.stop]
+        runs = [t for t in range(rows.start, rows.stop) if t in dataset.outlines.masks]
         for t in (t for t in runs if not dataset.is_crowd[t]):
             own = dataset.outlines.mask_sides(t)
             sides = np.concatenate([sides, own])

@@ -5,6 +5,7 @@ from absl import logging
 
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, decode_image
+from tfdet.data.windows import WindowReader
 from tfdet.errors import UserError
 
 MAX_CACHE_BYTES = 8 * 2**30
@@ -27,10 +28,17 @@ class ImageLoader:
     Args:
         dataset: the data set.
         keep_decoded: keep every decoded image in memory, for small sets that are read often.
+        reader: gives the encoded images; None for the data set itself.
     """
 
-    def __init__(self, dataset: DetectionDataset, keep_decoded: bool = False):
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        keep_decoded: bool = False,
+        reader: WindowReader | None = None,
+    ):
         self.dataset = dataset
+        self._source = reader or dataset
         self._damaged: set[int] = set()
         self._decoded: dict[int, np.ndarray] | None = {} if keep_decoded else None
         needed = 3 * int(dataset.sizes.astype(np.int64).prod(axis=1).sum())
@@ -48,7 +56,7 @@ class ImageLoader:
             return None
         try:
             size = tuple(int(v) for v in self.dataset.sizes[i])
-            image = decode_image(self.dataset.encoded(i), size)
+            image = decode_image(self._source.encoded(i), size)
         except (ImageError, OSError) as error:
             self._report(i, error)
             return None

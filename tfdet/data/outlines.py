@@ -1,5 +1,6 @@
 """Outlines of objects: polygons and run-length masks in a few arrays."""
 
+import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ from tfdet.data import run_lengths
 # A point of an outline may lie outside of the image, but not so far: masks are made by walking
 # along the sides.
 _FARTHEST = 4  # of the image's longer side
+_BLOCK = 1 << 16  # rings that are copied at once
 
 
 class Outlines:
@@ -30,17 +32,10 @@ class Outlines:
     @classmethod
     def from_segmentations(cls, segmentations: Sequence) -> "Outlines":
         """From COCO's `segmentation` values: lists of flat polygons, dicts, or None."""
-        rings, counts, masks = [], [], {}
-        for t, segmentation in enumerate(segmentations):
-            polygons = []
-            if isinstance(segmentation, dict):
-                masks[t] = segmentation
-            elif segmentation:
-                polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
-            rings.extend(np.asarray(p, np.float32).reshape(-1, 2) for p in polygons)
-            counts.append(len(polygons))
-        points = np.concatenate(rings) if rings else np.zeros((0, 2), np.float32)
-        return cls(points, _offsets([len(r) for r in rings]), _offsets(counts), masks)
+        collector = OutlineCollector()
+        for segmentation in segmentations:
+            collector.add(segmentation)
+        return collector.outlines()
 
     def __len__(self) -> int:
         return len(self.object_offsets) - 1
@@ -104,48 +99,142 @@ class Outlines:
 
     def take(self, rows: np.ndarray) -> "Outlines":
         """The outlines of the given objects, in that order."""
-        rings = [self.rings(int(t)) for t in rows]
-        flat = [ring for object_rings in rings for ring in object_rings]
-        return Outlines(
-            np.concatenate(flat) if flat else np.zeros((0, 2), np.float32),
-            _offsets([len(ring) for ring in flat]),
-            _offsets([len(object_rings) for object_rings in rings]),
-            {new: self.masks[int(t)] for new, t in enumerate(rows) if int(t) in self.masks},
-        )
+        rows = np.asarray(rows, np.int64)
+        rings, object_offsets = gather(self.object_offsets, rows)
+        masked = np.flatnonzero(np.isin(rows, list(self.masks))) if self.masks else []
+        masks = {int(new): self.masks[int(rows[new])] for new in masked}
+        return self._with_rings(rings, object_offsets, masks)
+
+    def _with_rings(self, rings: np.ndarray, object_offsets: np.ndarray, masks: dict) -> "Outlines":
+        lengths = np.diff(self.ring_offsets)[rings]
+        ring_offsets = _offsets(lengths)
+        points = np.empty((ring_offsets[-1], 2), np.float32)
+        for first in range(0, len(rings), _BLOCK):  # the indices of all points are twice as large
+            block = slice(first, first + _BLOCK)
+            places, _ = gather(self.ring_offsets, rings[block])
+            start = ring_offsets[first]
+            points[start : start + len(places)] = self.points[places]
+        return Outlines(points, ring_offsets, object_offsets, masks)
 
 
-def sound_part(segmentation: object, size: Sequence[int]) -> tuple[list | dict | None, bool]:
-    """What of COCO's `segmentation` value can be an outline in an image of (height, width).
+class OutlineCollector:
+    """Takes COCO's `segmentation` values one by one, into arrays.
+
+    What cannot be an outline in any image is left out at once, what cannot be one in its own image
+    by `sound`.
+    """
+
+    def __init__(self) -> None:
+        self._numbers = array.array("f")
+        self._ring_numbers = array.array("q")  # numbers in each ring
+        self._num_rings = array.array("q")  # of each object
+        self._masks: dict[int, dict] = {}
+        self._broken: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._num_rings)
+
+    def add(self, segmentation: object) -> None:
+        """Takes the value of the next object."""
+        number, count = len(self._num_rings), 0
+        if not segmentation:
+            pass
+        elif isinstance(segmentation, list):
+            for polygon in segmentation:
+                count += self._add_ring(polygon)
+            if count < len(segmentation):
+                self._broken.add(number)
+        elif isinstance(segmentation, dict):
+            self._masks[number] = segmentation
+        else:
+            self._broken.add(number)
+        self._num_rings.append(count)
+
+    def outlines(self) -> Outlines:
+        """All that were taken; nothing can be added while they are in use."""
+        points = np.asarray(self._numbers).reshape(-1, 2)
+        ring_offsets = _offsets(np.asarray(self._ring_numbers) // 2)
+        return Outlines(points, ring_offsets, _offsets(np.asarray(self._num_rings)), self._masks)
+
+    def sound(self, rows: np.ndarray, sizes: np.ndarray) -> tuple[Outlines, np.ndarray]:
+        """What of the outlines of objects can be in images of (height, width).
+
+        Args:
+            rows: int64 [N], objects by the order in which they were added.
+            sizes: [N, 2].
+
+        Returns:
+            `(outlines, is_whole bool [N])`: those of the N objects, and whether nothing is left
+            out.
+        """
+        every = self.outlines()
+        farthest = np.zeros(len(self))
+        farthest[rows] = _FARTHEST * sizes.max(axis=1)
+        owners = np.repeat(np.arange(len(self)), np.diff(every.object_offsets))
+        flat, starts = every.points.reshape(-1), 2 * every.ring_offsets[:-1]
+        is_sound = np.ones(len(starts), bool)
+        if len(starts):  # NaN is not within either
+            is_sound = np.maximum.reduceat(flat, starts) <= farthest[owners]
+            is_sound &= np.minimum.reduceat(flat, starts) >= -farthest[owners]
+        is_whole = np.ones(len(self), bool)
+        is_whole[list(self._broken)] = False
+        is_whole[owners[~is_sound]] = False
+        new_row = np.full(len(self), -1)
+        new_row[rows] = np.arange(len(rows))
+        masks = {}
+        for t, mask in self._masks.items():
+            new = int(new_row[t])
+            if new >= 0 and run_lengths.fits(mask, sizes[new]):
+                masks[new] = mask
+            else:
+                is_whole[t] = False
+        rings, object_offsets = gather(every.object_offsets, rows)
+        kept = is_sound[rings]
+        num_kept = np.concatenate([[0], np.cumsum(kept)])[object_offsets]
+        return every._with_rings(rings[kept], num_kept, dict(sorted(masks.items()))), is_whole[rows]
+
+    def _add_ring(self, polygon: object) -> bool:
+        """Whether a polygon is one, and then it is taken."""
+        if isinstance(polygon, list):
+            count = len(polygon)
+            if count < 6 or count % 2:
+                return False
+            try:
+                self._numbers.fromlist(polygon)
+            except (TypeError, OverflowError):
+                return self._add_odd_ring(polygon)
+            self._ring_numbers.append(count)
+            return True
+        return isinstance(polygon, np.ndarray) and self._add_odd_ring(polygon)
+
+    def _add_odd_ring(self, polygon: list | np.ndarray) -> bool:
+        try:
+            with np.errstate(over="ignore"):
+                flat = np.asarray(polygon, np.float32)
+        except (ValueError, TypeError, OverflowError):
+            return False
+        if flat.ndim != 1 or len(flat) < 6 or len(flat) % 2:
+            return False
+        self._numbers.frombytes(flat.tobytes())
+        self._ring_numbers.append(len(flat))
+        return True
+
+
+def gather(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places that some rows own, one after the other, and the rows' new offsets.
+
+    Args:
+        offsets: [N + 1]; row i owns the places offsets[i]:offsets[i + 1].
+        rows: int64 [M].
 
     Returns:
-        `(part, is_whole)`: a value for `Outlines.from_segmentations`, and whether nothing is left
-        out of it.
+        `(places int64 [P], new offsets int64 [M + 1])`.
     """
-    if not segmentation:
-        return None, True
-    if isinstance(segmentation, dict):
-        fits = run_lengths.fits(segmentation, size)
-        return segmentation if fits else None, fits
-    if not isinstance(segmentation, list):
-        return None, False
-    farthest = _FARTHEST * max(size)
-    flat = [polygon for p in segmentation if (polygon := _flat(p, farthest)) is not None]
-    return flat or None, len(flat) == len(segmentation)
+    counts = np.diff(offsets)[rows]
+    new_offsets = _offsets(counts)
+    places = np.arange(new_offsets[-1]) + np.repeat(offsets[rows] - new_offsets[:-1], counts)
+    return places, new_offsets
 
 
-def _flat(polygon: object, farthest: float) -> np.ndarray | None:
-    """The numbers float32 [2 n] of a polygon; None where it is none."""
-    if not isinstance(polygon, (list, np.ndarray)):
-        return None
-    try:
-        with np.errstate(over="ignore"):
-            flat = np.asarray(polygon, np.float32)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    is_polygon = flat.ndim == 1 and len(flat) >= 6 and len(flat) % 2 == 0
-    # NaN is not within either.
-    return flat if is_polygon and np.abs(flat).max() <= farthest else None
-
-
-def _offsets(counts: Sequence[int]) -> np.ndarray:
+def _offsets(counts: np.ndarray | Sequence[int]) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)

@@ -11,9 +11,10 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.data.example import Example, load_example, restore_shapes
 from tfdet.data.loader import ImageLoader
 from tfdet.data.mosaic import mosaic
-from tfdet.data.order import batch_indices, batch_positions, example_seed
+from tfdet.data.order import RandomOrder, batch_indices, example_seed
 from tfdet.data.raster import rasterize
 from tfdet.data.scene import SceneMaker
+from tfdet.data.windows import WindowOrder, WindowReader
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import letterbox
 
@@ -32,6 +33,7 @@ def train_batches(
     cache: bool = False,
     shard: tuple[int, int] = (0, 1),
     mask_size: int = 0,
+    window_bytes: int = 0,
 ) -> tf.data.Dataset:
     """Endless shuffled and augmented batches.
 
@@ -50,6 +52,8 @@ def train_batches(
         cache: keep the decoded images in memory.
         shard: (index, count); this process gets its part of the rows of every batch.
         mask_size: Q, `model.mask_size`; 0 for no masks.
+        window_bytes: record files are read in long pieces, and images shuffled within windows of so
+            many bytes, see `windows`; each shard reads files of its own. 0: all are shuffled.
 
     Returns:
         Batches `(images float32 [B, H, W, 3] 0-255, targets)`; targets is a dict of `boxes` float32
@@ -63,7 +67,11 @@ def train_batches(
         raise UserError(f"augment must be an AugmentConfig, got {augment!r}")
     if mask_size:
         _check_masks(dataset, config)
-    loader = ImageLoader(dataset, keep_decoded=cache)
+    order, reader = example_order(dataset, window_bytes), None
+    if isinstance(order, WindowOrder):
+        _check_windows(config)
+        reader = WindowReader(order)
+    loader = ImageLoader(dataset, keep_decoded=cache, reader=reader)
     if config.geometry == "affine":
         make = SceneMaker(loader, config, image_size).make
     else:
@@ -73,9 +81,14 @@ def train_batches(
         picture, scale = make(index, example_seed)
         return picture.image, _targets(picture, scale, max_boxes, mask_size)
 
-    plan, rows = planned_examples(len(dataset), batch_size, seed, start_step, shard)
+    plan, rows = planned_examples(order, batch_size, seed, start_step, shard)
     examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return batched(examples, rows, drop_remainder=True)
+
+
+def example_order(dataset: DetectionDataset, window_bytes: int) -> RandomOrder | WindowOrder:
+    """The order of `train_batches`."""
+    return WindowOrder(dataset, window_bytes) if window_bytes else RandomOrder(len(dataset))
 
 
 def batched(examples: tf.data.Dataset, rows: int, drop_remainder: bool = False) -> tf.data.Dataset:
@@ -92,28 +105,31 @@ def batched(examples: tf.data.Dataset, rows: int, drop_remainder: bool = False) 
 
 
 def planned_examples(
-    count: int, batch_size: int, seed: int, start_step: int, shard: tuple[int, int]
+    order: RandomOrder | WindowOrder,
+    batch_size: int,
+    seed: int,
+    start_step: int,
+    shard: tuple[int, int],
 ) -> tuple[tf.data.Dataset, int]:
     """Endless (position int64, seed int32 [2]) of the images of this process, and its rows a batch.
 
     Args:
-        count: images in the data set.
+        order: of all images.
         batch_size, seed, start_step, shard: as in `train_batches`.
     """
     rows = _shard_rows(batch_size, shard)
 
     def positions(step):
-        indices, epochs = batch_positions(count, batch_size, seed, int(step))
-        pairs = zip(epochs[rows], indices[rows], strict=True)
-        seeds = [example_seed(seed, int(epoch), int(index)) for epoch, index in pairs]
-        return indices[rows], np.stack(seeds)
+        indices, epochs = order.positions(batch_size, seed, int(step), shard)
+        pairs = zip(epochs, indices, strict=True)
+        return indices, np.stack([example_seed(seed, int(e), int(i)) for e, i in pairs])
 
     def batch_plan(step):
         indices, seeds = tf.numpy_function(positions, [step], (tf.int64, tf.int32))
         return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
 
     steps = tf.data.Dataset.counter(start_step)
-    return steps.map(batch_plan).unbatch(), rows.stop - rows.start
+    return steps.map(batch_plan).unbatch(), rows
 
 
 def eval_batches(
@@ -263,6 +279,16 @@ def _check_masks(dataset: DetectionDataset, config: AugmentConfig) -> None:
         raise UserError(f"augment.{bad[0]} does not move masks; leave it out of the recipe")
 
 
+def _check_windows(config: AugmentConfig) -> None:
+    """Refuses what takes images from anywhere in the data set."""
+    for name in ("mosaic", "mixup", "paste_in"):
+        if getattr(config, name):
+            raise UserError(
+                f"augment.{name} joins images of the whole data set, which data.window_mb does not"
+                " read at once; leave one of them out"
+            )
+
+
 def _check(dataset: DetectionDataset, image_size: Sequence[int], batch_size: int) -> None:
     if not isinstance(dataset, DetectionDataset):
         raise UserError(
@@ -278,12 +304,11 @@ def _check(dataset: DetectionDataset, image_size: Sequence[int], batch_size: int
         )
 
 
-def _shard_rows(batch_size: int, shard: tuple[int, int]) -> slice:
-    index, count = shard
+def _shard_rows(batch_size: int, shard: tuple[int, int]) -> int:
+    _, count = shard
     if batch_size % count:
         raise UserError(
             f"a batch of {batch_size} images does not divide among {count} workers;"
             f" use a multiple of {count}"
         )
-    rows = batch_size // count
-    return slice(index * rows, (index + 1) * rows)
+    return batch_size // count

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from tfdet.data import storage
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 
@@ -20,8 +21,8 @@ _MOST_BYTES = 1 << 31  # a protocol buffer ends there
 
 def records(path: str, problems: Problems) -> Iterator[tuple[int, bytes]]:
     """(offset, contents) of the records of a file, up to the first whose length is damaged."""
-    remaining = os.path.getsize(path)
-    with open(path, "rb") as file:
+    remaining, _ = storage.stamp(path)
+    with storage.open_to_read(path) as file:
         if file.read(2) == b"\x1f\x8b":
             raise UserError(
                 f"{path} is compressed; unpack it with gunzip, images can then be found"

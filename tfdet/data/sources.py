@@ -53,7 +53,7 @@ def read_source(spec: str) -> DetectionDataset:
     """`open_dataset` with the data set's own classes and without a warning about what is wrong."""
     if not isinstance(spec, str):
         raise UserError(f"expected text such as {FORMS['coco']} for a data set, got {shown(spec)}")
-    kind, *parts = spec.split(":")
+    kind, *parts = re.split(":(?!//)", spec)  # gs://... is one part
     if kind not in _OPENERS:
         raise UserError(f"expected one of {', '.join(FORMS.values())}; got {spec!r}")
     opener, least, most = _OPENERS[kind]

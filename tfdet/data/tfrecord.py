@@ -1,20 +1,21 @@
 """Reader of TFRecord files with the feature keys of EfficientDet and the TF model garden."""
 
+import dataclasses
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tfdet import documents
-from tfdet.data import record_files
+from tfdet.data import index_cache, record_files, storage
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, as_size, displayed_size
-from tfdet.data.paths import read_text
+from tfdet.data.objects import ObjectCollector, Objects
 from tfdet.data.problems import Problems
 from tfdet.errors import UserError
 from tfdet.printable import printable, shown
@@ -27,45 +28,50 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def open_tfrecord(pattern: str, labels: str | None = None) -> DetectionDataset:
-    """A data set in TFRecord files.
+    """A data set in TFRecord files, on disk or wherever else TensorFlow reads from.
 
-    The files are read once when the set is opened, to learn where each image lies; afterwards
-    images are read from there in any order. Class names come from the labels file, from the
-    `<prefix>-labels.json` that `tfdet-data convert` writes, or from the records' class texts.
+    The files are read once, to learn where each image lies; afterwards images are read from there
+    in any order. What was learned is kept, see `index_cache`. Class names come from the labels
+    file, from the `<prefix>-labels.json` that `tfdet-data convert` writes, or from the records'
+    class texts.
 
     Args:
         pattern: glob pattern of the files.
         labels: a JSON file {name: id}, {id: name} or {"classes": [{"id", "name"}]}, or a
             label map in protocol buffer text.
     """
-    files = _files(pattern)
-    name_of = read_labels(labels) if labels else _sidecar_labels(files)
+    try:
+        files = _files(pattern)
+        labels = labels or _sidecar_labels(files)
+        return index_cache.opened(
+            ["tfrecord", pattern, str(labels), os.getcwd()],
+            [*files, *([labels] if labels else [])],
+            lambda: (_read(pattern, files, labels), True),
+        )
+    except OSError as error:
+        raise UserError(f"{error.filename or pattern} cannot be read: {error.strerror}") from error
+
+
+def _read(pattern: str, files: Sequence[str], labels: str | None) -> DetectionDataset:
     problems = Problems()
+    name_of = read_labels(labels) if labels else None
     if glob.has_magic(pattern):  # who names one file of a series means that one
         record_files.report_missing(files, problems)
-    examples = [e for file in files for e in _scan(file, problems)]
-    if not examples:
+    records = _Records(pattern, problems)
+    for file in files:
+        records.read(file, with_names=name_of is None)
+    if not records.images:
         details = "; ".join(problems.lines()) or "the files are empty"
         raise UserError(f"{pattern!r} holds no readable record: {details}")
     if name_of is None:
-        name_of = _names_in_records(examples, pattern, problems)
+        name_of = records.names()
     ids = sorted(name_of)
-    label_of = {class_id: label for label, class_id in enumerate(ids)}
     names = [name_of[class_id] for class_id in ids]
-    builder = DatasetBuilder(f"tfrecord:{pattern}", names, ids, problems)
-    for number, (file, offset, length, features) in enumerate(examples):
-        height, width = features["size"]
-        builder.add_image(
-            image_id=_source_id(features, number),
-            file_name=features["filename"] or f"{number:09d}",
-            file=file,
-            size=features["size"],
-            boxes=features["boxes"] * np.tile([width, height], 2),
-            labels=[label_of.get(class_id, -1) for class_id in features["class_ids"]],
-            is_crowd=features["is_crowd"],
-            areas=features["areas"],
-            span=(offset, length),
-        )
+    label_of = {class_id: label for label, class_id in enumerate(ids)}
+    objects = records.objects(label_of)
+    builder = DatasetBuilder(f"tfrecord:{pattern}", names, ids, problems, objects)
+    for image in records.images:
+        builder.add_image_of_rows(*image)
     return builder.build()
 
 
@@ -77,15 +83,67 @@ def _files(pattern: str) -> list[str]:
     patterns = [pattern]
     if os.path.isdir(folder):  # also where its name reads like a pattern
         patterns.append(os.path.join(glob.escape(folder), name))
-    found = {f for p in patterns for f in glob.glob(p) if not f.endswith(_NO_RECORDS)}
+    found = {f for p in patterns for f in storage.matching(p) if not f.endswith(_NO_RECORDS)}
     if not found:
         raise UserError(f"no file matches {pattern!r}")
     return sorted(found)
 
 
+class _Records:
+    """What is read of records, in columns: there may be millions of boxes.
+
+    Attributes:
+        images: arguments of `DatasetBuilder.add_image_of_rows` for each.
+    """
+
+    def __init__(self, pattern: str, problems: Problems):
+        self.images: list[tuple] = []
+        self._pattern = pattern
+        self._problems = problems
+        self._objects = ObjectCollector()
+        self._classes: dict[int | None, int] = {}  # id -> a number, by the order of coming
+        self._names: dict[int, str] = {}
+        self._other_names: set[tuple[int, str]] = set()
+
+    def read(self, file: str, with_names: bool) -> None:
+        """Takes all records of a file; `with_names` those of classes too."""
+        for offset, length, features in _scan(file, self._problems):
+            number = len(self.images)
+            height, width = features["size"]
+            ids = features["class_ids"]
+            labels = [self._classes.setdefault(i, len(self._classes)) for i in ids]
+            boxes = features["boxes"] * np.tile([width, height], 2)
+            rows = self._objects.add(boxes, labels, features["is_crowd"], features["areas"])
+            image_id, name = _source_id(features, number), features["filename"] or f"{number:09d}"
+            span = (offset, length)
+            self.images.append((rows, image_id, name, file, features["size"], np.nan, span))
+            if with_names and len(features["class_names"]) == len(ids):
+                for i, name in dict.fromkeys(zip(ids, features["class_names"], strict=True)):
+                    if i is not None and self._names.setdefault(i, name) != name:
+                        self._other_names.add((i, name))
+
+    def names(self) -> dict[int, str]:
+        """Class id -> name from the class texts of the records."""
+        for i, name in sorted(self._other_names):
+            words = f"id {i}: {shown(self._names[i])} and {shown(name)}"
+            self._problems.add("second_name", words)
+        if not self._names:
+            raise UserError(
+                f"the records of {self._pattern!r} carry no class names; give a labels file:"
+                " tfrecord:PATTERN:LABELS.json"
+            )
+        return self._names
+
+    def objects(self, label_of: dict[int, int]) -> Objects:
+        """All objects, with the labels of the class ids."""
+        objects = self._objects.objects()
+        labels = np.array([label_of.get(i, -1) for i in self._classes], np.int64)
+        return dataclasses.replace(objects, labels=labels[objects.labels])
+
+
 def read_labels(path: str) -> dict[int, str]:
     """Class id -> name of a label file; see `open_tfrecord` for its forms."""
-    text = read_text(path, "labels")
+    text = storage.read_text(path, "labels")
     if path.endswith(".pbtxt"):
         items = [item.rpartition("{")[2] for item in text.split("}")]
         pairs = [
@@ -116,13 +174,13 @@ def shard_prefix(file: str) -> str:
     return record_files.SHARD.sub("", file)
 
 
-def _sidecar_labels(files: list[str]) -> dict[int, str] | None:
+def _sidecar_labels(files: list[str]) -> str | None:
     path = shard_prefix(files[0]) + LABELS_SUFFIX
-    return read_labels(path) if os.path.isfile(path) else None
+    return path if storage.is_file(path) else None
 
 
-def _scan(path: str, problems: Problems) -> Iterator[tuple[str, int, int, dict]]:
-    """(file, offset, length of the image, features) of each record that can be used."""
+def _scan(path: str, problems: Problems) -> Iterator[tuple[int, int, dict]]:
+    """(offset, length of the image, features) of each record that can be used."""
     for start, record in record_files.records(path, problems):
         try:
             features = _features(tf.train.Example.FromString(record).features.feature)
@@ -139,7 +197,7 @@ def _scan(path: str, problems: Problems) -> Iterator[tuple[str, int, int, dict]]
         except ImageError as error:
             problems.add(error.kind, f"{path} at byte {start}")
             continue
-        yield path, start + record.find(encoded), len(encoded), features
+        yield start + record.find(encoded), len(encoded), features
 
 
 def _features(feature) -> dict:
@@ -189,25 +247,6 @@ def _features(feature) -> dict:
         "is_crowd": is_crowd if len(is_crowd) == count else None,
         "areas": areas if len(areas) == count else None,
     }
-
-
-def _names_in_records(examples: list[tuple], pattern: str, problems: Problems) -> dict[int, str]:
-    """Class id -> name from the class texts of the records."""
-    names: dict[int, str] = {}
-    others: set[tuple[int, str]] = set()
-    for _, _, _, features in examples:
-        if len(features["class_names"]) == len(features["class_ids"]):
-            pairs = zip(features["class_ids"], features["class_names"], strict=True)
-            others.update((i, name) for i, name in pairs if names.setdefault(i, name) != name)
-    names.pop(None, None)
-    for i, name in sorted(pair for pair in others if pair[0] is not None):
-        problems.add("second_name", f"id {i}: {shown(names[i])} and {shown(name)}")
-    if not names:
-        raise UserError(
-            f"the records of {pattern!r} carry no class names; give a labels file:"
-            " tfrecord:PATTERN:LABELS.json"
-        )
-    return names
 
 
 def _source_id(features: dict, number: int) -> int | str:

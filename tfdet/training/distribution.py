@@ -44,6 +44,12 @@ def is_chief(strategy: tf.distribute.Strategy | None) -> bool:
     return resolver is None or not resolver.task_type or resolver.task_id == 0
 
 
+def num_workers(strategy: tf.distribute.Strategy | None) -> int:
+    """The number of processes that share each batch."""
+    resolver = strategy.cluster_resolver if strategy else None
+    return len(resolver.cluster_spec().as_dict().get("worker", [0])) if resolver else 1
+
+
 def check_batch_size(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:
     """Refuses a global batch that cannot be shared out evenly."""
     replicas = strategy.num_replicas_in_sync if strategy else 1

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfdet.config import Recipe
@@ -60,16 +61,22 @@ class RunData:
             cache=data.cache,
             shard=shard,
             mask_size=detector.mask_size,
+            window_bytes=data.window_mb << 20,
         )
 
     def files_of_step(self, step: int) -> list[str]:
         """Names of the images of a step, counted from 0."""
         settings, data = self.recipe.train, self.train
-        indices = pipeline.batch_indices(len(data), settings.batch_size, settings.seed, step)
+        order = pipeline.example_order(data, self.recipe.data.window_mb << 20)
+        count = distribution.num_workers(self.strategy)
+        parts = [
+            order.positions(settings.batch_size, settings.seed, step, (index, count))[0]
+            for index in range(count)
+        ]
         whole_files = data.spans is None and data.render is None
         return [
             str(data.files[i]) if whole_files else f"image {data.image_ids[i]} of {data.files[i]}"
-            for i in indices
+            for i in np.concatenate(parts)
         ]
 
 
