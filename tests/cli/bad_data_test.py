@@ -261,7 +261,8 @@ def test_yolo_files_that_cannot_be_used(refused, yolo, content, piece):
         ("ant 0.5 0.5 0.2 0.2", "unreadable_line"),
         ("0 nan 0.5 0.2 0.2", "box_not_finite"),
         ("0 0.5 0.5 0 0.2", "box_no_area"),
-        ("0 0.5 0.5 3 3", "box_outside"),
+        ("0 0.5 0.5 1.5 1.5", "box_outside"),
+        ("0 80 80 40 40", "not_fractions"),
     ],
 )
 def test_damage_in_yolo_labels_is_counted(run, yolo, line, kind):
@@ -303,7 +304,7 @@ def test_records_that_cannot_be_used(refused, records):
         refused("data", check, piece)
     with tf.io.TFRecordWriter(str(records)) as writer:
         writer.write(example.SerializeToString())
-    refused("data", check, "holds no readable record: 1 x file is not a readable image")
+    refused("data", check, "holds no readable record: 1 x ", "its keys are picture")
     records.write_bytes(content)
     (records.parent / "r-labels.json").write_text("{")
     refused("data", check, "r-labels.json is not a JSON file")

@@ -105,7 +105,7 @@ def test_console_script_prints_no_traceback(tmp_path):
         ("model: {name: 3}", "the name of a model must be text, got 3"),
         ("model: {name: efficientdet-d0x}", "did you mean 'efficientdet-d0'?"),
         ("model: {image_sise: [64, 64]}", "'model.image_sise'; did you mean 'image_size'?"),
-        ("model: {image_size: 512}", "model.image_size must be a list, got 512"),
+        ("model: {image_size: 512}", "model.image_size must be a list of 2 values, got 512"),
         ("model: {image_size: [1, 2, 3]}", "model.image_size must have 2 values, got 3"),
         ("model: {fpn: bifnp}", "unknown feature network 'bifnp'; use one of bifpn"),
         ("model: {backbone: b77}", "unknown EfficientNet 'b77'"),
@@ -286,7 +286,7 @@ def test_saved_models_that_are_not_ours(refused, tmp_path):
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "saved_model.pb").write_bytes(b"junk")
     for name, piece in (
-        ("gone", "is not a SavedModel: it has no saved_model.pb"),
+        ("gone", "is not a SavedModel: there is no such folder"),
         ("foreign", "was not written by tfdet-export"),
         ("junk", "cannot be loaded; export it again"),
     ):

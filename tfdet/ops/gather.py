@@ -22,7 +22,8 @@ def gather_rows(values, indices):
 
 def _take(table, indices):
     """Rows of `table`; without the twenty operations by which `ops.take` reads negative indices."""
-    if keras.backend.backend() != "tensorflow":
+    is_symbolic = any(map(keras.utils.is_keras_tensor, (table, indices)))
+    if keras.backend.backend() != "tensorflow" or is_symbolic:
         return ops.take(table, indices, axis=0)
     import tensorflow as tf
 
