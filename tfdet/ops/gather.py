@@ -1,6 +1,7 @@
 """Picking rows of a batch by index."""
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -17,7 +18,9 @@ def gather_rows(values, indices):
     """
     batch, rows, *tail = ops.shape(values)
     table = ops.reshape(values, (batch * rows, *tail))
-    return _take(table, indices + rows * ops.arange(batch, dtype="int32")[:, None])
+    is_known = isinstance(batch, int) and isinstance(rows, int)  # then no part of a graph
+    images = np.arange(batch, dtype=np.int32) if is_known else ops.arange(batch, dtype="int32")
+    return _take(table, indices + (rows * images)[:, None])
 
 
 def _take(table, indices):
