@@ -141,14 +141,15 @@ class FusedSteps(AccumulatedGradients, ClippedGradients):
         raise NotImplementedError
 
     def _update(self, distribution: Any, grads_and_vars: list[Any], learning_rate: Any) -> None:
-        shared = self.shared()
-        learning_rate = tf.convert_to_tensor(learning_rate)  # a variable would be read each time
+        arguments = (learning_rate, *self.shared())
         for gradient, variable in grads_and_vars:
-            arguments = (gradient, self.rate_of(variable, learning_rate), *shared)
-            distribution.extended.update(variable, self._cast_step, args=arguments, group=False)
+            update = distribution.extended.update
+            update(variable, self._move, args=(gradient, *arguments), group=False)
 
-    def _cast_step(self, variable: Any, *arguments: Any) -> None:
-        self.step(variable, *(tf.cast(x, variable.dtype) for x in arguments))
+    def _move(self, variable: Any, *arguments: Any) -> None:
+        # Here, on one replica: outside, rate and gradient may be values of several.
+        gradient, rate, *shared = (tf.cast(x, variable.dtype) for x in arguments)
+        self.step(variable, gradient, self.rate_of(variable, rate), *shared)
 
     def slot(self, slots: list[keras.Variable], variable: tf.Variable) -> Any:
         """The handle of what an optimizer remembers of a variable."""
