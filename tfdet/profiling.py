@@ -98,7 +98,7 @@ def profile(model_or_name: Any, image_size: tuple[int, int] | None = None) -> Pr
     if isinstance(model_or_name, str):
         return profile_config(model_or_name, registry.config(model_or_name), image_size)
     model = model_or_name
-    if not hasattr(model, "image_size"):
+    if not hasattr(model, "paths"):
         raise UserError(f"expected a detector or the name of one, got {type(model).__name__}")
     size = tuple(image_size or model.image_size)
     work = count_layers(model, size, model.compute_output_spec)
