@@ -117,7 +117,7 @@ def test_a_signal_stops_a_search_with_a_word_on_what_is_kept(
     command = app.Command("tfdet-search", "", "")
     assert command.run(lambda options: run(tmp_path, workers) and 0, []) == code
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith(f"tfdet-search: stopped; {sentence.format(tmp_path)}")
+    assert error.startswith(f"tfdet-search: {sentence.format(tmp_path)}")
     run(tmp_path, ToyWorkers())
     assert table_text(tmp_path) == table_text(undisturbed)
 
