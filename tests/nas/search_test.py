@@ -235,6 +235,9 @@ def test_a_damaged_table_is_told_by_line(tmp_path, undisturbed):
         path.write_text("\n".join([lines[0], broken]))
         with pytest.raises(UserError, match=message):
             read_table(path)
+    path.write_bytes(b"\x9b\xff no text")
+    with pytest.raises(UserError, match=r"table .*candidates.jsonl is not .*UTF-8"):
+        read_table(path)
 
 
 def test_damaged_weights_are_told(tmp_path):

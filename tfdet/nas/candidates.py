@@ -167,7 +167,7 @@ def read_table(path: str | pathlib.Path) -> list[Candidate]:
     if not path.is_file():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(documents.read_text(path, "table").splitlines(), start=1):
         try:
             rows.append(records.from_dict(Candidate, documents.parse_json(line, "it")))
         except UserError as error:

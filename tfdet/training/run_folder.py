@@ -108,7 +108,7 @@ class RunFolder:
         if start and os.path.realpath(start) == os.path.realpath(self.path):  # of tfdet-prune
             return False
         history = self.path / "logs" / "history.jsonl"
-        rows = history.read_text().count("\n") if history.is_file() else 0
+        rows = history.read_bytes().count(b"\n") if history.is_file() else 0
         # Each epoch ends with a state. Who copies weights leaves out what they were trained on.
         return rows > 1 or not fingerprint.read(self.path)
 
