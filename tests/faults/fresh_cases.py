@@ -272,6 +272,12 @@ SERVING = [
         )[1],
         says=r"left out a.bmp: palette image \(BMP with a palette; save it as PNG\)",
     ),
+    Case(
+        "F95 an export named like a file of another format",
+        lambda folder: ["tfdet-export", f"--model_dir={serving.trained()}", "--output=model.onnx"],
+        says="which is a folder; model.onnx is named like a file .* Give a name without .onnx",
+        leaves=(),
+    ),
 ]
 
 

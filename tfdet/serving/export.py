@@ -21,6 +21,7 @@ from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
 
 # All that lies in an export, by its path.
+_SINGLE_FILES = (".onnx", ".tflite", ".pb", ".h5", ".keras", ".pt", ".pth", ".xml", ".zip")
 _WRITTEN = re.compile(
     r"saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|assets|variables|"
     rf"variables/variables\.(index|data-\d+-of-\d+)|{LIBRARY_FOLDER}|"
@@ -144,8 +145,16 @@ def _replacing_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def check_replaceable(path: str | pathlib.Path) -> None:
-    """Refuses, as a `UserError`, a path with anything that no earlier export wrote."""
+    """Refuses, as a `UserError`, a path with anything that no earlier export wrote.
+
+    Names that end like a file of another format are refused too.
+    """
     path = pathlib.Path(path)
+    if path.suffix.lower() in _SINGLE_FILES and not path.exists():
+        raise UserError(
+            f"an export is a SavedModel, which is a folder; {path} is named like a file of another "
+            f"format. Give a name without {path.suffix}"
+        )
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     graph = path / "saved_model.pb"
