@@ -60,7 +60,8 @@ def pieces(model: tfdet.Detector, batch: Any) -> dict[str, Callable[[], Any]]:
         return [tf.reduce_sum(g) for g in tape.gradient(value, model.trainable_variables)]
 
     def forward() -> list[tf.Tensor]:
-        return [tf.reduce_sum(x) for x in tf.nest.flatten(model(images, training=True))]
+        outputs = tf.nest.flatten(model(images, training=True))
+        return [tf.reduce_sum(tf.cast(x, tf.float32)) for x in outputs]
 
     made = {"forward": forward, "loss": loss, "backward": gradient}
     made["update"] = lambda: model.train_step(batch)
