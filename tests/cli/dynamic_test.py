@@ -21,7 +21,7 @@ COMMON = {
     "train.warmup_epochs": 0.5,
     "eval.interval": 1,
     "eval.batch_size": 6,
-    "eval.pictures": 2,
+    "eval.pictures": 0,
 }
 
 
