@@ -2,10 +2,9 @@
 
 import functools
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 
 from tfdet.backbones.yolov7 import YoloV7Backbone
 from tfdet.detectors.dynamicdet import DynamicDetector
@@ -19,30 +18,11 @@ from tfdet.layers.rep_conv import RepConv
 from tfdet.layers.router import Router
 from tfdet.layers.sppcspc import SPPCSPC
 from tfdet.necks.yolov7 import YoloV7Neck
+from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
 
 # A checkpoint numbers the lines of a network's table. A row is what stands in such a line: a layer,
 # or None where the line has no weights.
 Row = Any
-
-
-class CheckpointTensor(NamedTuple):
-    """A tensor of a checkpoint.
-
-    Attributes:
-        name: its key.
-        shape: its shape there (OIHW for kernels).
-        variable: ours, or None for what is no weight: counters and anchors.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    variable: keras.Variable | None
-
-    def assign(self, array: np.ndarray) -> None:
-        """Gives the variable a value in the checkpoint's layout."""
-        if array.ndim == 4:
-            array = array.transpose(2, 3, 1, 0)
-        self.variable.assign(array.reshape(self.variable.shape))
 
 
 def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]:
@@ -155,14 +135,14 @@ def _(row: None, prefix: str) -> Iterator[CheckpointTensor]:
 
 @_entries.register
 def _(row: ConvBN, prefix: str) -> Iterator[CheckpointTensor]:
-    yield _kernel(f"{prefix}.conv.weight", row.conv)
-    yield from _batch_norm(f"{prefix}.bn", row.bn)
+    yield kernel(f"{prefix}.conv.weight", row.conv)
+    yield from batch_norm(f"{prefix}.bn", row.bn)
 
 
 @_entries.register
 def _(row: keras.layers.Conv2D, prefix: str) -> Iterator[CheckpointTensor]:
-    yield _kernel(f"{prefix}.conv.weight", row)
-    yield _vector(f"{prefix}.conv.bias", row.bias)
+    yield kernel(f"{prefix}.conv.weight", row)
+    yield vector(f"{prefix}.conv.bias", row.bias)
 
 
 @_entries.register
@@ -170,7 +150,7 @@ def _(row: Router, prefix: str) -> Iterator[CheckpointTensor]:
     for name, layer in (("layer1", row.hidden), ("layer2", row.score)):
         inputs, outputs = layer.kernel.shape
         yield CheckpointTensor(f"{prefix}.{name}.weight", (outputs, inputs, 1, 1), layer.kernel)
-        yield _vector(f"{prefix}.{name}.bias", layer.bias)
+        yield vector(f"{prefix}.{name}.bias", layer.bias)
 
 
 @_entries.register
@@ -184,8 +164,8 @@ def _(row: RepConv, prefix: str) -> Iterator[CheckpointTensor]:
     if row.identity is not None:
         raise ValueError(f"{row.path} has a branch that no published network has")
     for name, branch in (("rbr_dense", row.dense), ("rbr_1x1", row.pointwise)):
-        yield _kernel(f"{prefix}.{name}.0.weight", branch.conv)
-        yield from _batch_norm(f"{prefix}.{name}.1", branch.bn)
+        yield kernel(f"{prefix}.{name}.0.weight", branch.conv)
+        yield from batch_norm(f"{prefix}.{name}.1", branch.bn)
 
 
 @_entries.register
@@ -199,31 +179,14 @@ def _(row: tuple, prefix: str) -> Iterator[CheckpointTensor]:
         yield from _predictors(f"{prefix}.m2", auxiliary)
     for name, key in (("ia", "add"), ("im", "multiply")):
         vectors = (getattr(p, key) for p in lead.predictors if p.implicit)
-        for i, vector in enumerate(vectors):
-            channels = vector.implicit.shape[0]
+        for i, implicit in enumerate(vectors):
+            channels = implicit.implicit.shape[0]
             yield CheckpointTensor(
-                f"{prefix}.{name}.{i}.implicit", (1, channels, 1, 1), vector.implicit
+                f"{prefix}.{name}.{i}.implicit", (1, channels, 1, 1), implicit.implicit
             )
 
 
 def _predictors(prefix: str, head: YoloHead) -> Iterator[CheckpointTensor]:
     for i, predictor in enumerate(head.predictors):
-        yield _kernel(f"{prefix}.{i}.weight", predictor.conv)
-        yield _vector(f"{prefix}.{i}.bias", predictor.conv.bias)
-
-
-def _kernel(name: str, layer: Any) -> CheckpointTensor:
-    height, width, inputs, outputs = layer.kernel.shape
-    return CheckpointTensor(name, (outputs, inputs, height, width), layer.kernel)
-
-
-def _batch_norm(prefix: str, bn: Any) -> Iterator[CheckpointTensor]:
-    yield _vector(f"{prefix}.weight", bn.gamma)
-    yield _vector(f"{prefix}.bias", bn.beta)
-    yield _vector(f"{prefix}.running_mean", bn.moving_mean)
-    yield _vector(f"{prefix}.running_var", bn.moving_variance)
-    yield CheckpointTensor(f"{prefix}.num_batches_tracked", (), None)
-
-
-def _vector(name: str, variable: keras.Variable) -> CheckpointTensor:
-    return CheckpointTensor(name, tuple(variable.shape), variable)
+        yield kernel(f"{prefix}.{i}.weight", predictor.conv)
+        yield vector(f"{prefix}.{i}.bias", predictor.conv.bias)
