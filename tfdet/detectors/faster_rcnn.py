@@ -56,8 +56,8 @@ class FasterRCNNConfig(NetworkConfig):
         proposals: see `heads.rpn.ProposalConfig`.
         rpn_loss: see `losses.rpn.RPNLossConfig`.
         sampling_ratio: samples in a bin of RoIAlign, 0 for as many as it has cells.
-        roi_align: "aligned", or as "torchvision" has it: half a pixel further to the right and down,
-            and regions of at least one cell, see `ops.roi_align.roi_align`.
+        roi_align: "aligned", or as "torchvision" has it: half a cell further to the right and down,
+            in regions of at least one cell, see `ops.roi_align.roi_align`.
         finest_side: regions up to twice this side are read from the finest level.
         hidden: width of the box head.
         roi_loss: see `losses.roi.RoILossConfig`.

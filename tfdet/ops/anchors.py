@@ -26,9 +26,9 @@ class AnchorConfig:
             2^l; each ratio is rounded to whole pixels at the size of one stride and scaled then;
             ordered by ratio, then scale. "corner" (mmdetection's two-stage detectors): strides are
             2^l, and anchors stand around the upper left corners of the cells; ordered as
-            "efficientdet". "torchvision": around those corners too, but strides are image size / map
-            size, rounded down; an octave's size is rounded down, and its anchors' half sides to the
-            nearest whole pixel; ordered as "detectron".
+            "efficientdet". "torchvision": around those corners too, but strides are image size /
+            map size, rounded down; an octave's size is rounded down, and half the sides of its
+            anchors to the nearest whole pixel; ordered as "detectron".
     """
 
     min_level: int = 3

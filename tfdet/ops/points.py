@@ -12,11 +12,11 @@ from tfdet.ops.anchors import level_sizes
 _NOWHERE = (-1.0, -1.0)
 
 # Where points stand, and where distances end.
-# "fcos" is the published one, and its descendants': in the middle of a cell; right and bottom pixels
-# are counted in, that is, the last pixel of a box [0, 10) is 9, and distances end there.
+# "fcos", as published: in the middle of a cell; right and bottom pixels count, that is, the
+# last pixel of a box [0, 10) is 9, and distances end there.
 # "mmdet": in the middle of a cell; distances end at the box's edges.
-# "torchvision": at the upper left corner of a cell, whose sides are the image's divided by the map's
-# and rounded down; distances end at the box's edges.
+# "torchvision": at the upper left corner of a cell, whose sides are the image's divided by the
+# map's, rounded down; distances end at the box's edges.
 Style = Literal["fcos", "mmdet", "torchvision"]
 
 
