@@ -1,6 +1,8 @@
 """Checkpoints of other projects by their names and shapes, and models that are filled from them."""
 
 import collections
+import fractions
+import functools
 import gzip
 import json
 import pathlib
@@ -14,10 +16,20 @@ from tfdet import registry
 FIXTURES = pathlib.Path(__file__).parents[1] / "fixtures" / "weights"
 
 
+def networks(project):
+    """The networks whose names and shapes a file in `tests/fixtures/weights` has."""
+    return list(_fixture(project))
+
+
 def shapes(project, network):
-    """{name: shape} of a network's tensors, as a file in `tests/fixtures/weights` has them."""
+    """{name: shape} of a network's tensors."""
+    return {name: tuple(shape) for name, shape in _fixture(project)[network].items()}
+
+
+@functools.cache
+def _fixture(project):
     with gzip.open(FIXTURES / f"{project}.json.gz", "rt") as file:
-        return {name: tuple(shape) for name, shape in json.load(file)[network].items()}
+        return json.load(file)
 
 
 def value(name, shape):
@@ -75,10 +87,17 @@ def check_entries(entries, shapes, variables):
         if entry.variable is not None:
             array = np.zeros(entry.shape, np.float32)
             array = array if entry.convert is None else entry.convert(array)
-            assert array.size == np.prod(entry.variable.shape), entry.name
-    counts = collections.Counter(id(x.variable) for x in entries if x.variable is not None)
+            size = np.prod(entry.variable.shape) if entry.part is None else 1
+            assert array.size == size, entry.name
+    # A vector of five tensors is filled once when each of its five numbers is.
+    filled = collections.Counter()
+    for entry in entries:
+        if entry.variable is not None:
+            whole = len(entry.variable) if entry.part is not None else 1
+            filled[id(entry.variable), entry.variable.path] += fractions.Fraction(1, whole)
+    counts = {i: count for (i, _), count in filled.items()}
     paths = {id(v): v.path for v in variables}
-    assert [paths.get(i, "not of the model") for i, n in counts.items() if n > 1] == []
+    assert [paths.get(i, "not of the model") for i, n in counts.items() if n != 1] == []
     missing = [path for i, path in paths.items() if i not in counts]
     assert missing == []
     assert len(counts) == len(paths)

@@ -163,11 +163,26 @@ def outputs(
     yield CheckpointTensor(f"{name}.bias", (count,), layer.bias, rows, per_class)
 
 
-def fixed(name: str, shapes: Shapes, variable: keras.Variable, value: float) -> CheckpointTensor:
+def fixed(
+    name: str, shape: tuple[int, ...], variable: keras.Variable, value: float
+) -> CheckpointTensor:
     """A variable of ours that the source's network has as a constant, beside one of its tensors."""
     return CheckpointTensor(
-        name, tuple(shapes[name]), variable, lambda _: np.full(variable.shape, value, np.float32)
+        name, tuple(shape), variable, lambda _: np.full(variable.shape, value, np.float32)
     )
+
+
+def numbers(
+    name: str, shape: tuple[int, ...], variable: keras.Variable
+) -> Iterator[CheckpointTensor]:
+    """A vector of ours whose numbers are tensors there, "scales.{}.scale"."""
+    for i in range(variable.shape[0]):
+        yield CheckpointTensor(name.format(i), shape, variable, part=i)
+
+
+def turned(tensor: CheckpointTensor) -> CheckpointTensor:
+    """The kernel of a first convolution that reads blue, green, red there."""
+    return tensor._replace(convert=lambda x: x[:, ::-1].transpose(2, 3, 1, 0))
 
 
 def codes(array: np.ndarray, weighted: bool = False) -> np.ndarray:

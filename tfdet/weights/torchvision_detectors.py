@@ -200,7 +200,7 @@ def _fcos(model: FCOS, shapes: Shapes) -> Iterator[CheckpointTensor]:
     yield from parts.conv("head.regression_head.bbox_reg", predictor.box_conv)
     yield from parts.conv("head.regression_head.bbox_ctrness", predictor.centerness_conv)
     # Its distances have no factors.
-    yield parts.fixed("head.regression_head.bbox_reg.bias", shapes, model.head.scales, 1.0)
+    yield parts.fixed("head.regression_head.bbox_reg.bias", (4,), model.head.scales, 1.0)
 
 
 def _retinanet(model: RetinaNet, shapes: Shapes) -> Iterator[CheckpointTensor]:
@@ -212,7 +212,7 @@ def _retinanet(model: RetinaNet, shapes: Shapes) -> Iterator[CheckpointTensor]:
                 conv = parts.spelled(shapes, f"{stem}.{i}.0", f"{stem}.{2 * i}")
                 yield from parts.conv(conv, block.conv)
             else:
-                yield from _without_bias(f"{stem}.{i}", block, shapes)
+                yield from _without_bias(f"{stem}.{i}", block)
     count = anchors * _class_count(RetinaNet, shapes)
     name = "head.classification_head.cls_logits"
     drop = _without_background(anchors)
@@ -221,11 +221,12 @@ def _retinanet(model: RetinaNet, shapes: Shapes) -> Iterator[CheckpointTensor]:
     yield from parts.outputs(name, predictor.box_conv, parts.weighted_codes, 4 * anchors)
 
 
-def _without_bias(prefix: str, block: Any, shapes: Shapes) -> Iterator[CheckpointTensor]:
+def _without_bias(prefix: str, block: Any) -> Iterator[CheckpointTensor]:
     """A convolution that has no bias there, since a norm follows."""
     weight, *_ = parts.conv(f"{prefix}.0", block.conv)
     yield weight
-    yield parts.fixed(f"{prefix}.1.bias", shapes, block.conv.bias, 0.0)
+    bias = block.conv.bias
+    yield parts.fixed(f"{prefix}.1.bias", bias.shape, bias, 0.0)
     yield from parts.norm(f"{prefix}.1", block.norm)
 
 
