@@ -93,7 +93,7 @@ def check_entries(entries, shapes, variables):
     filled = collections.Counter()
     for entry in entries:
         if entry.variable is not None:
-            whole = len(entry.variable) if entry.part is not None else 1
+            whole = entry.variable.shape[0] if entry.part is not None else 1
             filled[id(entry.variable), entry.variable.path] += fractions.Fraction(1, whole)
     counts = {i: count for (i, _), count in filled.items()}
     paths = {id(v): v.path for v in variables}

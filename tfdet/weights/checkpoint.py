@@ -35,7 +35,7 @@ class CheckpointTensor(NamedTuple):
         elif array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
         if self.part is not None:
-            whole = np.array(self.variable)
+            whole = keras.ops.convert_to_numpy(self.variable).copy()
             whole[self.part] = array.reshape(())
             array = whole
         self.variable.assign(array.reshape(self.variable.shape))

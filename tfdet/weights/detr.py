@@ -13,7 +13,7 @@ import numpy as np
 from tfdet.detectors.detr import DETR, DETRConfig
 from tfdet.errors import UserError
 from tfdet.weights import parts
-from tfdet.weights.checkpoint import CheckpointTensor, kernel, vector
+from tfdet.weights.checkpoint import CheckpointTensor, vector
 from tfdet.weights.source import Shapes, Source
 
 _TITLE = "DETR"
@@ -46,12 +46,20 @@ def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
     if not isinstance(model, DETR):
         raise UserError(f"DETR's weights are not for a {type(model).__name__}")
     parts.check(model, _function(model.config, shapes), _TITLE)
+    return parts.existing(reference_entries(model), shapes)
+
+
+def reference_entries(model: DETR) -> list[CheckpointTensor]:
+    """All tensors of a DETR's checkpoint, in the file's order."""
     found = [
         *_transformer(model.transformer),
         *_head(model.head),
-        *parts.resnet_tensors(_BODY, model.backbone),
+        vector("query_embed.weight", model.transformer.query_embedding),
+        *parts.conv("input_proj", model.transformer.project),
     ]
-    return parts.existing(found, shapes)
+    if model.backbone.built:
+        found += parts.resnet_tensors(_BODY, model.backbone)
+    return found
 
 
 def _function(config: DETRConfig, shapes: Shapes) -> dict[str, Any]:
@@ -84,9 +92,6 @@ def _transformer(transformer: Any) -> Iterator[CheckpointTensor]:
         norms = (layer.self_norm, layer.cross_norm, layer.dense_norm)
         yield from _layer(f"transformer.decoder.layers.{i}", layer, attentions, norms)
     yield from parts.norm("transformer.decoder.norm", transformer.norm)
-    yield vector("query_embed.weight", transformer.query_embedding)
-    yield kernel("input_proj.weight", transformer.project)
-    yield vector("input_proj.bias", transformer.project.bias)
 
 
 def _head(head: Any) -> Iterator[CheckpointTensor]:
