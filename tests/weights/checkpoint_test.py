@@ -29,11 +29,3 @@ def test_a_batch_norm_has_four_weights_and_a_counter():
         "bn1.running_var",
     }
     assert [x.name for x in entries if x.variable is None] == ["bn1.num_batches_tracked"]
-
-
-def test_a_vector_may_have_a_tensor_for_each_number():
-    scales = keras.Variable(np.ones(3, "float32"))
-    for i, value in ((2, 5.0), (0, 7.0)):
-        tensor = checkpoint.CheckpointTensor(f"scales.{i}.scale", (1,), scales, part=i)
-        tensor.assign(np.full(1, value))
-    np.testing.assert_array_equal(scales.numpy(), [7, 1, 5])

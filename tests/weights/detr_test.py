@@ -65,7 +65,7 @@ def test_every_tensor_has_its_place(name, network, count):
     assert SOURCE.recognises(shapes) and not SOURCE.backbone_only(shapes)
     model, entries = foreign.created(SOURCE, f"detr-{name}", shapes)
     foreign.check_entries(entries, shapes, model.weights)
-    assert (model.num_classes, model.class_ids) == (91, tuple(range(91)))
+    assert model.num_classes == 91
     assert {x.name for x in entries if x.per_class} == {"class_embed.weight", "class_embed.bias"}
 
 
@@ -90,9 +90,8 @@ def test_queries_keys_and_values_are_thirds_of_one_tensor():
     }
 
 
-def test_own_classes_have_no_ids():
-    found = SOURCE.settings("detr-r50", published(classes=6))
-    assert found["num_classes"] == 5 and "class_ids" not in found
+def test_classes_are_counted_without_no_object():
+    assert SOURCE.settings("detr-r50", published(classes=6))["num_classes"] == 5
 
 
 @pytest.mark.parametrize(

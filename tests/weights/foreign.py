@@ -1,7 +1,6 @@
 """Checkpoints of other projects by their names and shapes, and models that are filled from them."""
 
 import collections
-import fractions
 import functools
 import gzip
 import json
@@ -84,23 +83,29 @@ def check_entries(entries, shapes, variables):
     wrong = {x.name: x.shape for x in entries if x.shape != shapes[x.name]}
     assert wrong == {}
     for entry in entries:
-        if entry.variable is not None:
+        if entry.variable is not None and not _is_number(entry):
             array = np.zeros(entry.shape, np.float32)
             array = array if entry.convert is None else entry.convert(array)
-            size = np.prod(entry.variable.shape) if entry.part is None else 1
-            assert array.size == size, entry.name
-    # A vector of five tensors is filled once when each of its five numbers is.
-    filled = collections.Counter()
+            assert array.size == np.prod(entry.variable.shape), entry.name
+    groups = collections.defaultdict(list)
     for entry in entries:
         if entry.variable is not None:
-            whole = entry.variable.shape[0] if entry.part is not None else 1
-            filled[id(entry.variable), entry.variable.path] += fractions.Fraction(1, whole)
-    counts = {i: count for (i, _), count in filled.items()}
+            groups[id(entry.variable)].append(entry)
+    # A vector may have a tensor for each of its numbers.
+    counts = {i: 1 if _is_split(found) else len(found) for i, found in groups.items()}
     paths = {id(v): v.path for v in variables}
     assert [paths.get(i, "not of the model") for i, n in counts.items() if n != 1] == []
     missing = [path for i, path in paths.items() if i not in counts]
     assert missing == []
     assert len(counts) == len(paths)
+
+
+def _is_number(entry):
+    return np.prod(entry.shape) == 1 < np.prod(entry.variable.shape)
+
+
+def _is_split(entries):
+    return all(map(_is_number, entries)) and len(entries) == np.prod(entries[0].variable.shape)
 
 
 def difference(found, expected):

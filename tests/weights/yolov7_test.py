@@ -440,7 +440,8 @@ def test_a_cascade_of_the_first_step_has_no_router_yet():
     shapes = {name: x.shape for name, x in tensors.items() if not name.startswith("router")}
     assert len(shapes) == len(tensors) - 4
     model, entries = foreign.created(yolov7.SOURCE, "dy-yolov7", shapes, **small("dy-yolov7"))
-    routers = {id(v) for v in model.router.weights}
+    routers = {id(v) for v in yolov7.SOURCE.new(model, shapes)}
+    assert len(routers) == len(model.router.weights) == 4
     others = [v for v in model.weights if id(v) not in routers]
     foreign.check_entries(entries, shapes, others)
 

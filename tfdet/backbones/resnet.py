@@ -23,6 +23,9 @@ _MSRA: dict[str, Any] = {"strides_first": True, "epsilon": 0.0}
 STYLES = {
     "r50": resnet_encoding(_R50, **_MSRA),
     "r101": resnet_encoding(_R101, **_MSRA),
+    # The same with an epsilon, mmdetection's style "caffe".
+    "r50-caffe": resnet_encoding(_R50, strides_first=True),
+    "r101-caffe": resnet_encoding(_R101, strides_first=True),
     # As in torchvision and its descendants.
     "r18": resnet_encoding((2, 2, 2, 2), basic=True),
     "r50-3x3": resnet_encoding(_R50),

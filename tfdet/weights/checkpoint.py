@@ -18,7 +18,6 @@ class CheckpointTensor(NamedTuple):
             OIHW to HWIO, everything else as it is.
         per_class: whether an axis of it counts classes: such a tensor of other classes is left out,
             and its variable is new.
-        part: which number of a vector it is, where the vector has a tensor for each number.
     """
 
     name: str
@@ -26,7 +25,6 @@ class CheckpointTensor(NamedTuple):
     variable: keras.Variable | None
     convert: Callable[[np.ndarray], np.ndarray] | None = None
     per_class: bool = False
-    part: int | None = None
 
     def assign(self, array: np.ndarray) -> None:
         """Gives the variable a value in the checkpoint's layout."""
@@ -34,10 +32,6 @@ class CheckpointTensor(NamedTuple):
             array = self.convert(array)
         elif array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
-        if self.part is not None:
-            whole = keras.ops.convert_to_numpy(self.variable).copy()
-            whole[self.part] = array.reshape(())
-            array = whole
         self.variable.assign(array.reshape(self.variable.shape))
 
 

@@ -18,7 +18,6 @@ from tfdet.weights.source import Shapes, Source
 
 _TITLE = "DETR"
 _BODY = "backbone.0.body."
-_COCO_CLASSES = 91  # COCO's ids, from 0 to 90
 
 
 def recognises(shapes: Shapes) -> bool:
@@ -36,9 +35,8 @@ def settings(name: str, shapes: Shapes) -> dict[str, Any]:
     config = parts.owner_of(name).config
     if not isinstance(config, DETRConfig):
         raise UserError(f"DETR's weights are for a model such as detr-r50, not for {name}")
-    count = shapes["class_embed.weight"][0] - 1
-    ids = {"class_ids": tuple(range(count))} if count == _COCO_CLASSES else {}
-    return {"num_classes": count, **ids, **_function(config, shapes)}
+    count = shapes["class_embed.weight"][0] - 1  # the last is "no object"
+    return {"num_classes": count, **_function(config, shapes)}
 
 
 def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:

@@ -13,6 +13,7 @@ from tfdet.backbones.encoding import Block, Encoding
 from tfdet.backbones.resnet import ResNet
 from tfdet.detectors.backbone_detector import BackboneDetector
 from tfdet.detectors.cascade_config import CascadeConfig
+from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.errors import UserError
 from tfdet.ops.boxes import CODE_WEIGHTS
@@ -38,9 +39,9 @@ class Owner(NamedTuple):
     config: Any
 
 
-def owner_of(name: str) -> Owner:
-    """The detector of a registered model that has the first backbone."""
-    config = registry.config(name)
+def owner_of(model: str | DetectorConfig) -> Owner:
+    """The detector that has the first backbone, of a registered model or a configuration."""
+    config = registry.config(model) if isinstance(model, str) else model
     if isinstance(config, CascadeConfig):
         return Owner("first.", config.part("first")[1])
     return Owner("", config)
@@ -133,6 +134,13 @@ def dense(name: str, layer: Any) -> Iterator[CheckpointTensor]:
     yield vector(f"{name}.bias", layer.bias)
 
 
+def transposed(name: str, layer: Any) -> Iterator[CheckpointTensor]:
+    """Kernel [inputs, outputs, H, W] and bias of a transposed convolution."""
+    height, width, outputs, inputs = layer.kernel.shape
+    yield CheckpointTensor(f"{name}.weight", (inputs, outputs, height, width), layer.kernel)
+    yield vector(f"{name}.bias", layer.bias)
+
+
 def norm(name: str, layer: Any) -> Iterator[CheckpointTensor]:
     """Scale and shift of a group or layer norm."""
     yield vector(f"{name}.weight", layer.gamma)
@@ -175,9 +183,18 @@ def fixed(
 def numbers(
     name: str, shape: tuple[int, ...], variable: keras.Variable
 ) -> Iterator[CheckpointTensor]:
-    """A vector of ours whose numbers are tensors there, "scales.{}.scale"."""
+    """A vector of ours whose numbers are tensors there, "scales.{}.scale"; each leaves the others."""
+
+    def at(i: int) -> Convert:
+        def convert(array: np.ndarray) -> np.ndarray:
+            whole = keras.ops.convert_to_numpy(variable).copy()
+            whole[i] = array.item()
+            return whole
+
+        return convert
+
     for i in range(variable.shape[0]):
-        yield CheckpointTensor(name.format(i), shape, variable, part=i)
+        yield CheckpointTensor(name.format(i), shape, variable, at(i))
 
 
 def turned(tensor: CheckpointTensor) -> CheckpointTensor:

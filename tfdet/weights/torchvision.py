@@ -161,6 +161,14 @@ def _swin_block(prefix: str, block: Any, shapes: Shapes) -> Iterator[CheckpointT
     yield from parts.dense(f"{prefix}.mlp.3", block.dense2)
 
 
+def new(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
+    """A Swin's norms of the levels before the last, which a classifier does not have."""
+    if _kind(shapes) is not Swin or not backbone_only(shapes):
+        return []
+    norms = parts.backbone_owner(model, _TITLE).backbone.norms
+    return [v for level, norm in norms.items() if level < 5 for v in norm.weights]
+
+
 SOURCE = Source(
     name="torchvision",
     title=_TITLE,
@@ -168,4 +176,5 @@ SOURCE = Source(
     backbone_only=backbone_only,
     settings=settings,
     entries=entries,
+    new=new,
 )

@@ -24,12 +24,11 @@ from tfdet.detectors.mask_rcnn import MaskRCNN
 from tfdet.detectors.retinanet import RetinaNet
 from tfdet.errors import UserError
 from tfdet.weights import parts
-from tfdet.weights.checkpoint import CheckpointTensor, vector
+from tfdet.weights.checkpoint import CheckpointTensor
 from tfdet.weights.source import Shapes
 
 _TITLE = "torchvision"
 _BODY = "backbone.body."
-_COCO_CLASSES = 91  # with the background, by COCO's ids up to 90
 
 _CLASSES: dict[type[BackboneDetector], str] = {
     FCOS: "head.classification_head.cls_logits.bias",
@@ -60,7 +59,8 @@ def settings(name: str, shapes: Shapes) -> dict[str, Any]:
             f"these weights are for a {kind.__name__} of torchvision, and {name} is another "
             f"detector; choose {_EXAMPLES[kind]}"
         )
-    return {**_classes(kind, shapes), **_function(kind, owner.config.backbone, shapes)}
+    classes = {"num_classes": _class_count(kind, shapes) - 1}
+    return {**classes, **_function(kind, owner.config.backbone, shapes)}
 
 
 def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
@@ -105,12 +105,6 @@ def _has_free_epsilon(model: BackboneDetector, wanted: dict[str, Any]) -> bool:
     return wanted["backbone"] == "r50-3x3-eps0" and encoding_of(
         model.config.backbone
     ) == encoding_of("r50-3x3")
-
-
-def _classes(kind: type, shapes: Shapes) -> dict[str, Any]:
-    count = _class_count(kind, shapes)
-    ids = {"class_ids": tuple(range(1, count))} if count == _COCO_CLASSES else {}
-    return {"num_classes": count - 1, **ids}
 
 
 def _class_count(kind: type, shapes: Shapes) -> int:
@@ -252,11 +246,7 @@ def _mask_rcnn(model: MaskRCNN, shapes: Shapes) -> Iterator[CheckpointTensor]:
             parts.spelled(shapes, f"{name}.mask_fcn{i + 1}", f"{name}.{i}.0"), layer
         )
     name = "roi_heads.mask_predictor"
-    height, width, outputs, inputs = head.enlarge.kernel.shape
-    yield CheckpointTensor(
-        f"{name}.conv5_mask.weight", (inputs, outputs, height, width), head.enlarge.kernel
-    )
-    yield vector(f"{name}.conv5_mask.bias", head.enlarge.bias)
+    yield from parts.transposed(f"{name}.conv5_mask", head.enlarge)
     count = _class_count(MaskRCNN, shapes)
     yield from parts.outputs(
         f"{name}.mask_fcn_logits", head.predict, _without_background(1), count, True

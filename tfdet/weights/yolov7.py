@@ -85,15 +85,23 @@ def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
         )
     for detector in detectors:
         parts.check(detector, _form(shapes), "YOLOv7")
-    found = _model_entries(model, shapes)
-    if not any(name.startswith("router.") for name in shapes):  # of the first step of training
-        found = [x for x in found if not x.name.startswith("router.")]
+    found = [
+        x
+        for x in _model_entries(model, shapes)
+        if _has_router(shapes) or not x.name.startswith("router.")
+    ]
     used = {x.name for x in found}
     rest = [name for name in shapes if name not in used and _is_in_convolutions(name, shapes)]
     return [
         *parts.existing(found, shapes),
         *(CheckpointTensor(name, tuple(shapes[name]), None) for name in rest),
     ]
+
+
+def new(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
+    """The router of a cascade whose file is of the first step of training, which has none."""
+    is_new = isinstance(model, DynamicDetector) and not _has_router(shapes)
+    return list(model.router.weights) if is_new else []
 
 
 def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]:
@@ -125,6 +133,10 @@ def _variants(config: Any) -> tuple[str | None, ...]:
         found = (config.part(role)[1] for role in ("first", "second"))
         return tuple(getattr(part, "variant", None) for part in found)
     return ()
+
+
+def _has_router(shapes: Shapes) -> bool:
+    return any(name.startswith("router.") for name in shapes)
 
 
 def _form(shapes: Shapes) -> dict[str, Any]:
@@ -338,4 +350,5 @@ SOURCE = Source(
     backbone_only=lambda shapes: False,
     settings=settings,
     entries=entries,
+    new=new,
 )
