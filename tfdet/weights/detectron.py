@@ -28,12 +28,12 @@ def recognises(shapes: Shapes) -> bool:
     return {"conv1_w", "res2_0_branch2a_w"} <= shapes.keys()
 
 
-def settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     owner = parts.owner_of(name)
     own = getattr(owner.config, "backbone", None)
     if own is None:
-        raise UserError(f"{name} has no backbone that Detectron's weights could be for")
+        raise UserError(f"{owner.name} has no backbone that Detectron's weights could be for")
     function = _function(own, shapes)
     return {f"{owner.prefix}{key}": value for key, value in function.items()}
 

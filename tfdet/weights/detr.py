@@ -30,11 +30,12 @@ def recognises(shapes: Shapes) -> bool:
     } <= shapes.keys()
 
 
-def settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
-    config = parts.owner_of(name).config
+    owner = parts.owner_of(name)
+    config = owner.config
     if not isinstance(config, DETRConfig):
-        raise UserError(f"DETR's weights are for a model such as detr-r50, not for {name}")
+        raise UserError(f"DETR's weights are for a model such as detr-r50, not for {owner.name}")
     count = shapes["class_embed.weight"][0] - 1  # the last is "no object"
     return {"num_classes": count, **_function(config, shapes)}
 

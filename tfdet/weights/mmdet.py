@@ -1,10 +1,10 @@
-"""mmdetection's weights, from version 2 on: FCOS, RetinaNet, Faster and Mask R-CNN; ResNet and Swin.
+"""mmdetection's weights, from version 2 on: FCOS, RetinaNet, Faster and Mask R-CNN; backbones.
 
-Its ResNets come in two styles, whose files have the same names and shapes. This source has the style
-"pytorch", `weights.mmdet_caffe` the style "caffe": the word is in the names of the files, and all
-released FCOS on ResNet-50 and -101 are "caffe". Which of the two a file is has to be said,
-"mmdet:FILE" or "mmdet_caffe:FILE". Swins, and ResNeXts, whose groups no file of the style "caffe"
-has, are recognised.
+Its ResNets come in two styles, whose files have the same names and shapes. This source has the
+style "pytorch", `weights.mmdet_caffe` the style "caffe": the word is in the names of the files, and
+all released FCOS on ResNet-50 and -101 are "caffe". Which of the two a file is has to be said,
+"mmdet:FILE" or "mmdet_caffe:FILE". Swins are recognised, and so are ResNeXts, whose groups no file
+of the style "caffe" has.
 
 A file does not say either whether its FCOS is the first one or has the tricks of the improved one
 ("normbbox-centeronreg" in its name): that is what the keys `normalize_distances` and
@@ -113,15 +113,15 @@ def backbone_only(shapes: Shapes) -> bool:
     return _kind(shapes) is None
 
 
-def settings(model: Any, shapes: Shapes, style: Style = PYTORCH) -> dict[str, Any]:
+def settings(model: parts.Model, shapes: Shapes, style: Style = PYTORCH) -> dict[str, Any]:
     """See `Source`."""
     owner, kind = parts.owner_of(model), _kind(shapes)
     own = getattr(owner.config, "backbone", None)
     if kind is None and own is None:
-        raise UserError(f"{model} has no backbone that mmdetection's weights could be for")
+        raise UserError(f"{owner.name} has no backbone that mmdetection's weights could be for")
     if kind is not None and (owner.prefix or type(owner.config) is not kind.config_class):
         raise UserError(
-            f"these weights are for a {kind.__name__} of mmdetection, and {model} is another "
+            f"these weights are for a {kind.__name__} of mmdetection, and {owner.name} is another "
             f"detector; choose {_EXAMPLES[kind]}"
         )
     if kind is None:

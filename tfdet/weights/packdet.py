@@ -63,7 +63,7 @@ def recognises(shapes: Shapes) -> bool:
     return "backbone.fpn.fpn_inner2.weight" in names and _kind(names) is not None
 
 
-def settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     named = _named(shapes)
     kind, owner = _kind(named), parts.owner_of(name)
@@ -71,7 +71,8 @@ def settings(name: str, shapes: Shapes) -> dict[str, Any]:
     is_right = isinstance(config, PyramidConfig) and not owner.prefix
     if not is_right or _kind_of(config) != kind:
         raise UserError(
-            f"these weights are for a model such as {kind.example}, and {name} is another detector"
+            f"these weights are for a model such as {kind.example}, and {owner.name} is another "
+            "detector"
         )
     count = named[f"{kind.head}.cls_logits.bias"][0] // _anchors(kind, named)
     return {"num_classes": count, **_function(config, named)}

@@ -21,6 +21,8 @@ from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vecto
 from tfdet.weights.source import Shapes
 
 Convert = Callable[[np.ndarray], np.ndarray]
+# A registered name, or a configuration.
+Model = str | DetectorConfig
 
 # Keys that do not change what a network computes: those of its classes and of post-processing.
 _FREE = ("num_classes", "class_ids", "class_names", "nms.")
@@ -33,18 +35,21 @@ class Owner(NamedTuple):
     Attributes:
         prefix: of its keys in the model's configuration, "" or "first.".
         config: its configuration.
+        name: what the model is called, for messages.
     """
 
     prefix: str
     config: Any
+    name: str
 
 
-def owner_of(model: str | DetectorConfig) -> Owner:
+def owner_of(model: Model) -> Owner:
     """The detector that has the first backbone, of a registered model or a configuration."""
     config = registry.config(model) if isinstance(model, str) else model
+    name = model if isinstance(model, str) else f"a model with a {type(model).__name__}"
     if isinstance(config, CascadeConfig):
-        return Owner("first.", config.part("first")[1])
-    return Owner("", config)
+        return Owner("first.", config.part("first")[1], name)
+    return Owner("", config, name)
 
 
 def backbone_owner(model: keras.Model, title: str) -> BackboneDetector:
@@ -183,7 +188,7 @@ def fixed(
 def numbers(
     name: str, shape: tuple[int, ...], variable: keras.Variable
 ) -> Iterator[CheckpointTensor]:
-    """A vector of ours whose numbers are tensors there, "scales.{}.scale"; each leaves the others."""
+    """A vector of ours each of whose numbers is a tensor there, such as "scales.{}.scale"."""
 
     def at(i: int) -> Convert:
         def convert(array: np.ndarray) -> np.ndarray:

@@ -33,14 +33,14 @@ def backbone_only(shapes: Shapes) -> bool:
     return not torchvision_detectors.recognises(shapes)
 
 
-def settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     if not backbone_only(shapes):
         return torchvision_detectors.settings(name, shapes)
     owner = parts.owner_of(name)
     own = getattr(owner.config, "backbone", None)
     if own is None:
-        raise UserError(f"{name} has no backbone that torchvision's weights could be for")
+        raise UserError(f"{owner.name} has no backbone that torchvision's weights could be for")
     backbone = _backbone(own, shapes)
     return {f"{owner.prefix}backbone": backbone, f"{owner.prefix}pixels": "imagenet"}
 

@@ -50,13 +50,13 @@ def recognises(shapes: Shapes) -> bool:
     return parts.is_resnet(_BODY, shapes) and _kind(shapes) is not None
 
 
-def settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     owner = parts.owner_of(name)
     kind = _kind(shapes)
     if owner.prefix or type(owner.config) is not kind.config_class:
         raise UserError(
-            f"these weights are for a {kind.__name__} of torchvision, and {name} is another "
+            f"these weights are for a {kind.__name__} of torchvision, and {owner.name} is another "
             f"detector; choose {_EXAMPLES[kind]}"
         )
     classes = {"num_classes": _class_count(kind, shapes) - 1}

@@ -54,17 +54,18 @@ def recognises(shapes: Shapes) -> bool:
     return has_pooling and _predictor(shapes) is not None
 
 
-def settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     part, line, outputs = _predictor(shapes)
     is_cascade = part == "model_h"
     wanted = (_CASCADE_VARIANTS if is_cascade else _VARIANTS).get(line)
-    found = _variants(registry.config(name))
+    found = _variants(registry.config(name) if isinstance(name, str) else name)
     if found != (wanted,) * (2 if is_cascade else 1):
         dynamic = "dy-" if is_cascade else ""
         example = {"v7": "yolov7", "x": "yolov7-x", "w6": "yolov7-w6"}.get(wanted)
+        shown = name if isinstance(name, str) else "this one"
         advice = f"choose {dynamic}{example}" if example else "the garden has none that it is of"
-        raise UserError(f"these weights of YOLOv7 are for another network than {name}; {advice}")
+        raise UserError(f"these weights of YOLOv7 are for another network than {shown}; {advice}")
     keys = _form(shapes)
     if is_cascade:
         keys = {f"{role}.{key}": value for role in _ROLES for key, value in keys.items()}
