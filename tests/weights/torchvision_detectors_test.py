@@ -45,6 +45,8 @@ def test_every_tensor_has_its_place(network, names):
     model, entries = foreign.created(SOURCE, DETECTORS[network], shapes)
     foreign.check_entries(entries, shapes, model.weights)
     assert model.num_classes == 90
+    # Norms that count were not frozen, and kept their epsilon.
+    assert model.config.backbone == ("r50-3x3" if names == "new" else "r50-3x3-eps0")
     per_class = {x.name.rpartition(".")[0] for x in entries if x.per_class}
     assert {x.rpartition(".")[2] for x in per_class} in (
         {"cls_logits"},
@@ -102,7 +104,12 @@ def test_other_classes_are_counted_without_background():
 
 
 def test_a_network_that_was_trained_with_the_epsilon_is_taken():
-    shapes = foreign.shapes("torchvision", "fasterrcnn_resnet50_fpn")
+    shapes = {
+        name: shape
+        for name, shape in foreign.shapes("torchvision", "fasterrcnn_resnet50_fpn").items()
+        if not name.endswith("num_batches_tracked")
+    }
+    assert SOURCE.settings("faster-rcnn-r50", shapes)["backbone"] == "r50-3x3-eps0"
     model, entries = foreign.created(SOURCE, "faster-rcnn-r50", shapes, backbone="r50-3x3")
     foreign.check_entries(entries, shapes, model.weights)
 

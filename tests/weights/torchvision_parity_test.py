@@ -53,10 +53,19 @@ def detector(network):
     make = getattr(torchvision.models.detection, network)
     model = make(weights=None, weights_backbone=None, **options)
     if network not in ("fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2"):
-        for layer in model.modules():  # as torchvision does with its COCO weights
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.eps = 0.0
+        # What torchvision makes of them when it loads its COCO weights.
+        freeze(model)
+        torchvision.models.detection._utils.overwrite_eps(model, 0.0)
     return model
+
+
+def freeze(module):
+    for name, layer in module.named_children():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            norm = torchvision.ops.misc.FrozenBatchNorm2d(layer.num_features, eps=layer.eps)
+            setattr(module, name, norm)
+        else:
+            freeze(layer)
 
 
 def load(model):

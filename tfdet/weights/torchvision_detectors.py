@@ -5,9 +5,15 @@
 
 Names are those of torchvision from 0.13 on and of the files from before, which it renames itself.
 
-The batch norms of the two-stage detectors and of RetinaNet have no epsilon: torchvision drops it
-when it loads its COCO weights. A network of these that was trained with the epsilon wants
+torchvision drops the epsilon of the frozen batch norms of the two-stage detectors and of RetinaNet
+when it loads its COCO weights (COCO_V1). A file does not say so, but it says whether the norms were
+frozen: others count their batches. So files without counters are taken to be without epsilon; one
+of a network with frozen norms whose epsilon was never dropped is for a model that was created with
 `backbone: r50-3x3`.
+
+Images are padded to multiples of 32 there, each batch by itself. Where a canvas has another size
+than that, points and anchors of P6 and P7, whose cells then are other numbers of pixels wide, and
+what stands near the borders of the image differ a little.
 """
 
 from collections.abc import Iterator
@@ -52,6 +58,7 @@ def recognises(shapes: Shapes) -> bool:
 
 def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
+    _refuse_second(shapes)
     owner = parts.owner_of(name)
     kind = _kind(shapes)
     if owner.prefix or type(owner.config) is not kind.config_class:
@@ -65,6 +72,7 @@ def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
 
 def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
     """See `Source`."""
+    _refuse_second(shapes)
     kind = _kind(shapes)
     if type(model) is not kind:
         raise UserError(
@@ -86,11 +94,6 @@ def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
 
 def _kind(shapes: Shapes) -> type[BackboneDetector]:
     """The class of our detector; None of files that have none of them."""
-    if "rpn.head.conv.1.0.weight" in shapes:
-        raise UserError(
-            "these weights are for torchvision's second Faster or Mask R-CNN (..._v2), whose heads "
-            "have more convolutions and batch norms; the garden has the first one"
-        )
     if "roi_heads.mask_predictor.mask_fcn_logits.weight" in shapes:
         return MaskRCNN
     if _CLASSES[FasterRCNN] in shapes:
@@ -98,6 +101,14 @@ def _kind(shapes: Shapes) -> type[BackboneDetector]:
     if "head.regression_head.bbox_ctrness.weight" in shapes:
         return FCOS
     return RetinaNet if _CLASSES[RetinaNet] in shapes else None
+
+
+def _refuse_second(shapes: Shapes) -> None:
+    if "rpn.head.conv.1.0.weight" in shapes:
+        raise UserError(
+            "these weights are for torchvision's second Faster or Mask R-CNN (..._v2), whose heads "
+            "have more convolutions and batch norms; the garden has the first one"
+        )
 
 
 def _has_free_epsilon(model: BackboneDetector, wanted: dict[str, Any]) -> bool:
@@ -123,7 +134,8 @@ def _is_second_retinanet(shapes: Shapes) -> bool:
 
 def _function(kind: type, own: Any, shapes: Shapes) -> dict[str, Any]:
     """Keys of the configuration that make the same function."""
-    keeps_epsilon = kind is FCOS or _is_second_retinanet(shapes)
+    has_counters = f"{_BODY}bn1.num_batches_tracked" in shapes
+    keeps_epsilon = has_counters or kind is FCOS or _is_second_retinanet(shapes)
     epsilon = 1e-5 if keeps_epsilon else 0.0
     backbone = parts.resnet_style(own, _BODY, shapes, _TITLE, strides_first=False, epsilon=epsilon)
     common = {"backbone": backbone, "pixels": "imagenet"}
