@@ -13,6 +13,7 @@ from tfdet.detectors import detr
 from tfdet.detectors.detr import DETR, DETRConfig
 from tfdet.errors import UserError
 from tfdet.losses import set_prediction
+from tfdet.weights import detr as detr_weights
 
 TOLERANCE = 2e-5
 
@@ -32,82 +33,13 @@ def test_parameters_and_work_are_the_published_ones(name):
     assert counts == PUBLISHED[name]
 
 
-# --- the published weights' names, in their order, and the variables that hold them ---
-
-
-def _attention(prefix, layer):
-    inputs = (layer.query, layer.key, layer.value)
-    yield f"{prefix}.in_proj_weight", [x.kernel for x in inputs]
-    yield f"{prefix}.in_proj_bias", [x.bias for x in inputs]
-    yield from _dense(f"{prefix}.out_proj", layer.output_dense)
-
-
-def _dense(prefix, layer):
-    yield f"{prefix}.weight", [layer.kernel]
-    yield f"{prefix}.bias", [layer.bias]
-
-
-def _norm(prefix, layer):
-    yield f"{prefix}.weight", [layer.gamma]
-    yield f"{prefix}.bias", [layer.beta]
-
-
-def _batch_norm(prefix, layer):
-    yield from _norm(prefix, layer)
-    yield f"{prefix}.running_mean", [layer.moving_mean]
-    yield f"{prefix}.running_var", [layer.moving_variance]
-
-
-def _layer(prefix, layer, attentions, norms):
-    for name, part in attentions.items():
-        yield from _attention(f"{prefix}.{name}", part)
-    yield from _dense(f"{prefix}.linear1", layer.dense1)
-    yield from _dense(f"{prefix}.linear2", layer.dense2)
-    for number, norm in enumerate(norms, start=1):
-        yield from _norm(f"{prefix}.norm{number}", norm)
-
-
-def _body(backbone):
-    prefix = "backbone.0.body"
-    yield f"{prefix}.conv1.weight", [backbone.stem_conv.kernel]
-    yield from _batch_norm(f"{prefix}.bn1", backbone.stem_bn)
-    for number, blocks in enumerate(backbone.stages, start=1):
-        for i, block in enumerate(blocks):
-            place = f"{prefix}.layer{number}.{i}"
-            for n in (1, 2, 3):
-                yield f"{place}.conv{n}.weight", [getattr(block, f"conv{n}").kernel]
-                yield from _batch_norm(f"{place}.bn{n}", getattr(block, f"bn{n}"))
-            if block.projection is not None:
-                yield f"{place}.downsample.0.weight", [block.projection.kernel]
-                yield from _batch_norm(f"{place}.downsample.1", block.projection_bn)
-
-
 def published(model):
     """{published name: variables}; a name has three variables where the published one is packed."""
-
-    def names():
-        transformer, head = model.transformer, model.head
-        for i, layer in enumerate(transformer.encoder):
-            attentions = {"self_attn": layer.attention}
-            norms = (layer.norm, layer.dense_norm)
-            yield from _layer(f"transformer.encoder.layers.{i}", layer, attentions, norms)
-        for i, layer in enumerate(transformer.decoder):
-            attentions = {
-                "self_attn": layer.self_attention,
-                "multihead_attn": layer.cross_attention,
-            }
-            norms = (layer.self_norm, layer.cross_norm, layer.dense_norm)
-            yield from _layer(f"transformer.decoder.layers.{i}", layer, attentions, norms)
-        yield from _norm("transformer.decoder.norm", transformer.norm)
-        yield from _dense("class_embed", head.classes)
-        for i, layer in enumerate((head.box1, head.box2, head.box3)):
-            yield from _dense(f"bbox_embed.layers.{i}", layer)
-        yield "query_embed.weight", [transformer.query_embedding]
-        yield from _dense("input_proj", transformer.project)
-        if model.backbone.built:
-            yield from _body(model.backbone)
-
-    return dict(names())
+    names = {}
+    for tensor in detr_weights.reference_entries(model):
+        if tensor.variable is not None:
+            names.setdefault(tensor.name, []).append(tensor.variable)
+    return names
 
 
 def as_published(name, values):
@@ -122,15 +54,10 @@ def as_published(name, values):
 
 def fill(model):
     """Gives the variables the values that the golden numbers belong to."""
-    for number, (name, variables) in enumerate(published(model).items()):
-        shape = as_published(name, variables).shape
-        value = golden_value(name, shape, number)
-        for variable, part in zip(variables, np.split(value, len(variables)), strict=True):
-            if part.ndim == 4:
-                part = part.transpose(2, 3, 1, 0)
-            elif part.ndim == 2 and name != "query_embed.weight":
-                part = part.T
-            variable.assign(part)
+    numbers = {name: number for number, name in enumerate(published(model))}
+    for tensor in detr_weights.reference_entries(model):
+        if tensor.variable is not None:
+            tensor.assign(golden_value(tensor.name, tensor.shape, numbers[tensor.name]))
 
 
 def golden_value(name, shape, number):

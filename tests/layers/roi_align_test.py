@@ -35,3 +35,11 @@ def test_large_boxes_read_coarse_levels():
 def test_shapes_are_known_before_it_runs():
     maps = {"P2": keras.KerasTensor((None, 16, 16, 8)), "P3": keras.KerasTensor((None, 8, 8, 8))}
     assert RoIAlign(7)(maps, keras.KerasTensor((None, 9, 4))).shape == (None, 9, 7, 7, 8)
+
+
+def test_the_form_that_is_not_aligned_reads_half_a_cell_further():
+    boxes = np.float32([[[16, 20, 44, 48]]])
+    aligned = np.asarray(RoIAlign(4, 2, finest_side=56.0)(ramps(), boxes))
+    layer = RoIAlign(4, 2, finest_side=56.0, aligned=False)
+    np.testing.assert_allclose(layer(ramps(), boxes), aligned + 2.0, atol=1e-3)  # cells of 4 pixels
+    assert RoIAlign.from_config(layer.get_config()).aligned is False

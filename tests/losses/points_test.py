@@ -110,7 +110,7 @@ def test_box_losses_are_the_published_ones(predicted, target, expected):
 def slow_targets(cells, boxes, labels, radius):
     """One image, one cell and one box at a time."""
     result = np.full(len(cells.points), -1)
-    for k, ((x, y), level, stride) in enumerate(zip(*cells, strict=True)):
+    for k, ((x, y), level, stride) in enumerate(zip(*cells[:3], strict=True)):
         best = math.inf
         for (left, top, right, bottom), label in zip(boxes, labels, strict=True):
             right, bottom = right - 1, bottom - 1

@@ -76,3 +76,14 @@ def test_added_levels_may_have_another_kernel():
         shapes = [tuple(x.shape) for x in neck(features()).values()]
         assert {conv.kernel.shape[:2] for conv in neck.coarse.values()} == {(size, size)}
         assert shapes == [tuple(x.shape) for x in FPN(8)(features()).values()]
+
+
+def test_the_relu_between_coarse_levels_can_be_left_out():
+    necks = [FPN(8, coarse_relu=flag) for flag in (True, False)]
+    maps = [neck(features()) for neck in necks]
+    for neck, found in zip(necks, maps, strict=True):
+        x = np.asarray(found["P6"])
+        expected = neck.coarse["P7"](np.maximum(x, 0) if neck.coarse_relu else x)
+        np.testing.assert_allclose(found["P7"], expected, atol=1e-5)
+        assert x.min() < 0
+    assert FPN.from_config(necks[1].get_config()).coarse_relu is False

@@ -163,3 +163,37 @@ def test_corner_anchors_are_mmdetections():
     np.testing.assert_allclose(boxes[4], [4 - 16, -16, 4 + 16, 16])
     last = [20 * 64 - 128 * root, 12 * 64 - 256 * root, 20 * 64 + 128 * root, 12 * 64 + 256 * root]
     np.testing.assert_allclose(boxes[-1], last, rtol=1e-5)
+
+
+def test_torchvisions_anchors_are_whole_pixels_at_the_corners():
+    config = AnchorConfig(3, 7, 3, (2.0, 1.0, 0.5), 4.0, style="torchvision")
+    boxes = anchors(config, (320, 416))
+    # Sizes 32, 40 and 50 of the finest level; half of 45.25 is 23, half of 22.63 is 11.
+    cell = [
+        (23, 11),
+        (28, 14),
+        (35, 18),
+        (16, 16),
+        (20, 20),
+        (25, 25),
+        (11, 23),
+        (14, 28),
+        (18, 35),
+    ]
+    np.testing.assert_array_equal(boxes[:9], [[-w, -h, w, h] for w, h in cell])
+    np.testing.assert_array_equal(boxes[9:18] - boxes[:9], [[8, 0, 8, 0]] * 9)
+    # 13 cells of 32 pixels, and 7 of 59.4 pixels, which count as 59.
+    counts = np.cumsum(anchor_counts(config, (320, 416)))
+    widths = [boxes[n + 9, 0] - boxes[n, 0] for n in counts[:-1]]
+    assert widths == [16, 32, 59, 104]
+    # The half of 101, the second octave of 64 in whole pixels, is rounded to 50.
+    square = boxes[counts[0] + 3 : counts[0] + 6]
+    np.testing.assert_array_equal(square[:, 2], [32, 40, 50])
+
+
+def test_torchvisions_two_stage_anchors():
+    config = AnchorConfig(2, 6, 1, (2.0, 1.0, 0.5), 8.0, style="torchvision")
+    boxes = anchors(config, (320, 416))
+    np.testing.assert_array_equal(
+        boxes[:3], [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
+    )

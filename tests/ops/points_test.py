@@ -32,3 +32,28 @@ def test_decode_inverts_encode(shape):
     boxes = rng.uniform(0, 100, (*shape, 4)).astype(np.float32)
     found = point_ops.decode(point_ops.encode(boxes, points), points)
     np.testing.assert_allclose(found, boxes, atol=1e-4)
+
+
+def test_mmdetections_distances_end_at_the_edges():
+    cells = point_ops.cells((3, 4), (32, 32), style="mmdet")
+    np.testing.assert_array_equal(cells.points, point_ops.cells((3, 4), (32, 32)).points)
+    boxes, points = np.float32([[10, 20, 31, 42]]), np.float32([[12, 24]])
+    distances = point_ops.encode(boxes, points, cells.last_pixel)
+    np.testing.assert_array_equal(distances, [[2, 4, 19, 18]])
+    np.testing.assert_array_equal(point_ops.decode(distances, points, cells.last_pixel), boxes)
+
+
+def test_torchvisions_points_are_corners_of_cells_of_whole_pixels():
+    cells = point_ops.cells((5, 6), (64, 416), gaps=1, style="torchvision")
+    assert cells.last_pixel == 0
+    np.testing.assert_array_equal(cells.points[:14, 0], [*range(0, 416, 32), 0])
+    # Seven cells of 59.4 pixels.
+    np.testing.assert_array_equal(cells.points[26:33], [[59 * i, 0] for i in range(7)])
+    np.testing.assert_array_equal(cells.points[33:], [[-1, -1]])
+    np.testing.assert_array_equal(cells.strides[[0, 26]], [32, 64])
+
+
+def test_the_first_cells_keep_where_distances_end():
+    cells = point_ops.cells((3, 4), (32, 32), style="mmdet").first(5)
+    assert (len(cells.points), len(cells.levels), len(cells.strides)) == (5, 5, 5)
+    assert cells.last_pixel == 0

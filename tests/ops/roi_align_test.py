@@ -52,13 +52,15 @@ def point(feature, y, x):
     return upper * (1 - fy) + lower * fy
 
 
-def plain(features, rois, levels, size, ratio):
+def plain(features, rois, levels, size, ratio, aligned=True):
     batch, count = rois.shape[:2]
     out = np.zeros((batch, count, *size, features["P2"].shape[-1]))
     for b, n in np.ndindex(batch, count):
         feature = features[f"P{levels[b, n]}"][b].astype(np.float64)
-        left, top, right, bottom = rois[b, n].astype(np.float64) / 2.0 ** levels[b, n] - 0.5
-        bin_h, bin_w = (bottom - top) / size[0], (right - left) / size[1]
+        shift, least = (0.5, -np.inf) if aligned else (0.0, 1.0)
+        left, top, right, bottom = rois[b, n].astype(np.float64) / 2.0 ** levels[b, n] - shift
+        bin_h = max(bottom - top, least) / size[0]
+        bin_w = max(right - left, least) / size[1]
         rows, columns = (ratio or max(math.ceil(x), 1) for x in (bin_h, bin_w))
         for i, j in np.ndindex(*size):
             samples = [
@@ -91,6 +93,18 @@ def test_equals_the_plain_implementation(implementation, kind, size, ratio):
     np.testing.assert_allclose(
         found, plain(maps(), rois, levels, size, ratio), atol=5e-4 if kind == "huge" else 5e-5
     )
+
+
+@pytest.mark.parametrize("kind", ["inside", "outside", "tiny", "inverted"])
+@pytest.mark.parametrize("ratio", [0, 2])
+def test_the_form_that_is_not_aligned(implementation, kind, ratio):
+    rois = boxes(kind)
+    levels = levels_of(rois)
+    if kind == "inverted":
+        levels[:] = 3
+    found = roi_ops.roi_align(maps(), rois, levels, (3, 2), ratio, aligned=False)
+    expected = plain(maps(), rois, levels, (3, 2), ratio, aligned=False)
+    np.testing.assert_allclose(found, expected, atol=5e-5)
 
 
 @hypothesis.given(

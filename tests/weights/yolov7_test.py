@@ -1,13 +1,16 @@
 """Published names, and the published networks' outputs for weights filled in by their order."""
 
 import collections
+import functools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.weights import foreign
 from tfdet import registry
+from tfdet.errors import UserError
 from tfdet.ops import anchor_grid
 from tfdet.weights import yolov7
 
@@ -313,3 +316,171 @@ def test_merged_models_have_no_published_names():
     model = registry.create("yolov7-test", merged=True)
     with pytest.raises(ValueError, match="not merged"):
         yolov7.reference_entries(model)
+
+
+# --- files in which something is merged already ---
+
+SMALL = {"image_size": (64, 64), "width": 1 / 16}
+PICTURE = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3)).astype(np.float32)
+
+
+def small(name, **changes):
+    """Overrides of a model whose networks are narrow."""
+    if name.startswith("dy-"):
+        width = {f"{role}.width": SMALL["width"] for role in ("first", "second")}
+        return {"image_size": SMALL["image_size"], **width, **changes}
+    return {**SMALL, **changes}
+
+
+@functools.cache
+def as_trained(name, **changes):
+    """A model, and the tensors of its file."""
+    model = registry.create(name, num_classes=4, **small(name, **changes))
+    tensors = {}
+    for entry in yolov7.reference_entries(model):
+        counter = entry.name.endswith("num_batches_tracked")
+        tensors[entry.name] = np.zeros((), int) if counter else foreign.value(*entry[:2])
+        if entry.variable is not None:
+            entry.assign(tensors[entry.name])
+    return model, tensors
+
+
+def with_merged_heads(tensors):
+    merged = {}
+    for name, x in tensors.items():
+        head, _, end = name.rpartition(".m.")
+        if not head:
+            if ".ia." not in name and ".im." not in name:
+                merged[name] = x
+            continue
+        i, kind = end.split(".")
+        add, multiply = (tensors[f"{head}.{v}.{i}.implicit"].ravel() for v in ("ia", "im"))
+        if kind == "bias":
+            weight = tensors[f"{head}.m.{i}.weight"]
+            merged[name] = (x + weight[:, :, 0, 0] @ add) * multiply
+        else:
+            merged[name] = x * multiply[:, None, None, None]
+    return merged
+
+
+def folded(tensors, conv, bn):
+    """Kernel and bias of a convolution and its batch norm."""
+    variance, mean = (tensors[f"{bn}.running_{x}"] for x in ("var", "mean"))
+    scale = tensors[f"{bn}.weight"] / np.sqrt(variance + 1e-3)
+    kernel = tensors[f"{conv}.weight"] * scale[:, None, None, None]
+    return kernel, tensors[f"{bn}.bias"] - mean * scale
+
+
+def with_merged_branches(tensors):
+    merged = {}
+    for name, x in tensors.items():
+        prefix = name.partition(".rbr_")[0]
+        if prefix == name:
+            merged[name] = x
+        elif f"{prefix}.rbr_reparam.weight" not in merged:
+            (kernel, bias), (center, shift) = (
+                folded(tensors, f"{prefix}.{branch}.0", f"{prefix}.{branch}.1")
+                for branch in ("rbr_dense", "rbr_1x1")
+            )
+            kernel[:, :, 1:2, 1:2] += center
+            merged |= {f"{prefix}.rbr_reparam.weight": kernel}
+            merged |= {f"{prefix}.rbr_reparam.bias": bias + shift}
+    return merged
+
+
+def with_merged_norms(tensors):
+    merged = {}
+    for name, x in tensors.items():
+        prefix, _, end = name.rpartition(".conv.")
+        if f"{prefix}.bn.weight" in tensors and end == "weight":
+            kernel, bias = folded(tensors, f"{prefix}.conv", f"{prefix}.bn")
+            merged |= {name: kernel, f"{prefix}.conv.bias": bias}
+        elif ".bn." not in name:
+            merged[name] = x
+    return merged
+
+
+FORMS = {
+    "deployed": (with_merged_heads,),
+    "branches": (with_merged_branches,),
+    "merged": (with_merged_heads, with_merged_branches, with_merged_norms),
+}
+
+
+@pytest.mark.parametrize("name", ["yolov7", "yolov7-w6", "dy-yolov7"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_merged_file_gives_the_same_network(name, form):
+    model, tensors = as_trained(name)
+    for merge in FORMS[form]:
+        tensors = merge(tensors)
+    other = foreign.filled(yolov7.SOURCE, name, tensors, **small(name))
+    part = other.first if name.startswith("dy-") else other
+    assert part.config.merged == (form == "merged")
+    shapes = {key: x.shape for key, x in tensors.items()}
+    foreign.check_entries(yolov7.SOURCE.entries(other, shapes), shapes, other.weights)
+    found, expected = other(PICTURE), model(PICTURE)
+    for x, y in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        assert foreign.difference(x, y) < 1e-4  # 2e-5 were seen
+
+
+def test_vectors_that_are_left_in_a_merged_file_are_not_used():
+    _, tensors = as_trained("yolov7")
+    vectors = {name: x for name, x in tensors.items() if name.endswith(".implicit")}
+    for merge in FORMS["merged"]:
+        tensors = merge(tensors)
+    shapes = {name: x.shape for name, x in {**tensors, **vectors}.items()}
+    model, entries = foreign.created(yolov7.SOURCE, "yolov7", shapes, **SMALL)
+    foreign.check_entries(entries, shapes, model.weights)
+    unused = {x.name for x in entries if x.variable is None}
+    assert set(vectors) <= unused
+
+
+def test_a_cascade_of_the_first_step_has_no_router_yet():
+    _, tensors = as_trained("dy-yolov7")
+    shapes = {name: x.shape for name, x in tensors.items() if not name.startswith("router")}
+    assert len(shapes) == len(tensors) - 4
+    model, entries = foreign.created(yolov7.SOURCE, "dy-yolov7", shapes, **small("dy-yolov7"))
+    routers = {id(v) for v in yolov7.SOURCE.new(model, shapes)}
+    assert len(routers) == len(model.router.weights) == 4
+    others = [v for v in model.weights if id(v) not in routers]
+    foreign.check_entries(entries, shapes, others)
+
+
+def test_classes_are_counted_and_auxiliary_heads_are_found():
+    _, tensors = as_trained("yolov7-w6", auxiliary_heads=True)
+    shapes = {name: x.shape for name, x in tensors.items()}
+    assert yolov7.SOURCE.recognises(shapes) and not yolov7.SOURCE.backbone_only(shapes)
+    assert yolov7.SOURCE.settings("yolov7-w6", shapes) == {
+        "num_classes": 4,
+        "merged": False,
+        "implicit": True,
+        "auxiliary_heads": True,
+    }
+    model, entries = foreign.created(yolov7.SOURCE, "yolov7-w6", shapes, **SMALL)
+    foreign.check_entries(entries, shapes, model.weights)
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "message"),
+    [
+        ("yolov7", "yolov7-x", "another network than yolov7-x; choose yolov7"),
+        ("yolov7", "dy-yolov7", "choose yolov7"),
+        ("dy-yolov7", "yolov7", "choose dy-yolov7"),
+        ("yolov7", "fcos-r50", "another network than fcos-r50"),
+        ("yolov7", "dy-faster-rcnn-r50", "choose yolov7"),
+    ],
+)
+def test_other_models_are_refused(file, name, message):
+    _, tensors = as_trained(file)
+    shapes = {key: x.shape for key, x in tensors.items()}
+    with pytest.raises(UserError, match=message):
+        yolov7.SOURCE.settings(name, shapes)
+
+
+def test_a_model_in_another_form_is_refused():
+    model, tensors = as_trained("yolov7")
+    shapes = {key: x.shape for key, x in with_merged_heads(tensors).items()}
+    with pytest.raises(UserError, match="implicit=False, this one has implicit=True"):
+        yolov7.SOURCE.entries(model, shapes)
+    with pytest.raises(UserError, match="for a YoloV7, not for a FCOS"):
+        yolov7.SOURCE.entries(foreign.unfilled("fcos-test"), shapes)

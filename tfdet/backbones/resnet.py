@@ -23,14 +23,21 @@ _MSRA: dict[str, Any] = {"strides_first": True, "epsilon": 0.0}
 STYLES = {
     "r50": resnet_encoding(_R50, **_MSRA),
     "r101": resnet_encoding(_R101, **_MSRA),
+    # The same with an epsilon, mmdetection's style "caffe".
+    "r50-caffe": resnet_encoding(_R50, strides_first=True),
+    "r101-caffe": resnet_encoding(_R101, strides_first=True),
     # As in torchvision and its descendants.
     "r18": resnet_encoding((2, 2, 2, 2), basic=True),
     "r50-3x3": resnet_encoding(_R50),
     "r101-3x3": resnet_encoding(_R101),
+    # Without an epsilon, as in torchvision's detectors that were trained on COCO.
+    "r50-3x3-eps0": resnet_encoding(_R50, epsilon=0.0),
     # The same, with a last stage of stride 16 (DETR's "DC5").
     "r50-dc5": resnet_encoding(_R50, dilated=True),
     "r101-dc5": resnet_encoding(_R101, dilated=True),
     "x101-32x4d": resnet_encoding(_R101, groups=32, group_width=4),
+    "x101-64x4d": resnet_encoding(_R101, groups=64, group_width=4),
+    # Caffe2's.
     "x101": resnet_encoding(_R101, groups=64, group_width=4, epsilon=0.0),
     "x101-dcn": resnet_encoding(
         _R101, groups=64, group_width=4, epsilon=0.0, deformable_stages=(3, 4)

@@ -51,10 +51,13 @@ class FasterRCNNConfig(NetworkConfig):
         fpn_width: channels of the feature pyramid.
         anchor_scale, aspect_ratios: the anchors, see `ops.anchors.AnchorConfig`. The ratios are
             width / height.
+        anchor_style: "corner" as in mmdetection, or "torchvision", see `ops.anchors.AnchorConfig`.
         rpn_filters: width of the region proposal network.
         proposals: see `heads.rpn.ProposalConfig`.
         rpn_loss: see `losses.rpn.RPNLossConfig`.
         sampling_ratio: samples in a bin of RoIAlign, 0 for as many as it has cells.
+        roi_align: "aligned", or as "torchvision" has it: half a cell further to the right and down,
+            in regions of at least one cell, see `ops.roi_align.roi_align`.
         finest_side: regions up to twice this side are read from the finest level.
         hidden: width of the box head.
         roi_loss: see `losses.roi.RoILossConfig`.
@@ -70,10 +73,12 @@ class FasterRCNNConfig(NetworkConfig):
     fpn_width: int = 256
     anchor_scale: float = 8.0
     aspect_ratios: tuple[float, ...] = (2.0, 1.0, 0.5)
+    anchor_style: Literal["corner", "torchvision"] = "corner"
     rpn_filters: int = 256
     proposals: ProposalConfig = dataclasses.field(default_factory=ProposalConfig)
     rpn_loss: RPNLossConfig = dataclasses.field(default_factory=RPNLossConfig)
     sampling_ratio: int = 2
+    roi_align: Literal["aligned", "torchvision"] = "aligned"
     finest_side: float = 56.0
     hidden: int = 1024
     roi_loss: RoILossConfig = dataclasses.field(default_factory=RoILossConfig)
@@ -103,7 +108,7 @@ class FasterRCNNConfig(NetworkConfig):
     @property
     def anchors(self) -> AnchorConfig:
         return AnchorConfig(
-            MIN_LEVEL, MAX_LEVEL, 1, self.aspect_ratios, self.anchor_scale, style="corner"
+            MIN_LEVEL, MAX_LEVEL, 1, self.aspect_ratios, self.anchor_scale, self.anchor_style
         )
 
 
@@ -149,8 +154,14 @@ class FasterRCNN(BackboneDetector):
         super().__init__(config, self.term_names, backbone, neck, **kwargs)
         self.rpn = RPNHead(config.anchors.anchors_per_cell, config.rpn_filters, name="rpn")
         self.propose = Proposals(config.anchors, config.proposals, name="propose")
-        self.align = RoIAlign(7, config.sampling_ratio, config.finest_side, name="align")
+        self.align = self.make_align(7, "align")
         self.box_head = BoxHead(config.num_classes, config.hidden, name="box_head")
+
+    def make_align(self, bins: int, name: str) -> RoIAlign:
+        """What reads `bins` x `bins` features of each region."""
+        config = self.config
+        aligned = config.roi_align == "aligned"
+        return RoIAlign(bins, config.sampling_ratio, config.finest_side, aligned, name=name)
 
     def make_backbone(self) -> Backbone:
         config = self.config

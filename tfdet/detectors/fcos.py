@@ -25,11 +25,14 @@ class FCOSConfig(PyramidConfig):
         normalize_distances: predict distances in strides, after a ReLU; otherwise in pixels, after
             an exponential (the first FCOS).
         centerness_tower: the tower that predicts centerness.
+        point_style: where points stand in their cells, and whether boxes count their last pixel in:
+            "fcos" as published, or as "mmdet" or "torchvision" has it, see `ops.points.Style`.
         loss: see `losses.points.PointLossConfig`.
     """
 
     normalize_distances: bool = True
     centerness_tower: Literal["class", "box"] = "box"
+    point_style: point_ops.Style = "fcos"
     loss: PointLossConfig = dataclasses.field(default_factory=PointLossConfig)
 
 
@@ -71,8 +74,8 @@ class FCOS(PyramidDetector):
         size = (int(image_size[0]), int(image_size[1]))
         packing = self.config.packing
         gaps = gap_count(packing.pattern, size, MIN_LEVEL, MAX_LEVEL) if packing else 0
-        cells = point_ops.cells(self.config.map_levels, size, gaps)
-        return point_ops.Cells(*(array[:count] for array in cells))
+        cells = point_ops.cells(self.config.map_levels, size, gaps, self.config.point_style)
+        return cells.first(count)
 
     def loss_terms(
         self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
@@ -89,7 +92,8 @@ class FCOS(PyramidDetector):
             distances = ops.cast(gather_rows(raw["box_distances"], rows), "float32")
             if self.config.normalize_distances:
                 distances *= ops.take(cells.strides, rows)[..., None]
-            return point_ops.decode(distances, ops.take(cells.points, rows, axis=0))
+            points = ops.take(cells.points, rows, axis=0)
+            return point_ops.decode(distances, points, cells.last_pixel)
 
         return detections(
             raw["class_logits"],

@@ -12,7 +12,6 @@ from tfdet.detectors import faster_rcnn
 from tfdet.detectors.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from tfdet.errors import UserError
 from tfdet.heads.mask import MaskHead
-from tfdet.layers.roi_align import RoIAlign
 from tfdet.losses.mask import mask_loss_term, own_masks
 from tfdet.losses.roi import Samples
 from tfdet.tensors import Tensor
@@ -64,8 +63,7 @@ class MaskRCNN(FasterRCNN):
         **kwargs: Any,
     ):
         super().__init__(config, backbone, neck, **kwargs)
-        ratio, side = config.sampling_ratio, config.finest_side
-        self.mask_align = RoIAlign(14, ratio, side, name="mask_align")
+        self.mask_align = self.make_align(14, "mask_align")
         self.mask_head = MaskHead(
             config.num_classes, config.mask_filters, config.mask_repeats, name="mask_head"
         )

@@ -36,6 +36,7 @@ class PyramidConfig(NetworkConfig):
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         fpn_width: channels of the feature pyramid.
         coarse_from: what P6 is made of, see `necks.fpn.FPN`.
+        coarse_relu: a ReLU between P6 and the convolution to P7; mmdetection's RetinaNet has none.
         neck: "fpn"; "fpnlite" with separable convolutions; "projection" with a convolution per
             level and nothing else.
         lateral_kernel: size of the neck's first convolution on each level.
@@ -56,6 +57,7 @@ class PyramidConfig(NetworkConfig):
     frozen_stages: int = 2
     fpn_width: int = 256
     coarse_from: Source = "pyramid"
+    coarse_relu: bool = True
     neck: NeckKind = "fpn"
     lateral_kernel: int = 1
     coarse_kernel: int = 3
@@ -163,6 +165,7 @@ class PyramidDetector(BackboneDetector):
             config.neck,
             config.lateral_kernel,
             config.coarse_kernel,
+            config.coarse_relu,
             name="neck",
         )
 

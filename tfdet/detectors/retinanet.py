@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ class RetinaNetConfig(PyramidConfig):
     Attributes:
         num_scales, aspect_ratios, anchor_scale: the anchors, see `ops.anchors.AnchorConfig`. The
             ratios are width / height.
+        anchor_style: "detectron", "corner" as in mmdetection, or "torchvision", see there.
         head_groups: of group norms in the towers, packed or not; the published ones have none.
         loss: see `losses.retinanet.RetinaNetLossConfig`.
     """
@@ -36,6 +38,7 @@ class RetinaNetConfig(PyramidConfig):
     num_scales: int = 3
     aspect_ratios: tuple[float, ...] = (2.0, 1.0, 0.5)
     anchor_scale: float = 4.0
+    anchor_style: Literal["detectron", "corner", "torchvision"] = "detectron"
     head_groups: int = 0
     loss: RetinaNetLossConfig = dataclasses.field(default_factory=RetinaNetLossConfig)
     nms: NMSConfig = dataclasses.field(
@@ -57,7 +60,7 @@ class RetinaNetConfig(PyramidConfig):
             self.num_scales,
             self.aspect_ratios,
             self.anchor_scale,
-            style="detectron",
+            self.anchor_style,
         )
 
 

@@ -18,18 +18,25 @@ class RoIAlign(keras.layers.Layer):
         bins: along each side of a box.
         sampling_ratio: see `ops.roi_align.roi_align`.
         finest_side: boxes up to twice as large read the finest level.
+        aligned: see `ops.roi_align.roi_align`.
     """
 
     # crop_and_resize has no XLA kernel.
     supports_jit = False
 
     def __init__(
-        self, bins: int = 7, sampling_ratio: int = 2, finest_side: float = 56.0, **kwargs: Any
+        self,
+        bins: int = 7,
+        sampling_ratio: int = 2,
+        finest_side: float = 56.0,
+        aligned: bool = True,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.bins = bins
         self.sampling_ratio = sampling_ratio
         self.finest_side = finest_side
+        self.aligned = aligned
         self.built = True
 
     def call(self, maps: dict[str, Tensor], boxes_xyxy: Tensor) -> Tensor:
@@ -41,6 +48,7 @@ class RoIAlign(keras.layers.Layer):
             roi_ops.region_levels(boxes_xyxy, first, last, self.finest_side),
             (self.bins, self.bins),
             self.sampling_ratio,
+            self.aligned,
         )
 
     def compute_output_spec(self, maps: dict[str, Tensor], boxes_xyxy: Tensor) -> keras.KerasTensor:
@@ -54,4 +62,5 @@ class RoIAlign(keras.layers.Layer):
             "bins": self.bins,
             "sampling_ratio": self.sampling_ratio,
             "finest_side": self.finest_side,
+            "aligned": self.aligned,
         }

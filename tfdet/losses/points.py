@@ -83,7 +83,7 @@ def assign_points(
     table = ops.pad(boxes, ((0, 0), (1, 0), (0, 0)))
     label_table = ops.pad(ops.cast(labels, "int32") + 1, ((0, 0), (1, 0))) - 1
     matched = gather_rows(label_table, match)
-    distances = point_ops.encode(gather_rows(table, match), cells.points)
+    distances = point_ops.encode(gather_rows(table, match), cells.points, cells.last_pixel)
     return PointTargets(matched, ops.where(matched[..., None] >= 0, distances, 0.0))
 
 
@@ -95,7 +95,7 @@ def _match(cells: point_ops.Cells, boxes, is_known, center_radius: float):
 
     def step(slot, match, smallest):
         box = ops.take(boxes, slot, axis=1)[:, None]  # [B, 1, 4]
-        distances = point_ops.encode(box, cells.points)  # [B, K, 4]
+        distances = point_ops.encode(box, cells.points, cells.last_pixel)  # [B, K, 4]
         largest = ops.max(distances, axis=-1)
         area = box_ops.area(box)  # [B, 1]
         fits = _is_inside(distances, box, cells, center_radius)

@@ -46,6 +46,7 @@ class FPN(Composite):
         max_level: coarsest level.
         coarse_from: what the first added level is made of: the "pyramid"'s own coarsest map
             (FCOS) or the "backbone"'s (RetinaNet), convolved; "pool": lines are left out.
+        coarse_relu: a ReLU before the convolutions of added levels after the first one.
         kind: "fpn", "fpnlite" or "projection", see above.
         lateral_kernel: size of the first convolution of each level.
         coarse_kernel: size of the convolutions of added levels.
@@ -59,9 +60,11 @@ class FPN(Composite):
         kind: Kind = "fpn",
         lateral_kernel: int = 1,
         coarse_kernel: int = 3,
+        coarse_relu: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.coarse_relu = coarse_relu
         self.filters = filters
         self.max_level = max_level
         self.coarse_from = coarse_from
@@ -115,7 +118,7 @@ class FPN(Composite):
             if conv is None:
                 x = maps[name] = x[:, ::2, ::2]
             else:
-                x = maps[name] = conv(ops.relu(x) if i else x)
+                x = maps[name] = conv(ops.relu(x) if i and self.coarse_relu else x)
         return maps
 
     def _top_down(self, lateral: dict[str, Any]) -> dict[str, Any]:
@@ -134,4 +137,5 @@ class FPN(Composite):
             "kind": self.kind,
             "lateral_kernel": self.lateral_kernel,
             "coarse_kernel": self.coarse_kernel,
+            "coarse_relu": self.coarse_relu,
         }

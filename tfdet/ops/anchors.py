@@ -9,7 +9,7 @@ import numpy as np
 
 from tfdet.errors import UserError
 
-Style = Literal["efficientdet", "detectron", "corner"]
+Style = Literal["efficientdet", "detectron", "corner", "torchvision"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,9 @@ class AnchorConfig:
             2^l; each ratio is rounded to whole pixels at the size of one stride and scaled then;
             ordered by ratio, then scale. "corner" (mmdetection's two-stage detectors): strides are
             2^l, and anchors stand around the upper left corners of the cells; ordered as
-            "efficientdet".
+            "efficientdet". "torchvision": around those corners too, but strides are image size /
+            map size, rounded down; an octave's size is rounded down, and half the sides of its
+            anchors to the nearest whole pixel; ordered as "detectron".
     """
 
     min_level: int = 3
@@ -142,10 +144,14 @@ def _anchors(config, image_size, map_levels) -> np.ndarray:
 def _level_anchors(config, level, map_size, image_size) -> np.ndarray:
     """Anchors of one level [height * width * A, 4] xyxy, float64."""
     stride_y, stride_x = (side / cells for side, cells in zip(image_size, map_size, strict=True))
-    if config.style != "efficientdet":
-        stride_y = stride_x = 2**level
-    shapes = _cell_shapes(config, level) * np.array([stride_x, stride_y])  # [A, 2] width, height
-    middle = 0.0 if config.style == "corner" else 0.5
+    if config.style == "torchvision":
+        stride_y, stride_x = stride_y // 1, stride_x // 1
+        shapes = _whole_shapes(config, level)  # [A, 2] width, height
+    else:
+        if config.style != "efficientdet":
+            stride_y = stride_x = 2**level
+        shapes = _cell_shapes(config, level) * np.array([stride_x, stride_y])
+    middle = 0.0 if config.style in ("corner", "torchvision") else 0.5
     y = (np.arange(map_size[0]) + middle) * stride_y
     x = (np.arange(map_size[1]) + middle) * stride_x
     grid_y, grid_x = np.meshgrid(y, x, indexing="ij")
@@ -165,6 +171,16 @@ def _cell_shapes(config: AnchorConfig, level: int) -> np.ndarray:
             wide, high = ratio if isinstance(ratio, tuple) else (ratio**0.5, ratio**-0.5)
             shapes.append((base * wide, base * high))
     return np.array(shapes)
+
+
+def _whole_shapes(config: AnchorConfig, level: int) -> np.ndarray:
+    """(width, height) in pixels of one cell's anchors in torchvision's style, [A, 2]."""
+    octaves = 2.0 ** (np.arange(config.num_scales) / config.num_scales)
+    sizes = np.floor(config.level_scale(level) * 2**level * octaves)
+    ratios = [r if isinstance(r, tuple) else (r**0.5, r**-0.5) for r in config.aspect_ratios]
+    shapes = np.array(ratios)[:, None] * sizes[:, None]  # [ratios, octaves, 2]
+    # Half to even: 50.5 is 50, so that the second octave of 64 is 100 wide.
+    return 2 * np.round(shapes.reshape(-1, 2) / 2)
 
 
 def _rounded_shapes(config: AnchorConfig, level: int) -> np.ndarray:

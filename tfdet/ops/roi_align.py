@@ -68,24 +68,27 @@ def roi_align(
     levels,
     size: tuple[int, int] = (7, 7),
     sampling_ratio: int = 2,
+    aligned: bool = True,
 ):
     """The mean of bilinear samples in each bin of each box.
 
     Args:
         maps: {"P2": [B, H, W, C], ...}, neighbouring levels, finest first; level l has stride 2^l.
         boxes_xyxy: [B, N, 4] float32 pixels. A bin's samples are in the middle of equal parts of
-            it; pixel centres are at halves ("aligned").
+            it.
         levels: [B, N] int32, the level to read for each box.
         size: bins (height, width) of each box.
         sampling_ratio: samples of a bin along each axis. 0: as many as the bin has cells, rounded
             up, for each box by itself, which costs a loop.
+        aligned: pixel centres are at halves. Otherwise they are at whole numbers, and boxes count
+            as at least one cell high and wide: what Detectron began with and torchvision keeps.
 
     Returns:
         [B, N, *size, C] in the maps' dtype. A sample more than a cell outside of its map is 0, a
         nearer one is that of the border. Boxes that are not finite count as a point at 0.
     """
     canvas_map, canvas = _canvas(maps)
-    grid, extent = _regions(canvas, boxes_xyxy, levels, int(next(iter(maps))[1:]))
+    grid, extent = _regions(canvas, boxes_xyxy, levels, int(next(iter(maps))[1:]), aligned)
     bins = extent / np.array(size, np.float32)  # [R, 2]
     if sampling_ratio:
         pooled = _fixed(canvas_map, grid, bins, size, sampling_ratio)
@@ -125,7 +128,9 @@ def _widened(x: Tensor, width: int) -> Any:
     return ops.pad(x, ((0, 0), (0, 0), (0, missing), (0, 0))) if missing else x
 
 
-def _regions(canvas: PyramidCanvas, boxes_xyxy, levels, min_level: int) -> tuple[Grid, Any]:
+def _regions(
+    canvas: PyramidCanvas, boxes_xyxy, levels, min_level: int, aligned: bool
+) -> tuple[Grid, Any]:
     """The corner of each of the R = B * N boxes as a grid, and its extent [R, 2] in cells."""
     count = boxes_xyxy.shape[1]
     boxes = ops.cast(ops.stop_gradient(boxes_xyxy), "float32")
@@ -134,11 +139,12 @@ def _regions(canvas: PyramidCanvas, boxes_xyxy, levels, min_level: int) -> tuple
     boxes = ops.reshape(boxes, (-1, 4))
     row = ops.reshape(ops.cast(levels, "int32"), (-1,)) - min_level
     scale = ops.take(2.0 ** -np.arange(min_level, min_level + len(canvas.size)), row)
-    corners = boxes * ops.cast(scale, "float32")[:, None] - 0.5
+    corners = boxes * ops.cast(scale, "float32")[:, None] - (0.5 if aligned else 0.0)
     start, end = (ops.stack([corners[:, i + 1], corners[:, i]], axis=-1) for i in (0, 2))
     image = ops.arange(ops.shape(boxes)[0], dtype="int32") // count
     origin, size = (ops.take(x, row, axis=0) for x in (canvas.origin, canvas.size))
-    return Grid(image, start, ops.zeros_like(start), origin, size), end - start
+    extent = end - start if aligned else ops.maximum(end - start, 1.0)
+    return Grid(image, start, ops.zeros_like(start), origin, size), extent
 
 
 def _fixed(canvas_map, grid: Grid, bins, size: tuple[int, int], ratio: int):

@@ -1,17 +1,30 @@
-"""YOLOv7's weights by the names that the published checkpoints give them."""
+"""YOLOv7's and DynamicDet's weights by the names that the published checkpoints give them.
+
+Files differ in what is merged already. A file is taken as it is:
+
+- of a network as it is trained: convolutions with batch norms, RepConv's branches, implicit vectors
+  in the heads; with auxiliary heads or without;
+- with heads whose implicit vectors are merged (`yolov7.pt`): `implicit: false`;
+- with RepConv's branches merged, into `rbr_reparam`;
+- with everything merged: `merged: true`. Implicit vectors that stand in such a file are in its
+  convolutions already.
+"""
 
 import functools
+import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 
+from tfdet import registry
 from tfdet.backbones.yolov7 import YoloV7Backbone
+from tfdet.detectors.cascade_config import CascadeConfig
 from tfdet.detectors.dynamicdet import DynamicDetector
-from tfdet.detectors.yolov7 import YoloV7
+from tfdet.detectors.yolov7 import YoloV7, YoloV7Config
+from tfdet.errors import UserError
 from tfdet.heads.yolo import YoloHead
-from tfdet.layers.conv_bn import ConvBN
+from tfdet.layers.conv_bn import EPSILON, ConvBN
 from tfdet.layers.elan import ELAN
 from tfdet.layers.max_pool_down import MaxPoolDown
 from tfdet.layers.reorg import ReOrg
@@ -19,30 +32,77 @@ from tfdet.layers.rep_conv import RepConv
 from tfdet.layers.router import Router
 from tfdet.layers.sppcspc import SPPCSPC
 from tfdet.necks.yolov7 import YoloV7Neck
+from tfdet.weights import parts
+from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
+from tfdet.weights.source import Shapes, Source
 
 # A checkpoint numbers the lines of a network's table. A row is what stands in such a line: a layer,
 # or None where the line has no weights.
 Row = Any
 
+# The line of the first head's predictors, in a file of one network and in that of a cascade.
+_VARIANTS = {105: "v7", 121: "x", 118: "w6", 122: "w6"}
+_CASCADE_VARIANTS = {54: "v7", 62: "x", 71: "w6"}
+_PREDICTOR = re.compile(r"(model|model_h)\.(\d+)\.m\.0\.bias")
+_ANCHORS = 3
+_ROLES = ("first", "second")
 
-class CheckpointTensor(NamedTuple):
-    """A tensor of a checkpoint.
 
-    Attributes:
-        name: its key.
-        shape: its shape there (OIHW for kernels).
-        variable: ours, or None for what is no weight: counters and anchors.
-    """
+def recognises(shapes: Shapes) -> bool:
+    """See `Source`."""
+    has_pooling = any(name.endswith(".cv7.conv.weight") for name in shapes)
+    return has_pooling and _predictor(shapes) is not None
 
-    name: str
-    shape: tuple[int, ...]
-    variable: keras.Variable | None
 
-    def assign(self, array: np.ndarray) -> None:
-        """Gives the variable a value in the checkpoint's layout."""
-        if array.ndim == 4:
-            array = array.transpose(2, 3, 1, 0)
-        self.variable.assign(array.reshape(self.variable.shape))
+def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+    """See `Source`."""
+    part, line, outputs = _predictor(shapes)
+    is_cascade = part == "model_h"
+    wanted = (_CASCADE_VARIANTS if is_cascade else _VARIANTS).get(line)
+    found = _variants(registry.config(name) if isinstance(name, str) else name)
+    if found != (wanted,) * (2 if is_cascade else 1):
+        dynamic = "dy-" if is_cascade else ""
+        example = {"v7": "yolov7", "x": "yolov7-x", "w6": "yolov7-w6"}.get(wanted)
+        shown = name if isinstance(name, str) else "this one"
+        advice = f"choose {dynamic}{example}" if example else "the garden has none that it is of"
+        raise UserError(f"these weights of YOLOv7 are for another network than {shown}; {advice}")
+    keys = _form(shapes)
+    if is_cascade:
+        keys = {f"{role}.{key}": value for role in _ROLES for key, value in keys.items()}
+    elif _has_auxiliary(shapes):
+        keys["auxiliary_heads"] = True
+    return {"num_classes": outputs // _ANCHORS - 5, **keys}
+
+
+def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
+    """See `Source`."""
+    part, *_ = _predictor(shapes)
+    kind = DynamicDetector if part == "model_h" else YoloV7
+    detectors = (model.first, model.second) if isinstance(model, DynamicDetector) else (model,)
+    if not isinstance(model, kind) or not all(isinstance(x, YoloV7) for x in detectors):
+        raise UserError(
+            f"these weights of YOLOv7 are for a {kind.__name__}, not for a {type(model).__name__}; "
+            f"choose {'dy-yolov7' if kind is DynamicDetector else 'yolov7'} or a larger one"
+        )
+    for detector in detectors:
+        parts.check(detector, _form(shapes), "YOLOv7")
+    found = [
+        x
+        for x in _model_entries(model, shapes)
+        if _has_router(shapes) or not x.name.startswith("router.")
+    ]
+    used = {x.name for x in found}
+    rest = [name for name in shapes if name not in used and _is_in_convolutions(name, shapes)]
+    return [
+        *parts.existing(found, shapes),
+        *(CheckpointTensor(name, tuple(shapes[name]), None) for name in rest),
+    ]
+
+
+def new(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
+    """The router of a cascade whose file is of the first step of training, which has none."""
+    is_new = isinstance(model, DynamicDetector) and not _has_router(shapes)
+    return list(model.router.weights) if is_new else []
 
 
 def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]:
@@ -52,31 +112,78 @@ def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]
         model: `yolov7`, `yolov7-x` or `yolov7-w6`, with auxiliary heads or without, or a dynamic
             detector of two of them.
     """
+    detectors = (model.first, model.second) if isinstance(model, DynamicDetector) else (model,)
+    if any(detector.config.merged for detector in detectors):
+        raise ValueError("expected a model that is not merged")
+    return _model_entries(model, {})
+
+
+def _predictor(shapes: Shapes) -> tuple[str, int, int] | None:
+    """Part, line and outputs of the first head's first predictor."""
+    for name, shape in shapes.items():
+        if found := _PREDICTOR.fullmatch(name):
+            return found[1], int(found[2]), shape[0]
+    return None
+
+
+def _variants(config: Any) -> tuple[str | None, ...]:
+    """The variants of a model's detectors; () of other models."""
+    if isinstance(config, YoloV7Config):
+        return (config.variant,)
+    if isinstance(config, CascadeConfig) and not config.shared_heads:
+        found = (config.part(role)[1] for role in ("first", "second"))
+        return tuple(getattr(part, "variant", None) for part in found)
+    return ()
+
+
+def _has_router(shapes: Shapes) -> bool:
+    return any(name.startswith("router.") for name in shapes)
+
+
+def _form(shapes: Shapes) -> dict[str, Any]:
+    """Keys of the configuration that make the form of a file's network."""
+    merged = _is_merged(shapes)
+    has_vectors = any(re.search(r"\.ia\.\d+\.implicit$", name) for name in shapes)
+    return {"merged": merged, "implicit": merged or has_vectors}
+
+
+def _is_merged(shapes: Shapes) -> bool:
+    return not any(name.endswith(".bn.weight") for name in shapes)
+
+
+def _has_auxiliary(shapes: Shapes) -> bool:
+    return any(re.fullmatch(r"model\.\d+\.m2\.0\.bias", name) for name in shapes)
+
+
+def _is_in_convolutions(name: str, shapes: Shapes) -> bool:
+    return _is_merged(shapes) and name.endswith(".implicit")
+
+
+def _model_entries(model: YoloV7 | DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
     if isinstance(model, DynamicDetector):
-        return _cascade_entries(model)
-    return _entries_of_rows("model", [*_own_backbone_rows(model), *_detection_rows(model)])
+        return _cascade_entries(model, shapes)
+    rows = [*_own_backbone_rows(model), *_detection_rows(model)]
+    return _entries_of_rows("model", rows, shapes)
 
 
-def _cascade_entries(model: DynamicDetector) -> list[CheckpointTensor]:
+def _cascade_entries(model: DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
     first, second = model.first, model.second
     joined = [*model.fusion.convs.values(), *_joined_backbone_rows(second)]
     return [
-        *_entries(model.router, "router"),
-        *_entries_of_rows("model_b", _own_backbone_rows(first)),
-        *_entries_of_rows("model_b2", joined),
-        *_entries_of_rows("model_h", _detection_rows(first)),
-        *_entries_of_rows("model_h2", _detection_rows(second)),
+        *_entries(model.router, "router", shapes),
+        *_entries_of_rows("model_b", _own_backbone_rows(first), shapes),
+        *_entries_of_rows("model_b2", joined, shapes),
+        *_entries_of_rows("model_h", _detection_rows(first), shapes),
+        *_entries_of_rows("model_h2", _detection_rows(second), shapes),
     ]
 
 
-def _entries_of_rows(prefix: str, rows: list[Row]) -> list[CheckpointTensor]:
+def _entries_of_rows(prefix: str, rows: list[Row], shapes: Shapes) -> list[CheckpointTensor]:
     """The tensors of a part whose lines are named "prefix.0", "prefix.1" and so on."""
-    return [x for i, row in enumerate(rows) for x in _entries(row, f"{prefix}.{i}")]
+    return [x for i, row in enumerate(rows) for x in _entries(row, f"{prefix}.{i}", shapes)]
 
 
 def _own_backbone_rows(model: YoloV7) -> list[Row]:
-    if model.config.merged:
-        raise ValueError("expected a model that is not merged")
     blocks = _backbone_blocks(model.backbone)
     return [row for _, _, layer in blocks for row in _rows(layer)]
 
@@ -143,53 +250,76 @@ def _(layer: MaxPoolDown) -> list[Row]:
 
 
 @functools.singledispatch
-def _entries(row: Row, prefix: str) -> Iterator[CheckpointTensor]:
-    """The tensors of one line."""
+def _entries(row: Row, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
+    """The tensors of one line; `shapes` of the file tell what is merged in it."""
     raise ValueError(f"{type(row).__name__} has no published names")
 
 
 @_entries.register
-def _(row: None, prefix: str) -> Iterator[CheckpointTensor]:
+def _(row: None, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
     return iter(())
 
 
 @_entries.register
-def _(row: ConvBN, prefix: str) -> Iterator[CheckpointTensor]:
-    yield _kernel(f"{prefix}.conv.weight", row.conv)
-    yield from _batch_norm(f"{prefix}.bn", row.bn)
+def _(row: ConvBN, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
+    if row.merged:
+        yield from parts.conv(f"{prefix}.conv", row.conv)
+        return
+    yield kernel(f"{prefix}.conv.weight", row.conv)
+    yield from batch_norm(f"{prefix}.bn", row.bn)
 
 
 @_entries.register
-def _(row: keras.layers.Conv2D, prefix: str) -> Iterator[CheckpointTensor]:
-    yield _kernel(f"{prefix}.conv.weight", row)
-    yield _vector(f"{prefix}.conv.bias", row.bias)
+def _(row: keras.layers.Conv2D, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
+    yield kernel(f"{prefix}.conv.weight", row)
+    yield vector(f"{prefix}.conv.bias", row.bias)
 
 
 @_entries.register
-def _(row: Router, prefix: str) -> Iterator[CheckpointTensor]:
+def _(row: Router, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
     for name, layer in (("layer1", row.hidden), ("layer2", row.score)):
         inputs, outputs = layer.kernel.shape
         yield CheckpointTensor(f"{prefix}.{name}.weight", (outputs, inputs, 1, 1), layer.kernel)
-        yield _vector(f"{prefix}.{name}.bias", layer.bias)
+        yield vector(f"{prefix}.{name}.bias", layer.bias)
 
 
 @_entries.register
-def _(row: SPPCSPC, prefix: str) -> Iterator[CheckpointTensor]:
+def _(row: SPPCSPC, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
     for conv in row.convs:
-        yield from _entries(conv, f"{prefix}.{conv.name}")
+        yield from _entries(conv, f"{prefix}.{conv.name}", shapes)
 
 
 @_entries.register
-def _(row: RepConv, prefix: str) -> Iterator[CheckpointTensor]:
+def _(row: RepConv, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
+    if row.merged:
+        yield from parts.conv(f"{prefix}.rbr_reparam", row.dense.conv)
+        return
     if row.identity is not None:
         raise ValueError(f"{row.path} has a branch that no published network has")
+    if f"{prefix}.rbr_reparam.weight" in shapes:
+        yield from _one_branch(f"{prefix}.rbr_reparam", row)
+        return
     for name, branch in (("rbr_dense", row.dense), ("rbr_1x1", row.pointwise)):
-        yield _kernel(f"{prefix}.{name}.0.weight", branch.conv)
-        yield from _batch_norm(f"{prefix}.{name}.1", branch.bn)
+        yield kernel(f"{prefix}.{name}.0.weight", branch.conv)
+        yield from batch_norm(f"{prefix}.{name}.1", branch.bn)
+
+
+def _one_branch(name: str, row: RepConv) -> Iterator[CheckpointTensor]:
+    """The only convolution of a RepConv that has branches here: the other one adds 0."""
+    yield kernel(f"{name}.weight", row.dense.conv)
+    bias = vector(f"{name}.bias", row.dense.bn.beta)
+    yield bias
+    # Batch norms that leave everything as it is.
+    for bn in (row.dense.bn, row.pointwise.bn):
+        yield parts.fixed(bias.name, bias.shape, bn.gamma, 1.0)
+        yield parts.fixed(bias.name, bias.shape, bn.moving_mean, 0.0)
+        yield parts.fixed(bias.name, bias.shape, bn.moving_variance, 1.0 - EPSILON)
+    for variable in (row.pointwise.conv.kernel, row.pointwise.bn.beta):
+        yield parts.fixed(bias.name, bias.shape, variable, 0.0)
 
 
 @_entries.register
-def _(row: tuple, prefix: str) -> Iterator[CheckpointTensor]:
+def _(row: tuple, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
     lead, auxiliary = row
     levels, anchors = len(lead.strides), lead.anchors_per_cell
     yield CheckpointTensor(f"{prefix}.anchors", (levels, anchors, 2), None)
@@ -198,32 +328,28 @@ def _(row: tuple, prefix: str) -> Iterator[CheckpointTensor]:
     if auxiliary is not None:
         yield from _predictors(f"{prefix}.m2", auxiliary)
     for name, key in (("ia", "add"), ("im", "multiply")):
-        vectors = (getattr(p, key) for p in lead.predictors if p.implicit)
-        for i, vector in enumerate(vectors):
-            channels = vector.implicit.shape[0]
+        vectors = (v for p in lead.predictors if (v := getattr(p, key)) is not None)
+        for i, implicit in enumerate(vectors):
+            channels = implicit.implicit.shape[0]
+            vector_name = f"{prefix}.{name}.{i}.implicit"
+            is_per_class = key == "multiply"
             yield CheckpointTensor(
-                f"{prefix}.{name}.{i}.implicit", (1, channels, 1, 1), vector.implicit
+                vector_name, (1, channels, 1, 1), implicit.implicit, per_class=is_per_class
             )
 
 
 def _predictors(prefix: str, head: YoloHead) -> Iterator[CheckpointTensor]:
     for i, predictor in enumerate(head.predictors):
-        yield _kernel(f"{prefix}.{i}.weight", predictor.conv)
-        yield _vector(f"{prefix}.{i}.bias", predictor.conv.bias)
+        for tensor in parts.conv(f"{prefix}.{i}", predictor.conv):
+            yield tensor._replace(per_class=True)
 
 
-def _kernel(name: str, layer: Any) -> CheckpointTensor:
-    height, width, inputs, outputs = layer.kernel.shape
-    return CheckpointTensor(name, (outputs, inputs, height, width), layer.kernel)
-
-
-def _batch_norm(prefix: str, bn: Any) -> Iterator[CheckpointTensor]:
-    yield _vector(f"{prefix}.weight", bn.gamma)
-    yield _vector(f"{prefix}.bias", bn.beta)
-    yield _vector(f"{prefix}.running_mean", bn.moving_mean)
-    yield _vector(f"{prefix}.running_var", bn.moving_variance)
-    yield CheckpointTensor(f"{prefix}.num_batches_tracked", (), None)
-
-
-def _vector(name: str, variable: keras.Variable) -> CheckpointTensor:
-    return CheckpointTensor(name, tuple(variable.shape), variable)
+SOURCE = Source(
+    name="yolov7",
+    title="YOLOv7 and DynamicDet",
+    recognises=recognises,
+    backbone_only=lambda shapes: False,
+    settings=settings,
+    entries=entries,
+    new=new,
+)

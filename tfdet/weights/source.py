@@ -1,0 +1,44 @@
+"""What a kind of checkpoint is recognised by, and where its tensors go."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import keras
+
+from tfdet.weights.checkpoint import CheckpointTensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def nothing(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
+    """No variables: the checkpoint has a value for each."""
+    return []
+
+
+class Source(NamedTuple):
+    """A kind of checkpoint of another project.
+
+    Attributes:
+        name: as in "torchvision:FILE"; of the file in `tfdet/weights/` that maps it.
+        title: the project, for people.
+        recognises: whether a file with these tensors {name: shape} is of this kind.
+        backbone_only: whether a file with these tensors has a backbone and no detector.
+        settings: keys of the configuration that make model `name` (a registered one) the same
+            function as the checkpoint's network, {"num_classes": 90, "pixels": "imagenet", ...},
+            dotted where nested. Of a backbone, those that concern it: without "num_classes". A
+            `UserError` where the garden has no such function.
+        entries: every tensor of the checkpoint, for a model that was created with those settings;
+            of a backbone's file those of its backbone, wherever it is a part. A `UserError` for a
+            model that the checkpoint is not for.
+        new: variables that the published network does not have, such as norms of its other levels;
+            they keep the values that they begin with. Any other variable without a tensor is an
+            error.
+    """
+
+    name: str
+    title: str
+    recognises: Callable[[Shapes], bool]
+    backbone_only: Callable[[Shapes], bool]
+    settings: Callable[[str, Shapes], dict[str, Any]]
+    entries: Callable[[keras.Model, Shapes], list[CheckpointTensor]]
+    new: Callable[[keras.Model, Shapes], list[keras.Variable]] = nothing
