@@ -62,3 +62,19 @@ def test_make_writes_the_shapes(capsys, tmp_path, flags, sizes):
 def test_mistakes_end_with_one_sentence(capsys, argv, code, message):
     found, _, err = _run(capsys, *argv)
     assert found == code and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_check_reports_what_the_levels_of_a_model_learn(run):
+    argv = ("check", "shapes:train:20", "--model_name=fcos-test")
+    code, said, _ = run("data", *argv, "--image_size=160,160")
+    assert code == 0 and "positives by level (20 images" in said
+    code, said, _ = run("data", *argv, "--json")
+    assert json.loads(said)["levels"]["levels"].keys() == {"P3", "P4", "P5", "P6", "P7"}
+    code, said, _ = run("data", "check", "shapes:train:4", "--model_name=yolov7-test")
+    assert code == 0 and "what a level learns is chosen during training" in said
+    for flags, message in (
+        (["--image_size=160"], "belongs to --model_name"),
+        (["--image_size=160", "--model_name=fcos-test"], "must be height,width, got 160"),
+    ):
+        code, _, error = run("data", "check", "shapes:train:4", *flags)
+        assert code == 2 and message in error[0]

@@ -64,7 +64,9 @@ def test_what_is_learnt_is_what_is_detected(name):
     _, targets = batch()
     count = model(np.zeros((1, 64, 64, 3)))["class_logits"].shape[1]
     cells = model.cells((64, 64), count)
-    labels, distances = assign_points(cells, targets["boxes"], targets["labels"])
+    reach = model.config.loss.for_images((64, 64)).reach
+    boxes, kinds = targets["boxes"], targets["labels"]
+    labels, distances, _ = assign_points(cells, boxes, kinds, reach=reach)
     one_hot = keras.ops.one_hot(labels, model.num_classes)
     raw = {
         "class_logits": 40.0 * one_hot - 20.0,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfdet.errors import UserError
 from tfdet.heads.packed import gap_count
 from tfdet.losses.focal import focal_loss
 from tfdet.losses.points import (
@@ -60,7 +61,7 @@ def positives_per_map(labels):
     ],
 )
 def test_targets_are_the_published_ones(radius, per_map, center_sum, unit, target_sum):
-    labels, distances = assign_points(CELLS, BOXES, LABELS, None, radius)
+    labels, distances, _ = assign_points(CELLS, BOXES, LABELS, None, radius)
     assert positives_per_map(labels) == per_map
     found = np.array(distances)[np.array(labels) >= 0]
     assert np.sum(centerness(found)) == pytest.approx(center_sum, abs=1e-5)
@@ -178,3 +179,20 @@ def test_half_precision_predictions_give_a_float32_loss():
     }
     terms = point_loss_terms({"boxes": BOXES, "labels": LABELS}, raw, CELLS, IMPROVED, True)
     assert all(x.dtype == tf.float32 and np.isfinite(x) for x in terms.values())
+
+
+def test_the_reach_fits_small_images_and_is_the_published_one_in_large_ones():
+    sizes = {(800, 1344): 8.0, (1200, 800): 8.0, (400, 600): 4.0, (160, 160): 2.0, (64, 64): 2.0}
+    assert {size: PointLossConfig().for_images(size).reach for size in sizes} == sizes
+    assert PointLossConfig(reach=5.0).for_images((160, 160)).reach == 5.0
+    with pytest.raises(UserError, match="reach >= 0"):
+        PointLossConfig(reach=-1.0)
+
+
+def test_a_smaller_reach_moves_objects_to_coarser_levels_and_names_them():
+    for reach, level in ((8.0, 3), (4.0, 4), (2.0, 5)):
+        boxes = np.array([[[40, 40, 112, 112]]], np.float32)  # 36 pixels from its middle
+        found = assign_points(CELLS, boxes, np.zeros((1, 1), "int32"), None, 1.5, reach)
+        learns = np.array(found.objects)[0] == 0
+        np.testing.assert_array_equal(learns, np.array(found.labels)[0] == 0)
+        assert CELLS.levels[learns].min() == level

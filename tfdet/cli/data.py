@@ -16,6 +16,7 @@ COMMAND = app.Command(
     arguments="make shapes | convert SOURCE | check SOURCE",
     example="""
         tfdet-data check --data=voc:data/VOC2012:trainval
+        tfdet-data check --data=voc:cells:train --model_name=fcos-nano --image_size=288,384
         tfdet-data convert coco:instances_train.json:train --output=records/train --num_shards=32
         tfdet-data make shapes --output=data/shapes
         tfdet-data make shapes --split=val --count=12 --output=demo/images
@@ -47,13 +48,25 @@ flags.DEFINE_boolean(
     "make, convert: replace files that are there already.",
     flag_values=COMMAND.flags,
 )
+flags.DEFINE_string(
+    "model_name",
+    None,
+    "check: a model; what each of its levels learns from the data is reported too.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_list(
+    "image_size",
+    None,
+    "check: height,width of the network's input, for --model_name; its own if left out.",
+    flag_values=COMMAND.flags,
+)
 flags.DEFINE_boolean("json", False, "check: print one JSON object.", flag_values=COMMAND.flags)
 
 # Flags that a subcommand understands, besides those that all do.
 _FLAGS = {
     "make": {"output", "split", "count", "overwrite"},
     "convert": {"data", "output", "num_shards", "overwrite"},
-    "check": {"data", "json"},
+    "check": {"data", "json", "model_name", "image_size"},
 }
 
 
@@ -101,8 +114,38 @@ def _check(options, words: list[str]) -> None:
     source = _source(options, words)
     from tfdet.data.check import check, report_text
 
+    model = _model(options)
     report = check(source, ImageCounter())
-    print(json.dumps(report, indent=1) if options.json else report_text(report))
+    levels = None
+    if model is not None:
+        from tfdet.data.sources import open_dataset
+        from tfdet.training.level_report import level_report
+
+        levels = level_report(model, open_dataset(source))
+        report["levels"] = levels.as_dict() if levels else None
+    if options.json:
+        print(json.dumps(report, indent=1))
+        return
+    print(report_text(report))
+    if levels:
+        print("\n".join(levels.lines()))
+    elif model is not None:
+        print(f"{options.model_name}: what a level learns is chosen during training")
+
+
+def _model(options):
+    """The detector of `--model_name`, None without it."""
+    if not options.model_name:
+        if options.image_size:
+            raise app.UsageError("--image_size belongs to --model_name")
+        return None
+    from tfdet import registry
+
+    sides = options.image_size
+    if sides and not (len(sides) == 2 and all(x.strip().isdigit() for x in sides)):
+        raise app.UsageError(f"--image_size must be height,width, got {','.join(sides)}")
+    size = {"image_size": tuple(int(x) for x in sides)} if sides else {}
+    return registry.create(options.model_name, **size)
 
 
 def _source(options, words: list[str]) -> str:

@@ -11,6 +11,7 @@ from keras import ops
 from tfdet import records
 from tfdet.detectors import batch_check
 from tfdet.detectors.detector_config import DetectorConfig
+from tfdet.detectors.positives import Positives
 from tfdet.errors import UserError
 from tfdet.layers.dense_composition import DenseComposition
 from tfdet.layers.merging import copy_merged
@@ -255,6 +256,15 @@ class Detector(keras.Model):
         """
 
         return each_alone(self.loss_terms, targets, raw)
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives | None:
+        """Which predictions learn which objects; None where that depends on what is predicted.
+
+        Args:
+            boxes: [B, M, 4] float32 xyxy in pixels of the network's input.
+            labels: [B, M] int32, -1 = padding.
+        """
+        return None
 
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """Raw predictions to detections in pixels of the network's input."""

@@ -19,6 +19,7 @@ from tfdet.detectors.detector_config import SHARED
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.fcos import FCOS, FCOSConfig
 from tfdet.detectors.grid_cost import GridCost
+from tfdet.detectors.positives import Positives
 from tfdet.detectors.retinanet import RetinaNet, RetinaNetConfig
 from tfdet.detectors.route_statistics import RouteStatistics
 from tfdet.detectors.setting import Setting
@@ -193,6 +194,9 @@ class CADDet(Dynamic):
     def losses_per_image(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> Tensor:
         """The detection loss of each image as if it were alone in its batch, float32 [B]."""
         return self.dense().losses_per_image(targets, raw)
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives | None:
+        return self.dense().positives(boxes, labels)
 
     def loss_terms(
         self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False

@@ -14,6 +14,7 @@ from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.cascade_config import CascadeConfig, DynamicConfig
 from tfdet.detectors.detector_config import SHARED
 from tfdet.detectors.dynamic import Dynamic
+from tfdet.detectors.positives import Positives
 from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.errors import UserError
 from tfdet.layers.router import Router
@@ -299,6 +300,10 @@ class DynamicDetector(Dynamic):
     @property
     def run_variables(self) -> list[keras.Variable]:
         return self.record.variables if self.record else []
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives | None:
+        """Those of the first detector; the second one's are alike."""
+        return self.first.positives(boxes, labels)
 
     def loss_terms(
         self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False

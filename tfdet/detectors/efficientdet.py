@@ -11,6 +11,7 @@ from tfdet.backbones.efficientnet import EfficientNet, check_scale
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
 from tfdet.detectors.detector_config import NetworkConfig
+from tfdet.detectors.positives import Positives, of_anchors
 from tfdet.detectors.postprocess import postprocess
 from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
@@ -265,6 +266,11 @@ class EfficientDet(BackboneDetector):
     ) -> dict[str, Tensor]:
         boxes = self.anchors(self.image_size)
         return dense_loss_terms(targets, raw, boxes, self.config.loss)
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives:
+        size = self.image_size
+        levels = anchor_levels(self.config.anchors, size, self._map_levels())
+        return of_anchors(self.anchors(size), levels, boxes, labels)
 
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         return postprocess(

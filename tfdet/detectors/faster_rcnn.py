@@ -11,6 +11,7 @@ from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
 from tfdet.detectors.detector_config import NetworkConfig
+from tfdet.detectors.positives import Positives, of_anchors
 from tfdet.detectors.postprocess import region_detections
 from tfdet.errors import UserError
 from tfdet.heads.roi import BoxHead
@@ -27,7 +28,7 @@ from tfdet.losses.roi import (
 from tfdet.losses.rpn import RPNLossConfig, rpn_loss_terms
 from tfdet.necks.fpn import FPN
 from tfdet.ops import boxes as box_ops
-from tfdet.ops.anchors import AnchorConfig, anchors
+from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig
 from tfdet.tensors import Tensor
@@ -237,6 +238,14 @@ class FasterRCNN(BackboneDetector):
             **rpn_loss_terms(targets, raw, boxes, self.config.rpn_loss, (*self._seeds, 0)),
             **box_head_loss_terms(raw["regions"], raw["samples"]),
         }
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives:
+        """Those of the region proposal network; regions are made for all that it finds."""
+        config, size = self.config, self.image_size
+        own = anchors(config.anchors, size)
+        rules = {"positive_iou": config.rpn_loss.positive_iou, "rescue": "ties"}
+        rules["rescue_iou"] = config.rpn_loss.rescue_iou
+        return of_anchors(own, anchor_levels(config.anchors, size), boxes, labels, **rules)
 
     def sampled(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> dict[str, Any]:
         """Raw predictions with what the heads learn from in this step; `raw` itself if it has that.

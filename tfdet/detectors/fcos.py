@@ -4,14 +4,16 @@ import dataclasses
 from typing import Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfdet import registry
+from tfdet.detectors.positives import Positives
 from tfdet.detectors.postprocess import detections
 from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL, PyramidConfig, PyramidDetector
 from tfdet.heads.fcos import FCOSHead
 from tfdet.heads.packed import gap_count
-from tfdet.losses.points import PointLossConfig, point_loss_terms
+from tfdet.losses.points import PointLossConfig, assign_points, point_loss_terms
 from tfdet.ops import points as point_ops
 from tfdet.ops.gather import gather_rows
 from tfdet.tensors import Tensor
@@ -81,9 +83,15 @@ class FCOS(PyramidDetector):
         self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
     ) -> dict[str, Tensor]:
         cells = self.cells(self.image_size, raw["class_logits"].shape[1])
-        return point_loss_terms(
-            targets, raw, cells, self.config.loss, self.config.normalize_distances
-        )
+        loss = self.config.loss.for_images(self.image_size)
+        return point_loss_terms(targets, raw, cells, loss, self.config.normalize_distances)
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives:
+        config, size = self.config, self.image_size
+        cells = point_ops.cells(config.map_levels, size, style=config.point_style)
+        loss = config.loss.for_images(size)
+        assigned = assign_points(cells, boxes, labels, None, loss.center_radius, loss.reach)
+        return Positives(cells.levels, np.asarray(assigned.objects))
 
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         cells = self.cells(image_size, raw["class_logits"].shape[1])

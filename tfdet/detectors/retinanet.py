@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfdet import registry
+from tfdet.detectors.positives import Positives, of_anchors
 from tfdet.detectors.postprocess import postprocess
 from tfdet.detectors.pyramid import MAX_LEVEL, MIN_LEVEL, PyramidConfig, PyramidDetector
 from tfdet.heads.dense import DenseHead
@@ -104,6 +105,12 @@ class RetinaNet(PyramidDetector):
         self, targets: dict[str, Tensor], raw: dict[str, Tensor], training: bool = False
     ) -> dict[str, Tensor]:
         return retinanet_loss_terms(targets, raw, self.anchors(self.image_size), self.config.loss)
+
+    def positives(self, boxes: Tensor, labels: Tensor) -> Positives:
+        config, size = self.config, self.image_size
+        levels = anchor_levels(config.anchors, size, config.map_levels)
+        rules = {"positive_iou": config.loss.positive_iou, "rescue": "ties"}
+        return of_anchors(self.anchors(size), levels, boxes, labels, **rules)
 
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         return postprocess(

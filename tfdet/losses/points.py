@@ -17,9 +17,11 @@ from tfdet.tensors import Tensor
 
 DistanceLoss = Literal["iou", "linear_iou", "giou"]
 
-# Boxes whose largest distance from a point is up to 8 strides belong to the point's level; the
-# coarsest level takes all larger ones.
-_REACH = 8.0
+# In strides, for images whose shorter side has 800 pixels.
+_PUBLISHED_REACH = 8.0
+_PUBLISHED_SIDE = 800
+# Below, a level would have objects of one cell only.
+_LEAST_REACH = 2.0
 _NO_LIMIT = 1e8
 
 
@@ -31,6 +33,10 @@ class PointLossConfig:
         alpha, gamma: of the focal loss.
         center_radius: points within this many strides of a box's centre learn it; 0 for all points
             inside of the box, as in the first FCOS.
+        reach: boxes whose largest distance from a point is up to this many strides belong to the
+            point's level; the coarsest level takes all larger ones. 0: the published 8 where the
+            shorter side of the image has 800 pixels or more, less in proportion to it below, at
+            least 2. With 8 in an image of 160 pixels, the finest level would learn all objects.
         box_loss: "giou" (1 - GIoU), "iou" (-log IoU, as in the first FCOS) or "linear_iou".
         skip_crowd: leave out boxes that stand for a crowd.
     """
@@ -38,6 +44,7 @@ class PointLossConfig:
     alpha: float = 0.25
     gamma: float = 2.0
     center_radius: float = 1.5
+    reach: float = 0.0
     box_loss: DistanceLoss = "giou"
     skip_crowd: bool = True
 
@@ -49,6 +56,15 @@ class PointLossConfig:
                 "expected alpha between 0 and 1, gamma >= 0 and center_radius >= 0, got "
                 f"{self.alpha}, {self.gamma} and {self.center_radius}"
             )
+        if self.reach < 0:
+            raise UserError(f"expected reach >= 0 (0 fits it to the image), got {self.reach}")
+
+    def for_images(self, image_size: tuple[int, int]) -> "PointLossConfig":
+        """The same with a reach for images of a size (height, width)."""
+        if self.reach:
+            return self
+        share = min(1.0, min(image_size) / _PUBLISHED_SIDE)
+        return dataclasses.replace(self, reach=max(_LEAST_REACH, share * _PUBLISHED_REACH))
 
 
 class PointTargets(NamedTuple):
@@ -57,14 +73,21 @@ class PointTargets(NamedTuple):
     Attributes:
         labels: [B, K] int32, -1 = background.
         distances: [B, K, 4] float32 pixels (left, top, right, bottom); 0 for background.
+        objects: [B, K] int32, the object's position in the targets; -1 for background.
     """
 
     labels: Any
     distances: Any
+    objects: Any
 
 
 def assign_points(
-    cells: point_ops.Cells, boxes, labels, is_crowd=None, center_radius: float = 1.5
+    cells: point_ops.Cells,
+    boxes,
+    labels,
+    is_crowd=None,
+    center_radius: float = 1.5,
+    reach: float = _PUBLISHED_REACH,
 ) -> PointTargets:
     """Gives every cell the smallest box that it lies in and that has the size of its level.
 
@@ -73,25 +96,25 @@ def assign_points(
         boxes: [B, M, 4] float32 xyxy.
         labels: [B, M] int32, -1 = padding.
         is_crowd: [B, M] bool; these boxes are left out. None keeps all.
-        center_radius: see `PointLossConfig`.
+        center_radius, reach: see `PointLossConfig`.
 
     Boxes of equal area go by their order. The size is the largest of the four distances, in pixels.
     """
     is_known = is_learnable(boxes, labels, is_crowd)
     boxes = ops.where(is_known[..., None], boxes, 0.0)
-    match = _match(cells, boxes, is_known, center_radius)
+    match = _match(cells, boxes, is_known, center_radius, reach)
     table = ops.pad(boxes, ((0, 0), (1, 0), (0, 0)))
     label_table = ops.pad(ops.cast(labels, "int32") + 1, ((0, 0), (1, 0))) - 1
     matched = gather_rows(label_table, match)
     distances = point_ops.encode(gather_rows(table, match), cells.points, cells.last_pixel)
-    return PointTargets(matched, ops.where(matched[..., None] >= 0, distances, 0.0))
+    return PointTargets(matched, ops.where(matched[..., None] >= 0, distances, 0.0), match - 1)
 
 
-def _match(cells: point_ops.Cells, boxes, is_known, center_radius: float):
+def _match(cells: point_ops.Cells, boxes, is_known, center_radius: float, reach: float):
     """Number + 1 of each cell's object, 0 for none: [B, K] int32. One pass over the objects."""
     batch, slots = ops.shape(boxes)[0], boxes.shape[1]
     count = ops.max(ops.where(is_known, ops.arange(slots, dtype="int32") + 1, 0), initial=0)
-    low, high = _ranges(cells)
+    low, high = _ranges(cells, reach)
 
     def step(slot, match, smallest):
         box = ops.take(boxes, slot, axis=1)[:, None]  # [B, 1, 4]
@@ -119,11 +142,11 @@ def _is_inside(distances, box, cells: point_ops.Cells, center_radius: float):
     return ops.min(distances, axis=-1) > 0
 
 
-def _ranges(cells: point_ops.Cells) -> tuple[np.ndarray, np.ndarray]:
+def _ranges(cells: point_ops.Cells, reach: float) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest size of the boxes of each cell, [K] each."""
-    levels, reach = cells.levels, _REACH * cells.strides
-    low = np.where(levels == levels.min(), -1.0, reach / 2)
-    high = np.where(levels == levels.max(), _NO_LIMIT, reach)
+    levels, largest = cells.levels, reach * cells.strides
+    low = np.where(levels == levels.min(), -1.0, largest / 2)
+    high = np.where(levels == levels.max(), _NO_LIMIT, largest)
     return low.astype(np.float32), high.astype(np.float32)
 
 
@@ -172,7 +195,7 @@ def point_loss_terms(
         raw: "class_logits" [B, K, C], "box_distances" [B, K, 4] >= 0 and "centerness_logits"
             [B, K], any float dtype.
         cells: where the K predictions stand.
-        config: of targets and losses.
+        config: of targets and losses; a reach of 0 is the published one.
         is_normalized: the predicted distances are in strides, not in pixels.
 
     Returns:
@@ -184,8 +207,9 @@ def point_loss_terms(
         for name in ("class_logits", "box_distances", "centerness_logits")
     )
     is_crowd = targets.get("is_crowd") if config.skip_crowd else None
-    labels, wanted = assign_points(
-        cells, targets["boxes"], targets["labels"], is_crowd, config.center_radius
+    reach = config.reach or _PUBLISHED_REACH
+    labels, wanted, _ = assign_points(
+        cells, targets["boxes"], targets["labels"], is_crowd, config.center_radius, reach
     )
     is_positive = labels >= 0
     positives = replicas.sum_over_replicas(ops.sum(ops.cast(is_positive, "float32")))

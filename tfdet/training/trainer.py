@@ -35,6 +35,7 @@ from tfdet.training import (
     trained,
 )
 from tfdet.training.fitting import Fitting
+from tfdet.training.level_report import level_report
 from tfdet.training.run_data import RunData, open_data
 from tfdet.training.run_folder import RunFolder
 from tfdet.visualization import curves
@@ -157,7 +158,8 @@ def _prepare_router(run: Fitting, detector: Detector, data: RunData) -> None:
 
 def _fit(run: Fitting, detector: Detector, data: RunData) -> None:
     if run.progress.step < run.total_steps:
-        _say(run, _plan(run, data))
+        report = level_report(detector, data.train) if run.folder.is_writer else None
+        _say(run, "\n".join([*(report.lines() if report else []), _plan(run, data)]))
     run.fit(
         lambda: data.shared_batches(detector, run.progress.step),
         data.files_of_step,
