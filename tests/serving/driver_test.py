@@ -91,7 +91,7 @@ def test_b21_foreign_metadata_is_refused(tmp_path, metadata, sentence):
     [
         ({"labels": tf.constant([[5]], tf.int32)}, "labels 5 to 5, but has 1 class names"),
         ({"labels": tf.constant([[-1]], tf.int32)}, "labels -1 to -1, but has 1 class names"),
-        ({"labels": None}, "it gives no labels"),
+        ({"labels": None}, "it returns no labels"),
         ({"count": tf.constant([2], tf.int32)}, "its detections do not fit"),
         ({"boxes": tf.constant([[[1.0, 2.0, 3.0]]])}, "its detections do not fit"),
         ({"boxes": tf.constant([[[1.0, 2.0, 3.0, np.nan]]])}, "boxes that are no numbers"),

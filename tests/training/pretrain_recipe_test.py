@@ -11,7 +11,7 @@ from tfdet.training.pretrain_recipe import PretrainRecipe
         ({"model.name": "fcos-test"}, "model.name must be that of a CADDet"),
         ({"train.frozen": "stem"}, "train.frozen has no meaning in pre-training"),
         ({"train.gamma_l1": 1e-5}, "train.gamma_l1 has no meaning in pre-training"),
-        ({"train.strategy": "multi_worker"}, "pre-training knows one machine"),
+        ({"train.strategy": "multi_worker"}, "pre-training runs on one machine"),
     ],
 )
 def test_keys_without_effect_are_refused(changes, sentence):

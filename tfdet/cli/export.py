@@ -10,7 +10,7 @@ from tfdet.cli import app, flags
 
 COMMAND = app.Command(
     name="tfdet-export",
-    purpose="Exports a detector as a SavedModel and proves that it gives what the model gives.",
+    purpose="Exports a detector as a SavedModel and checks that its detections equal the model's.",
     example="tfdet-export --model_dir=runs/shapes --output=runs/shapes/saved_model",
     required=("output",),
 )

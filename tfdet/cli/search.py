@@ -25,7 +25,7 @@ COMMAND = app.Command(
 flags.DEFINE_string(
     "search_dir",
     None,
-    "Folder for the table of candidates, weights and pictures; a search that was killed goes on "
+    "Folder for the table of candidates, weights and pictures; a search that was killed resumes "
     "from it.",
     flag_values=COMMAND.flags,
 )
@@ -69,8 +69,8 @@ flags.DEFINE_enum(
     "mode",
     "search",
     ["search", "student", "finetune"],
-    "Search; write a candidate as a training folder; or train it on with its teacher, as the "
-    "recipe's section finetune says.",
+    "Search; write a candidate as a training folder; or fine-tune it with its teacher, by the "
+    "recipe's section finetune.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_integer(
@@ -119,7 +119,7 @@ def _search(options: types.SimpleNamespace) -> None:
     student = _write_student(recipe, table, number, folder, options.typed)
     print(
         f"the best of {len(table) - 1} candidates is {number}, score {table[number].score:.3f}; "
-        f"{folder}/report.md tells of all, and {student} is the detector",
+        f"{folder}/report.md describes all, and {student} is the detector",
         flush=True,
     )
 

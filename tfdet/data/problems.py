@@ -65,7 +65,7 @@ KINDS = {
         "class names that differ in upper and lower case alone", "kept as classes", False
     ),
     "size_mismatch": ProblemKind(
-        "image has another size than its annotation says", "boxes clipped to the real size"
+        "image has another size than in its annotation", "boxes clipped to the real size"
     ),
     "exif_rotation": ProblemKind(
         "image is stored rotated (EXIF)", "turned upright when decoded", is_damage=False

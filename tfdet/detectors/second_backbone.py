@@ -108,7 +108,7 @@ class SecondBackbone(keras.layers.Layer):
         start = self.backbone.begins_with if is_continuing else ""
         if start and start not in first:
             raise UserError(
-                f"the second backbone begins with {start} of the first, which gives only "
+                f"the second backbone begins with {start} of the first, which returns only "
                 f"{', '.join(first)}"
             )
         return start

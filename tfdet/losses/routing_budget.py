@@ -104,7 +104,7 @@ def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
         if "scale" not in targets:
             raise UserError(
                 "routing_loss.scale_frame=file needs targets['scale'], the pixels of the batch's "
-                "image per pixel of the file, which tfdet's own pipeline gives"
+                "image per pixel of the file, which tfdet's own pipeline provides"
             )
         longer = longer / ops.cast(targets["scale"], "float32")[:, None]
     edges = (0.0, *config.scale_edges, float("inf"))

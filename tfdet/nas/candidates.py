@@ -157,7 +157,7 @@ class Table(Mapping[int, Candidate]):
             raise UserError(
                 f"candidate {number} could not be written to {self.folder} ({error}); "
                 f"the {len(self)} before it are kept. Make room there and give the same command "
-                "again: it goes on from them"
+                "again: it resumes from them"
             ) from None
 
 

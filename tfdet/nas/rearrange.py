@@ -47,7 +47,7 @@ def rearrange(
         raise UserError(
             f"stage {stage} cannot {'take' if backward else 'give'} a block "
             f"{'from' if backward else 'to'} the next one: stages are 1 to 3, and the one that "
-            "gives must have two blocks"
+            "loses it must have two blocks"
         )
     left, right = (_parts(encoding, weights, number) for number in (stage, stage + 1))
     if backward:

@@ -93,7 +93,7 @@ class RayWorkers:
             raise UserError(
                 f"a worker died {_RETRIES + 1} times with the same candidate "
                 f"({str(error).splitlines()[0]}); is there memory for so many --workers? What was "
-                "finished is kept: the same command goes on"
+                "finished is kept: the same command resumes"
             ) from None
 
 

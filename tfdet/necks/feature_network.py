@@ -94,7 +94,7 @@ class FeatureNetwork(Composite):
         if given != list(range(self.min_level, self.min_level + len(given))) or not given:
             raise ValueError(
                 f"the feature network starts at P{self.min_level} and wants the levels that follow "
-                f"without a gap; the backbone gives {', '.join(input_shape)}"
+                f"without a gap; the backbone returns {', '.join(input_shape)}"
             )
         self.coarser = {
             f"P{level}": self.style.resample(f"resample_p{level}") for level in levels[len(given) :]

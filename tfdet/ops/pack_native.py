@@ -92,7 +92,7 @@ def _load() -> Any:
         raise ImportError(
             f"{path} is not there: no C++ compiler was found when tfdet was installed, or it "
             "failed. Type `pip install -v --force-reinstall --no-deps .` in tfdet's source folder "
-            "and read what the compiler says"
+            "and read the compiler's output"
         )
     try:
         library = tf.load_op_library(str(path))
@@ -133,8 +133,8 @@ def _is_loaded() -> bool:
         _load()
     except ImportError as error:
         warnings.warn(
-            f"tfdet packs with its portable op, which gives the same values more slowly. {error}; "
-            "or set TFDET_PACK=portable to stay with it without this warning.",
+            "tfdet packs with its portable op, which computes the same values more slowly. "
+            f"{error}; or set TFDET_PACK=portable to stay with it without this warning.",
             RuntimeWarning,
             stacklevel=4,
         )

@@ -262,7 +262,7 @@ def _check_detections(
     """Refuses what no model of tfdet gives, such as labels that have no name."""
     wrong = _wrong_values(found, _DETECTIONS)
     if wrong:
-        raise UserError(f"{path} was not written by tfdet-export: it gives no {wrong}")
+        raise UserError(f"{path} was not written by tfdet-export: it returns no {wrong}")
     rows = found["scores"].shape
     is_whole = (
         rows[0] == images == len(found["count"])
@@ -275,11 +275,11 @@ def _check_detections(
     labels, boxes = found["labels"][used], found["boxes"][used]
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise UserError(
-            f"{path} gives labels {labels.min()} to {labels.max()}, but has {classes} class names; "
-            "export the model again"
+            f"{path} returns labels {labels.min()} to {labels.max()}, but has {classes} class "
+            "names; export the model again"
         )
     if not np.isfinite(boxes).all():
-        raise UserError(f"{path} gives boxes that are no numbers; its weights are damaged")
+        raise UserError(f"{path} returns boxes that are no numbers; its weights are damaged")
 
 
 def _wrong_values(values: dict[str, Any], forms: dict[str, tuple[str, int]]) -> str:

@@ -71,7 +71,9 @@ class PretrainRecipe:
         if unused:
             raise UserError(f"train.{unused[0]} has no meaning in pre-training; leave it out")
         if self.train.strategy == "multi_worker":
-            raise UserError("pre-training knows one machine; train.strategy must be mirrored or ''")
+            raise UserError(
+                "pre-training runs on one machine; train.strategy must be mirrored or ''"
+            )
 
     def model_config(self) -> Any:
         """The CADDet's configuration."""
