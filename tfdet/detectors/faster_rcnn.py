@@ -16,7 +16,7 @@ from tfdet.errors import UserError
 from tfdet.heads.roi import BoxHead
 from tfdet.heads.rpn import MAX_LOG_SIZE, ProposalConfig, Proposals, RPNHead
 from tfdet.layers.batch_norm import Kind
-from tfdet.layers.roi_align import Alignment, RoIAlign
+from tfdet.layers.roi_align import RoIAlign
 from tfdet.losses.roi import (
     CODE_WEIGHTS,
     RoILossConfig,
@@ -30,6 +30,7 @@ from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, CornerStyle, anchors
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig
+from tfdet.ops.roi_align import Alignment
 from tfdet.tensors import Tensor
 
 MIN_LEVEL, MAX_LEVEL = 2, 6

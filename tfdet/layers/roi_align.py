@@ -1,13 +1,11 @@
 """RoIAlign as a layer."""
 
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from tfdet.ops import roi_align as roi_ops
 from tfdet.tensors import Tensor
-
-Alignment = Literal["aligned", "torchvision"]  # see `aligned` of `ops.roi_align.roi_align`
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
