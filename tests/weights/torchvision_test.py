@@ -66,6 +66,12 @@ def test_a_cascade_takes_it_into_its_first_detector():
     foreign.check_entries(entries, shapes, model.first.backbone.weights)
 
 
+def test_a_model_without_a_choice_of_backbones_is_refused():
+    shapes = foreign.shapes("torchvision", "resnet50")
+    with pytest.raises(UserError, match="YoloV7 has no backbone"):
+        SOURCE.entries(foreign.unfilled("yolov7-test"), shapes)
+
+
 def test_a_dilated_resnet_keeps_its_dilation():
     shapes = foreign.shapes("torchvision", "resnet50")
     assert SOURCE.settings("detr-r50-dc5", shapes)["backbone"] == "r50-dc5"

@@ -407,8 +407,10 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("name", ["yolov7", "yolov7-w6", "dy-yolov7"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*(("yolov7", form) for form in FORMS), ("yolov7-w6", "merged"), ("dy-yolov7", "merged")],
+)
 def test_a_merged_file_gives_the_same_network(name, form):
     model, tensors = as_trained(name)
     for merge in FORMS[form]:

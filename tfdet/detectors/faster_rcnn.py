@@ -28,9 +28,10 @@ from tfdet.losses.roi import (
 from tfdet.losses.rpn import RPNLossConfig, rpn_loss_terms
 from tfdet.necks.fpn import FPN
 from tfdet.ops import boxes as box_ops
-from tfdet.ops.anchors import AnchorConfig, anchor_levels, anchors
+from tfdet.ops.anchors import AnchorConfig, CornerStyle, anchor_levels, anchors
 from tfdet.ops.gather import gather_rows
 from tfdet.ops.nms import NMSConfig
+from tfdet.ops.roi_align import Alignment
 from tfdet.tensors import Tensor
 
 MIN_LEVEL, MAX_LEVEL = 2, 6
@@ -74,12 +75,12 @@ class FasterRCNNConfig(NetworkConfig):
     fpn_width: int = 256
     anchor_scale: float = 8.0
     aspect_ratios: tuple[float, ...] = (2.0, 1.0, 0.5)
-    anchor_style: Literal["corner", "torchvision"] = "corner"
+    anchor_style: CornerStyle = "corner"
     rpn_filters: int = 256
     proposals: ProposalConfig = dataclasses.field(default_factory=ProposalConfig)
     rpn_loss: RPNLossConfig = dataclasses.field(default_factory=RPNLossConfig)
     sampling_ratio: int = 2
-    roi_align: Literal["aligned", "torchvision"] = "aligned"
+    roi_align: Alignment = "aligned"
     finest_side: float = 56.0
     hidden: int = 1024
     roi_loss: RoILossConfig = dataclasses.field(default_factory=RoILossConfig)

@@ -10,6 +10,7 @@ import numpy as np
 from tfdet.errors import UserError
 
 Style = Literal["efficientdet", "detectron", "corner", "torchvision"]
+CornerStyle = Literal["corner", "torchvision"]  # around the upper left corners of cells
 
 
 @dataclasses.dataclass(frozen=True)

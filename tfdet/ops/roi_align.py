@@ -5,7 +5,7 @@ level it belongs to. On TensorFlow that is `crop_and_resize`, a native kernel on
 gradient; elsewhere it is `bilinear_sample`, which also says what is meant.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -13,6 +13,8 @@ from keras import ops
 
 from tfdet.ops.bilinear import bilinear_sample
 from tfdet.tensors import Tensor
+
+Alignment = Literal["aligned", "torchvision"]  # see `aligned` of `roi_align`
 
 # Far outside of any map; keeps arithmetic on wild boxes finite.
 _FAR = 1e6

@@ -55,7 +55,7 @@ def owner_of(model: Model) -> Owner:
 def backbone_owner(model: keras.Model, title: str) -> BackboneDetector:
     """The same of a model that was created."""
     owner = model.first if isinstance(model, DynamicDetector) else model
-    if not isinstance(owner, BackboneDetector):
+    if not isinstance(owner, BackboneDetector) or not hasattr(owner.config, "backbone"):
         raise UserError(
             f"{type(model).__name__} has no backbone of its own that {title}'s weights could be for"
         )
