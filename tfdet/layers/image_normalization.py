@@ -1,6 +1,6 @@
 """Plain pixels to what a backbone expects."""
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -19,6 +19,8 @@ PIXELS = {
     "unit": ((0.0,) * 3, (255.0,) * 3),
     "detectron": ((122.7717, 115.9465, 102.9801), (1.0,) * 3),
 }
+# Keys that detectors with any backbone take.
+Pixels = Literal["detectron", "imagenet", "lite"]
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
