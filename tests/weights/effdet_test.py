@@ -8,6 +8,7 @@ from tests.backbones.efficientnet_test import LAYOUTS
 from tests.weights import filled
 from tfdet import registry
 from tfdet.errors import UserError
+from tfdet.ops.letterbox import letterbox
 from tfdet.weights.effdet import SOURCE
 from tfdet.weights.efficientdet import PAIRS
 
@@ -189,3 +190,123 @@ def test_other_functions_are_refused():
             model = registry.detector_class("efficientdet-d0").from_record(config, "d0")
             with pytest.raises(UserError, match=says):
                 SOURCE.entries(model, shapes)
+
+
+def theirs_and_ours(name: str, size: tuple[int, int], **changes):
+    """The package's model of seeded weights, ours with the same, and the checkpoint."""
+    torch, effdet = pytest.importorskip("torch"), pytest.importorskip("effdet")
+    config = effdet.get_efficientdet_config(f"tf_efficientdet_{name}")
+    config.image_size = size
+    theirs = effdet.EfficientDet(config, pretrained_backbone=False)
+    shapes = {key: tuple(value.shape) for key, value in theirs.state_dict().items()}
+    values = filled.arrays(shapes)
+    theirs.load_state_dict({key: torch.tensor(value) for key, value in values.items()})
+    values = settled(theirs, size)
+    model_name = f"efficientdet-{name}"
+    settings = SOURCE.settings(model_name, shapes)
+    ours = registry.create(model_name, image_size=size, **settings, **changes)
+    filled.take(ours, SOURCE, values)
+    return theirs, ours, shapes
+
+
+def settled(theirs, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Gives the batch norms statistics near those of a random batch; returns all values.
+
+    With others a deep network forgets its image, and hides what is wrong in it.
+    """
+    import torch
+
+    norms = [x for x in theirs.modules() if isinstance(x, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    torch.manual_seed(0)
+    with torch.no_grad():
+        theirs.train()(torch.randn(8, 3, *size))
+        for norm in norms:
+            # The coarsest maps have a few cells, and some of their channels hardly any variance.
+            norm.running_var.clamp_(min=norm.running_var.mean() / 4)
+            deviation = norm.running_var.sqrt()
+            norm.running_mean += deviation * (torch.rand_like(deviation) - 0.5) / 2
+            norm.running_var *= 0.7 + 0.6 * torch.rand_like(deviation)
+        # Calm enough for scores between 0 and 1 and boxes within images.
+        for tower in (theirs.class_net, theirs.box_net):
+            tower.predict.conv_pw.weight *= 0.2
+    theirs.eval()
+    return {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
+
+
+def channels_first(images: np.ndarray):
+    import torch
+
+    return torch.tensor(np.asarray(images)).permute(0, 3, 1, 2).contiguous()
+
+
+@pytest.fixture
+def float64():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy(before)
+
+
+def difference(name: str, size: tuple[int, int], precision: str) -> float:
+    """The largest relative difference of the raw outputs on a random image."""
+    theirs, ours, shapes = theirs_and_ours(name, size)
+    import torch
+
+    assert name not in MODELS or shapes == shapes_of(name)
+    images = np.random.default_rng(1).uniform(0, 255, (1, *size, 3)).astype("float32")
+    x = np.asarray(ours.normalization(images))
+    found = ours.predictions(ours.backbone(x), image_size=size)
+    with torch.no_grad():
+        theirs = theirs.to(getattr(torch, precision))
+        classes, boxes = theirs(channels_first(x))
+    worst = 0.0
+    for key, maps, last in (("class_logits", classes, 90), ("box_codes", boxes, 4)):
+        rows = [y.permute(0, 2, 3, 1).reshape(1, -1, last).numpy() for y in maps]
+        assert precision in str(found[key].dtype)
+        assert np.std(found[key], axis=1).mean() > 0.1  # the image matters
+        worst = max(worst, filled.relative(found[key], np.concatenate(rows, axis=1)))
+    print(f"{name} {size} {precision}: {worst:.1e}")
+    return worst
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("size", [(128, 256), (200, 136)])
+@pytest.mark.parametrize("name", ["d0", "d3", "lite0", "lite2"])
+def test_raw_outputs_are_those_of_the_package(name, size):
+    assert difference(name, size, "float32") < 1e-4
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", ["d0", "lite0"])
+def test_what_is_left_is_rounding(float64, name):
+    assert difference(name, (128, 256), "float64") < 1e-11
+
+
+@pytest.mark.parity
+def test_boxes_on_photographs_are_those_of_the_package(coco_tiny):
+    """With hard NMS after clipping, as the package has it; its clipping is to the canvas here."""
+    nms = {"method": "hard", "iou_threshold": 0.5, "max_candidates": 5000, "clips_first": True}
+    theirs, ours, _ = theirs_and_ours("d0", (512, 512), nms=nms)
+    import effdet
+    import tensorflow as tf
+    import torch
+
+    bench = effdet.DetBenchPredict(theirs)
+    info = {"img_scale": torch.ones(1), "img_size": torch.tensor([[512.0, 512.0]])}
+    for path in sorted((coco_tiny / "val2017").glob("*.jpg"))[:3]:
+        image = tf.io.decode_jpeg(tf.io.read_file(str(path)), channels=3)[None]
+        canvas, _ = letterbox(image, (512, 512), ours.pad_value)
+        found = {key: value.numpy()[0] for key, value in ours.detect_fitted(canvas).items()}
+        with torch.no_grad():
+            rows = bench(channels_first(ours.normalization(canvas)), info)[0].numpy()
+        assert found["count"] == len(rows) == 100
+        assert found["scores"].std() > 1e-3
+        np.testing.assert_allclose(found["scores"], rows[:, 4], atol=1e-3)
+        for i in range(100):
+            # Scores that are equal to the last digits may change places.
+            near = np.abs(rows[:, 4] - found["scores"][i]) < 1e-3
+            near &= rows[:, 5] - 1 == found["labels"][i]
+            distances = np.abs(rows[near, :4] - found["boxes"][i]).max(axis=-1)
+            assert distances.size and distances.min() < 0.5, (path.name, i)

@@ -80,7 +80,10 @@ def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
     variant = _variant(shapes)
     outputs = shapes[_prefix(shapes) + _PREDICTOR][0]
     classes = outputs // efficientdet.ANCHORS_PER_CELL
-    return efficientdet.settings(name, variant, classes, efficientdet.PAIRS)
+    return {
+        **efficientdet.settings(name, variant, classes),
+        "aspect_ratios": efficientdet.PAIRS,
+    }
 
 
 def _entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:

@@ -36,15 +36,15 @@ def _variant_of(config: EfficientDetConfig) -> Variant:
     )
 
 
-def settings(name: str, variant: Variant, classes: int, ratios: tuple[Any, ...]) -> dict[str, Any]:
-    """Keys of the published model `name` with the classes and anchors of a checkpoint."""
+def settings(name: str, variant: Variant, classes: int) -> dict[str, Any]:
+    """Keys of the published model `name` with the classes of a checkpoint."""
     config = registry.config(name)
     if not isinstance(config, EfficientDetConfig) or _variant_of(config) != variant:
         raise UserError(
             f"the weights are of an EfficientDet with {_said(variant)}, which {name} is not; "
             f"{_offered(variant)}"
         )
-    return {"num_classes": classes, "aspect_ratios": ratios, **_function(variant)}
+    return {"num_classes": classes, **_function(variant)}
 
 
 def _function(variant: Variant) -> dict[str, Any]:
