@@ -273,15 +273,16 @@ def difference(name: str, size: tuple[int, int], precision: str) -> float:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("size", [(128, 256), (200, 136)])
-@pytest.mark.parametrize("name", ["d0", "d3", "lite0", "lite2"])
+@pytest.mark.parametrize("name", ["d0", "d1", "lite0"])
 def test_raw_outputs_are_those_of_the_package(name, size):
     assert difference(name, size, "float32") < 1e-4
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", ["d0", "lite0"])
+@pytest.mark.parametrize("name", ["d0", "d3", "lite2"])
 def test_what_is_left_is_rounding(float64, name):
-    assert difference(name, (128, 256), "float64") < 1e-11
+    # With these weights D3's outputs reach 3e6, and lose as many digits.
+    assert difference(name, (200, 136), "float64") < 1e-8
 
 
 @pytest.mark.parity

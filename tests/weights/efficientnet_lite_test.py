@@ -119,7 +119,7 @@ def test_models_of_another_function_are_refused():
         SOURCE.entries(registry.create("efficientdet-test"), shapes)
     with pytest.raises(UserError, match="the model has no EfficientNet"):
         SOURCE.entries(registry.create("yolov7-test"), shapes)
-    with pytest.raises(UserError, match="yolov7-test has no EfficientNet"):
+    with pytest.raises(UserError, match="yolov7-test has no key `backbone`"):
         SOURCE.settings("yolov7-test", shapes)
     model = registry.create("efficientdet-lite0", image_size=(64, 64))
     with pytest.raises(UserError, match="EfficientNet-Lite lite1, the model has lite0"):

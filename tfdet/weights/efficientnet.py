@@ -8,8 +8,10 @@ import keras
 from tfdet import registry
 from tfdet.backbones import efficientnet
 from tfdet.backbones.efficientnet import EfficientNet, own_activation
+from tfdet.backbones.encoding import Encoding
 from tfdet.detectors.backbone_detector import BackboneDetector
 from tfdet.detectors.cascade_config import CascadeConfig
+from tfdet.detectors.efficientdet import EfficientDetConfig
 from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.errors import UserError
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
@@ -94,28 +96,41 @@ def scale_of(blocks: int, stem: int, last: int, is_lite: bool) -> str | None:
     return None
 
 
-def settings(name: str, scale: str, pixels: str) -> dict[str, Any]:
+def settings(name: str, backbone: str | Encoding, pixels: str) -> dict[str, Any]:
     """Keys that give the registered model `name` this backbone; both of a cascade's detectors."""
     config = registry.config(name)
     if isinstance(config, CascadeConfig):
         keys = {}
         for role in ("first", "second"):
             part = config.second_backbone if role == "second" and config.shared_heads else None
-            found = _settings(name, part or config.part(role)[1], scale, pixels)
+            found = _settings(name, part or config.part(role)[1], backbone, pixels)
             keys |= {f"{role}.{key}": value for key, value in found.items()}
         return keys
-    return _settings(name, config, scale, pixels)
+    return _settings(name, config, backbone, pixels)
 
 
-def _settings(name: str, config: Any, scale: str, pixels: str) -> dict[str, Any]:
+def _settings(name: str, config: Any, backbone: str | Encoding, pixels: str) -> dict[str, Any]:
     known = vars(config)
     if "backbone" not in known:
         raise UserError(
-            f"{name} has no EfficientNet, and no key for one; take a model with the key `backbone`"
+            f"{name} has no key `backbone`, which these weights of a backbone alone need"
         )
-    keys = {"backbone": scale, "pixels": pixels, "activation": own_activation(scale)}
-    keys["frozen_stages"] = 0
+    keys: dict[str, Any] = {"backbone": backbone, "pixels": pixels}
+    if isinstance(backbone, str):
+        keys |= {"activation": own_activation(backbone), "frozen_stages": 0}
+    elif isinstance(config, EfficientDetConfig):
+        raise UserError(f"{name} takes EfficientNets, the weights are of a ResNet")
     return {key: value for key, value in keys.items() if key in known}
+
+
+def owners(model: keras.Model, kind: type) -> list[Any]:
+    """The detectors and second backbones within a model whose `backbone` is of a class."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, (BackboneDetector, SecondBackbone))
+        and isinstance(layer.backbone, kind)
+    ]
 
 
 def backbones(model: keras.Model, scale: str, pixels: str, title: str) -> list[EfficientNet]:
@@ -127,35 +142,38 @@ def backbones(model: keras.Model, scale: str, pixels: str, title: str) -> list[E
         pixels: what the checkpoint's network takes, a key of `PIXELS`.
         title: of the checkpoint, for messages.
     """
-    owners = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, (BackboneDetector, SecondBackbone))
-        and isinstance(layer.backbone, EfficientNet)
-    ]
-    found = [layer for layer in owners if layer.backbone.scale == scale]
+    have = owners(model, EfficientNet)
+    found = [owner for owner in have if owner.backbone.scale == scale]
     if not found:
-        have = ", ".join(sorted({layer.backbone.scale for layer in owners})) or "no EfficientNet"
+        scales = ", ".join(sorted({owner.backbone.scale for owner in have})) or "no EfficientNet"
         raise UserError(
-            f"the weights are of {title} {scale}, the model has {have}; set backbone: {scale}"
+            f"the weights are of {title} {scale}, the model has {scales}; set backbone: {scale}"
         )
     for owner in found:
-        _check(owner.backbone, owner.normalization, pixels, title)
+        _check_activation(owner.backbone, title)
+        check_pixels(owner.normalization, pixels, f"{title} {scale}")
     return [owner.backbone for owner in found]
 
 
-def _check(
-    backbone: EfficientNet, normalization: ImageNormalization, pixels: str, title: str
-) -> None:
+def _check_activation(backbone: EfficientNet, title: str) -> None:
     wanted = own_activation(backbone.scale)
     if backbone.activation != wanted:
         raise UserError(
             f"{title} {backbone.scale} has the activation {wanted}, the model's is "
             f"{backbone.activation}: another function; set activation: {wanted}"
         )
-    if (normalization.mean, normalization.std) != PIXELS[pixels]:
+
+
+def check_pixels(normalization: ImageNormalization, pixels: str, title: str) -> None:
+    """Refuses a model whose images are not normalised as `pixels`, a key of `PIXELS`, says."""
+    found = (normalization.mean, normalization.std)
+    if found != PIXELS[pixels]:
+        mean, std = PIXELS[pixels]
         raise UserError(
-            f"{title} {backbone.scale} takes the pixels {pixels!r}, (pixel - mean) / deviation "
-            f"with mean {PIXELS[pixels][0]} and deviation {PIXELS[pixels][1]}; the model's are "
-            f"{normalization.mean} and {normalization.std}: set pixels: {pixels}"
+            f"{title} takes (pixel - {_row(mean)}) / {_row(std)}, the model's is "
+            f"(pixel - {_row(found[0])}) / {_row(found[1])}: another function; set pixels: {pixels}"
         )
+
+
+def _row(values: tuple[float, ...]) -> str:
+    return f"[{', '.join(f'{value:g}' for value in values)}]"
