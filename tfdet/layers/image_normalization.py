@@ -18,10 +18,11 @@ PIXELS = {
     "lite": ((127.0,) * 3, (128.0,) * 3),
     "unit": ((0.0,) * 3, (255.0,) * 3),
     "detectron": ((122.7717, 115.9465, 102.9801), (1.0,) * 3),
+    "signed": ((127.5,) * 3, (127.5,) * 3),
     "caffe": ((123.68, 116.779, 103.939), (1.0,) * 3),
 }
 # Keys that detectors with any backbone take.
-Pixels = Literal["detectron", "imagenet", "lite", "caffe"]
+Pixels = Literal["detectron", "imagenet", "lite", "caffe", "signed"]
 
 
 @keras.saving.register_keras_serializable(package="tfdet")

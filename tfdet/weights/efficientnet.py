@@ -7,6 +7,7 @@ import keras
 
 from tfdet import registry
 from tfdet.backbones import efficientnet
+from tfdet.backbones.catalog import encoding_of
 from tfdet.backbones.efficientnet import EfficientNet, own_activation
 from tfdet.backbones.encoding import Encoding
 from tfdet.detectors.backbone_detector import BackboneDetector
@@ -116,10 +117,12 @@ def _settings(name: str, config: Any, backbone: str | Encoding, pixels: str) -> 
             f"{name} has no key `backbone`, which these weights of a backbone alone need"
         )
     keys: dict[str, Any] = {"backbone": backbone, "pixels": pixels}
-    if isinstance(backbone, str):
-        keys |= {"activation": own_activation(backbone), "frozen_stages": 0}
+    if backbone in efficientnet.SCALES:
+        keys["activation"] = own_activation(backbone)
     elif isinstance(config, EfficientDetConfig):
-        raise UserError(f"{name} takes EfficientNets, the weights are of a ResNet")
+        raise UserError(f"{name} takes EfficientNets, the weights are of another backbone")
+    if encoding_of(backbone) is None:
+        keys["frozen_stages"] = 0
     return {key: value for key, value in keys.items() if key in known}
 
 

@@ -1,11 +1,13 @@
-"""ImageNet backbones of `keras.applications`: EfficientNetB0 to B7, ResNet50, 101 and 152.
+"""ImageNet backbones of `keras.applications`: EfficientNetB0 to B7, ResNet50, 101 and 152, and
+MobileNet and MobileNetV2 of full width.
 
 From the .h5 files that `keras.applications` downloads or that a whole model was saved to
 (`model.save("x.h5")`), whose tensors have the names of layers; or from such a model in memory, see
 `tensors_of`.
 
-ResNet's convolutions have biases there. A bias before a batch norm only shifts its mean, and is
-taken off the moving mean here: the function stays the same.
+MobileNets are for the backbones "mnv1-keras", "mnv2-keras" and "mnv2-keras-1280": TensorFlow pads
+other sides than PyTorch. ResNet's convolutions have biases there. A bias before a batch norm only
+shifts its mean, and is taken off the moving mean here: the function stays the same.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfdet import registry
 from tfdet.backbones.efficientnet import EfficientNet
 from tfdet.backbones.encoding import Encoding, resnet_encoding
+from tfdet.backbones.mobilenet import MobileNetV1, MobileNetV2
 from tfdet.backbones.resnet import ResNet
 from tfdet.errors import UserError
 from tfdet.weights import efficientnet
@@ -24,9 +28,12 @@ from tfdet.weights.source import Shapes, Source
 
 Convert = Callable[[np.ndarray], np.ndarray]
 
-_CLASSIFIER = ("top_conv/", "top_bn/", "predictions/", "probs/", "normalization")
+_CLASSIFIER = ("conv_preds/", "top_conv/", "top_bn/", "predictions/", "probs/", "normalization")
 _EFFICIENTNET = {"stem_conv/kernel", "block1a_project_conv/kernel"}
 _RESNET = {"conv1_conv/kernel", "conv2_block1_1_conv/kernel"}
+_MOBILE_V1 = {"conv1/kernel", "conv_dw_1_bn/gamma"}
+_MOBILE_V2 = {"Conv1/kernel", "expanded_conv_project/kernel"}
+_LAST = "Conv_1"
 _RESNET_V2 = "post_bn/gamma"
 _RESNEXT = "conv2_block1_2_conv/depthwise_kernel"
 _NAMES = {
@@ -50,27 +57,46 @@ def tensors_of(model: keras.Model) -> dict[str, np.ndarray]:
     }
 
 
+def _kind(shapes: Shapes) -> type | None:
+    """The class of our backbone that a file is for."""
+    kinds = {EfficientNet: _EFFICIENTNET, ResNet: _RESNET}
+    kinds |= {MobileNetV1: _MOBILE_V1, MobileNetV2: _MOBILE_V2}
+    return next((kind for kind, names in kinds.items() if names <= shapes.keys()), None)
+
+
 def _recognises(shapes: Shapes) -> bool:
-    names = shapes.keys()
-    return names >= _EFFICIENTNET or names >= _RESNET
+    return _kind(shapes) is not None
 
 
 def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
-    if shapes.keys() >= _EFFICIENTNET:
+    kind = _kind(shapes)
+    if kind is EfficientNet:
         return efficientnet.settings(name, _scale(shapes), "imagenet")
-    return efficientnet.settings(name, _encoding(shapes), "caffe")
+    if kind is ResNet:
+        return efficientnet.settings(name, _encoding(shapes), "caffe")
+    scale = _mobile_scales(shapes)[0]
+    own = getattr(registry.config(name), "backbone", None)
+    if own in _mobile_scales(shapes):
+        scale = own
+    return efficientnet.settings(name, scale, "signed")
 
 
 def _entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
+    kind = _kind(shapes)
     entries: list[CheckpointTensor] = []
-    if shapes.keys() >= _EFFICIENTNET:
+    if kind is EfficientNet:
         title = "keras.applications' EfficientNet"
         for backbone in efficientnet.backbones(model, _scale(shapes), "imagenet", title):
             entries += _efficientnet(backbone, shapes)
-    else:
+    elif kind is ResNet:
         for backbone in _resnets(model, _encoding(shapes)):
             entries += _resnet(backbone)
-    unused = (name for name in shapes if name.startswith(_CLASSIFIER))
+    else:
+        for backbone in _mobiles(model, shapes):
+            make = _mobile_v1 if isinstance(backbone, MobileNetV1) else _mobile_v2
+            entries += make(backbone, shapes)
+    taken = {entry.name for entry in entries}
+    unused = (n for n in shapes if n.startswith((*_CLASSIFIER, _LAST)) and n not in taken)
     return [*entries, *(CheckpointTensor(name, shapes[name], None) for name in unused)]
 
 
@@ -150,6 +176,68 @@ def _resnet(backbone: ResNet) -> Iterator[CheckpointTensor]:
                 yield from _conv_and_norm(f"{prefix}_{i}", conv, bn)
 
 
+# MobileNets
+
+
+def _mobile_scales(shapes: Shapes) -> tuple[str, ...]:
+    """The backbones that a file is for, the first of them by default."""
+    if _kind(shapes) is MobileNetV1:
+        names, width, full = ("mnv1-keras",), shapes["conv1/kernel"][-1], 32
+    else:
+        last = shapes.get("block_16_project/kernel", (0,))
+        names, width, full = ("mnv2-keras", "mnv2-keras-1280"), last[-1], 320
+    if width != full:
+        raise UserError(
+            "of keras.applications' MobileNets those of full width (alpha=1.0) can be read; this "
+            f"one has {width} channels where they have {full}"
+        )
+    return names
+
+
+def _mobiles(model: keras.Model, shapes: Shapes) -> list[MobileNetV1 | MobileNetV2]:
+    scales, kind = _mobile_scales(shapes), _kind(shapes)
+    owners = efficientnet.owners(model, kind)
+    found = [owner for owner in owners if owner.backbone.scale in scales]
+    if not found:
+        have = ", ".join(sorted({owner.backbone.scale for owner in owners}))
+        raise UserError(
+            f"these weights of keras.applications are for the backbone {' or '.join(scales)}, with "
+            f"TensorFlow's padding, the model has {have or 'no MobileNet of that version'}; set "
+            f"backbone: {scales[0]}"
+        )
+    for owner in found:
+        efficientnet.check_pixels(owner.normalization, "signed", "keras.applications' MobileNet")
+    return [owner.backbone for owner in found]
+
+
+def _mobile_v1(backbone: MobileNetV1, shapes: Shapes) -> Iterator[CheckpointTensor]:
+    yield from _layer("conv1", backbone.stem_conv, shapes)
+    yield from _layer("conv1_bn", backbone.stem_bn, shapes)
+    for i, unit in enumerate(backbone.units, start=1):
+        yield from _layer(f"conv_dw_{i}", unit.depthwise, shapes)
+        yield from _layer(f"conv_dw_{i}_bn", unit.depthwise_bn, shapes)
+        yield from _layer(f"conv_pw_{i}", unit.pointwise, shapes)
+        yield from _layer(f"conv_pw_{i}_bn", unit.bn, shapes)
+
+
+def _mobile_v2(backbone: MobileNetV2, shapes: Shapes) -> Iterator[CheckpointTensor]:
+    yield from _layer("Conv1", backbone.stem_conv, shapes)
+    yield from _layer("bn_Conv1", backbone.stem_bn, shapes)
+    for i, block in enumerate(backbone.blocks):
+        prefix = f"block_{i}" if i else "expanded_conv"
+        for name, theirs in (
+            ("expansion", "expand"),
+            ("depthwise", "depthwise"),
+            ("projection", "project"),
+        ):
+            if getattr(block, name) is not None:
+                yield from _layer(f"{prefix}_{theirs}", getattr(block, name), shapes)
+                yield from _layer(f"{prefix}_{theirs}_BN", getattr(block, f"{name}_bn"), shapes)
+    if backbone.last_conv is not None:
+        yield from _layer(_LAST, backbone.last_conv, shapes)
+        yield from _layer(f"{_LAST}_bn", backbone.last_bn, shapes)
+
+
 def _conv_and_norm(
     prefix: str, conv: Any, bn: Any, convert: Convert | None = None
 ) -> Iterator[CheckpointTensor]:
@@ -189,7 +277,7 @@ def _as_it_is(array: np.ndarray) -> np.ndarray:
 
 SOURCE = Source(
     name="keras_applications",
-    title="keras.applications: EfficientNetB0 to B7, ResNet50, ResNet101, ResNet152",
+    title="keras.applications: EfficientNetB0 to B7, ResNet50, 101 and 152, MobileNet, MobileNetV2",
     recognises=_recognises,
     backbone_only=lambda shapes: True,
     settings=_settings,
