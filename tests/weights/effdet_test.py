@@ -229,8 +229,8 @@ def settled(theirs, size: tuple[int, int]) -> dict[str, np.ndarray]:
             norm.running_mean += deviation * (torch.rand_like(deviation) - 0.5) / 2
             norm.running_var *= 0.7 + 0.6 * torch.rand_like(deviation)
         # Calm enough for scores between 0 and 1 and boxes within images.
-        for tower in (theirs.class_net, theirs.box_net):
-            tower.predict.conv_pw.weight *= 0.2
+        for name in ("class_net", "box_net") if hasattr(theirs, "class_net") else ():
+            getattr(theirs, name).predict.conv_pw.weight *= 0.2
     theirs.eval()
     return {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
 

@@ -25,7 +25,7 @@ _TRAINING = "model."
 _ANCHORS = "anchors.boxes"
 _PREDICTOR = "class_net.predict.conv_pw.weight"
 _STEM = "backbone.conv_stem.weight"
-_BLOCK = re.compile(r"backbone\.blocks\.(\d+)\.(\d+)\.")
+_BLOCK = re.compile(r"blocks\.(\d+)\.(\d+)\.")
 
 
 def _recognises(shapes: Shapes) -> bool:
@@ -47,20 +47,7 @@ def _variant(shapes: Shapes) -> efficientdet.Variant:
             "these are weights of an effdet model without 'tf_' in its name: it pads symmetrically "
             "and has another epsilon, a function that no model here is; use tf_efficientdet_*"
         )
-    blocks = {match[0]: match for name in names if (match := _BLOCK.match(name))}
-    last = max(blocks.values(), key=lambda match: (int(match[1]), int(match[2])), default=None)
-    widths = [
-        shapes.get(f"{prefix}{last[0] if last else ''}{conv}.weight", (0,))[0]
-        for conv in ("conv_pwl", "conv_pw")
-    ]
-    is_lite = not any(".se." in name for name in names)
-    stem = shapes[prefix + _STEM][0]
-    scale = efficientnet.scale_of(len(blocks), stem, next(filter(None, widths), 0), is_lite)
-    if scale is None:
-        raise UserError(
-            f"the backbone of {len(blocks)} blocks is no published EfficientNet; of effdet's "
-            "models those named tf_efficientdet_d0 to _d7x and _lite0 to _lite4 can be read"
-        )
+    scale = scale_of(shapes, f"{prefix}backbone.")
     levels = _count(names, r"class_net\.bn_rep\.0\.(\d+)\.")
     return efficientdet.Variant(
         backbone=scale,
@@ -70,6 +57,25 @@ def _variant(shapes: Shapes) -> efficientdet.Variant:
         max_level=2 + levels,
         is_weighted=any(name.endswith("edge_weights") for name in names),
     )
+
+
+def scale_of(shapes: Shapes, prefix: str) -> str:
+    """The scale of an EfficientNet by timm's names, which begin with `prefix`."""
+    inner = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
+    places = {match[0]: match for name in inner if (match := _BLOCK.match(name))}
+    last = max(places, key=lambda x: (int(places[x][1]), int(places[x][2])), default="")
+    ends = (inner.get(f"{last}{name}.weight") for name in ("conv_pwl", "conv_pw"))
+    width = next((shape[0] for shape in ends if shape), 0)
+    is_lite = not any(".se." in name for name in inner)
+    stem = inner.get("conv_stem.weight", (0,))[0]
+    scale = efficientnet.scale_of(len(places), stem, width, is_lite)
+    if scale is None:
+        raise UserError(
+            f"a backbone of {len(places)} blocks and a stem of {stem} channels is no published "
+            "EfficientNet; tf_efficientnet_b0 to _b7 and _lite0 to _lite4 can be read, and "
+            "effdet's detectors with them, tf_efficientdet_*"
+        )
+    return scale
 
 
 def _count(names: list[str], pattern: str) -> int:
