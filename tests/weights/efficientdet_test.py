@@ -27,7 +27,7 @@ def test_settings_make_the_published_function_of_any_registered_model():
 
 
 def test_the_fitting_models_are_offered():
-    with pytest.raises(UserError, match=r"3 cells of 64 channels with weighted sums .* use efficie"):
+    with pytest.raises(UserError, match=r"3 cells of 64 channels with weighted sums .* use eff"):
         efficientdet.settings("efficientdet-d1", D0, 90)
     d6 = Variant("b6", 384, 8, 5, 7, False)
     with pytest.raises(UserError, match=r"use efficientdet-d6 or efficientdet-d7$"):

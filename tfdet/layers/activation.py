@@ -42,7 +42,7 @@ def _silu() -> Callable[[Tensor], Tensor]:
 _ACTIVATIONS = {
     "swish": silu,
     "silu": silu,
-    "hswish": keras.activations.hard_silu,
+    "hswish": keras.ops.hard_silu,  # Keras 3.15's activation refuses symbolic tensors
     "relu": keras.activations.relu,
     "relu6": keras.activations.relu6,
     "leaky_relu": keras.activations.leaky_relu,
