@@ -1,6 +1,7 @@
 import keras
 import pytest
 
+from tfdet import registry
 from tfdet.backbones.catalog import encoding_of, make_backbone, names
 from tfdet.backbones.protocol import level_channels
 from tfdet.errors import UserError
@@ -47,3 +48,39 @@ def test_wrong_names_and_keys_are_refused():
         make_backbone("mnv3", (3,), "plain")
     with pytest.raises(UserError, match="frozen_stages is for ResNets"):
         make_backbone("b0", (3,), "plain", frozen_stages=2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fcos-test",
+        "packdet-test",
+        "retinanet-test",
+        "faster-rcnn-test",
+        "mask-rcnn-test",
+        "detr-test",
+    ],
+)
+def test_lite_backbones_are_built_as_published_in_every_detector(name):
+    with pytest.raises(UserError, match=r"takes its own pixels.*set pixels: lite"):
+        registry.config(name, backbone="lite0")
+    keys = {"backbone": "lite0", "pixels": "lite"}
+    keys |= {"level": 5} if name == "detr-test" else {}
+    with keras.StatelessScope(initialize_variables=False):
+        model = registry.detector_class(name).from_record(registry.config(name, **keys), name)
+    assert model.backbone.activation == "relu6"
+    assert set(model.normalization.mean + model.normalization.std) == {127.0, 128.0}
+
+
+def test_an_efficientdet_refuses_a_lite_backbone_of_another_function():
+    with pytest.raises(UserError, match="set pixels: lite"):
+        registry.config("efficientdet-d0", backbone="lite0")
+    with pytest.raises(UserError, match="has ReLU6, got activation: swish; set activation: relu6"):
+        registry.config("efficientdet-d0", backbone="lite0", pixels="lite")
+    config = registry.config("efficientdet-d0", backbone="lite0", pixels="lite", activation="relu6")
+    assert config.backbone == "lite0"
+
+
+def test_lite_parts_of_cascades_have_their_pixels():
+    with pytest.raises(UserError, match="set pixels: lite"):
+        registry.config("dy-faster-rcnn-test", **{"second.backbone": "lite0"})

@@ -93,3 +93,10 @@ def test_added_maps_are_summed_in_where_a_level_begins(size):
     for block in backbone.blocks[: [b.strides for b in backbone.blocks].index(2)]:
         x = block(x)
     np.testing.assert_allclose(backbone(images, added=added)["P1"], x, rtol=1e-5, atol=1e-6)
+
+
+def test_each_scale_has_its_published_activation_unless_another_is_given():
+    assert EfficientNet("b0").activation == EfficientNet("nano").activation == "swish"
+    lite = EfficientNet("lite0")
+    assert lite.activation == "relu6" == lite.blocks[0].activation
+    assert EfficientNet("lite0", activation="hswish").activation == "hswish"

@@ -43,3 +43,9 @@ def test_the_gradient_of_silu_is_that_of_keras(dtype):
         gradients.append(tf.cast(gradient(x), "float32"))
     atol = 1e-6 if dtype == "float32" else 0.03
     np.testing.assert_allclose(*gradients, rtol=1e-5, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["swish", "silu", "hswish", "relu", "relu6", "leaky_relu", "mish"])
+def test_every_activation_builds_a_graph_of_symbols(name):
+    x = keras.KerasTensor((1, 2, 2, 3))
+    assert activation(name)(x).shape == x.shape

@@ -38,6 +38,16 @@ def encoding_of(backbone: str | Encoding) -> Encoding | None:
     return resnet.STYLES.get(backbone) if isinstance(backbone, str) else backbone
 
 
+def check_pixels(backbone: str | Encoding, pixels: str) -> None:
+    """Refuses an EfficientNet-Lite with pixels that no weights of it are for."""
+    is_lite = isinstance(backbone, str) and efficientnet.is_lite(backbone)
+    if is_lite and pixels != efficientnet.own_pixels(backbone):
+        raise UserError(
+            f"the backbone {backbone!r} takes its own pixels, (pixel - 127) / 128, got pixels: "
+            f"{pixels}; set pixels: lite"
+        )
+
+
 def make_backbone(
     kind: str | Encoding,
     levels: tuple[int, ...],

@@ -60,8 +60,8 @@ SCALES = {
 class EfficientNet(Composite):
     """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
 
-    Sizes are rounded up. The scales "lite0" to "lite4" have no squeeze and excite, and neither
-    their stem nor the repeats of their first and last stage grow.
+    Sizes are rounded up. The scales "lite0" to "lite4" have ReLU6 for swish and no squeeze and
+    excite, and neither their stem nor the repeats of their first and last stage grow.
 
     Example:
         features = EfficientNet("b0")(images)  # {"P3": ..., "P4": ..., "P5": ...}
@@ -74,7 +74,7 @@ class EfficientNet(Composite):
         levels: which levels to return, between 1 and 5.
         drop_connect: probability that the last block's branch is dropped in training; earlier
             blocks have proportionally less.
-        activation: name of the activation.
+        activation: name of the activation; None is the published one of the scale.
         batch_norm: kind of batch norm.
         gradient_checkpointing: compute each block again for its gradient.
     """
@@ -84,7 +84,7 @@ class EfficientNet(Composite):
         scale: str = "b0",
         levels: tuple[int, ...] = (3, 4, 5),
         drop_connect: float = 0.2,
-        activation: str = "swish",
+        activation: str | None = None,
         batch_norm: Kind = "plain",
         gradient_checkpointing: bool = False,
         **kwargs: Any,
@@ -94,10 +94,10 @@ class EfficientNet(Composite):
         self.scale = scale
         self.levels = tuple(levels)
         self.drop_connect = drop_connect
-        self.activation = activation
+        self.activation = activation or own_activation(scale)
         self.batch_norm = batch_norm
         self.gradient_checkpointing = gradient_checkpointing
-        self.act = get_activation(activation)
+        self.act = get_activation(self.activation)
         self.stages = stages(scale)
         self._add_layers()
 
@@ -122,7 +122,7 @@ class EfficientNet(Composite):
                     stage.kernel_size,
                     stage.strides if i == 0 else 1,
                     stage.expand,
-                    se_ratio=0.0 if self.scale.startswith("lite") else 0.25,
+                    se_ratio=0.0 if is_lite(self.scale) else 0.25,
                     drop_rate=self.drop_connect * index / total,
                     activation=self.activation,
                     batch_norm=self.batch_norm,
@@ -176,6 +176,21 @@ class EfficientNet(Composite):
         }
 
 
+def is_lite(scale: str) -> bool:
+    """Whether a scale is one for phones: without squeeze and excite, and with other pixels."""
+    return scale.startswith("lite")
+
+
+def own_activation(scale: str) -> str:
+    """The activation that a scale was published with."""
+    return "relu6" if is_lite(scale) else "swish"
+
+
+def own_pixels(scale: str) -> str:
+    """The pixels that a scale was published with, a key of `layers.image_normalization.PIXELS`."""
+    return "lite" if is_lite(scale) else "imagenet"
+
+
 def check_scale(scale: str) -> None:
     """Refuses a name that is not in `SCALES`."""
     if scale not in SCALES:
@@ -185,7 +200,7 @@ def check_scale(scale: str) -> None:
 def stages(scale: str) -> tuple[MBConvStage, ...]:
     """The stages of one scale, with its widths and repeats."""
     width, depth = SCALES[scale]
-    fixed = (0, len(_STAGES) - 1) if scale.startswith("lite") else ()
+    fixed = (0, len(_STAGES) - 1) if is_lite(scale) else ()
     return tuple(
         stage._replace(
             repeats=stage.repeats if i in fixed else math.ceil(depth * stage.repeats),
@@ -196,7 +211,7 @@ def stages(scale: str) -> tuple[MBConvStage, ...]:
 
 
 def stem_filters(scale: str) -> int:
-    if scale.startswith("lite"):
+    if is_lite(scale):
         return _STEM_FILTERS
     return round_filters(_STEM_FILTERS * SCALES[scale][0])
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
+from tfdet.layers.batch_norm import batch_norm as tensorflow_batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.separable_unit import SeparableUnit, pointwise
@@ -34,11 +35,19 @@ _STAGES = (
 )
 _STEM_FILTERS = 32
 _LAST_FILTERS = 1280
-# Width multipliers. The smallest of each are ours, for unit tests.
-V1_SCALES = {"mnv1": 1.0, "mnv1-test": 0.125}
-V2_SCALES = {"mnv2": 1.0, "mnv2-half": 0.5, "mnv2-test": 0.25, "mnv2-1280": 1.0}
+# Width multipliers. Those named "keras" pad and normalise as `keras.applications` does, the others
+# as torchvision. The smallest of each are ours, for unit tests.
+V1_SCALES = {"mnv1": 1.0, "mnv1-test": 0.125, "mnv1-keras": 1.0}
+V2_SCALES = {
+    "mnv2": 1.0,
+    "mnv2-half": 0.5,
+    "mnv2-test": 0.25,
+    "mnv2-1280": 1.0,
+    "mnv2-keras": 1.0,
+    "mnv2-keras-1280": 1.0,
+}
 # Those whose P5 is the classifier's last convolution.
-_WITH_LAST = ("mnv2-1280",)
+_WITH_LAST = ("mnv2-1280", "mnv2-keras-1280")
 
 
 class _MobileNet(Composite):
@@ -63,15 +72,19 @@ class _MobileNet(Composite):
         self.levels = tuple(levels)
         self.batch_norm = batch_norm
         self.gradient_checkpointing = gradient_checkpointing
-        self.stem_conv = SymmetricConv2D(
+        self.is_keras = "-keras" in scale
+        self.norm = tensorflow_batch_norm if self.is_keras else pytorch_batch_norm
+        conv = keras.layers.Conv2D if self.is_keras else SymmetricConv2D
+        self.stem_conv = conv(
             stem_filters,
             3,
             strides=2,
+            padding="same",
             use_bias=False,
             kernel_initializer=FAN_OUT_NORMAL,
             name="stem_conv",
         )
-        self.stem_bn = pytorch_batch_norm(batch_norm, "stem_bn")
+        self.stem_bn = self.norm(batch_norm, "stem_bn")
 
     def run(
         self,
@@ -114,7 +127,7 @@ class MobileNetV1(_MobileNet):
     """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
 
     The levels P2 to P5 have 128, 256, 512 and 1024 channels at full width. Sizes are rounded up;
-    padding is symmetric.
+    padding is symmetric; "mnv1-keras" has TensorFlow's, and ReLU6 for ReLU.
 
     Example:
         features = MobileNetV1()(images)  # {"P3": ..., "P4": ..., "P5": ...}
@@ -125,8 +138,6 @@ class MobileNetV1(_MobileNet):
         batch_norm: kind of batch norm.
         gradient_checkpointing: compute each unit again for its gradient.
     """
-
-    activation = staticmethod(keras.activations.relu)
 
     def __init__(
         self,
@@ -140,12 +151,14 @@ class MobileNetV1(_MobileNet):
         super().__init__(
             int(_STEM_FILTERS * width), scale, levels, batch_norm, gradient_checkpointing, **kwargs
         )
+        self.activation = keras.activations.relu6 if self.is_keras else keras.activations.relu
         self.units = [
             SeparableUnit(
                 int(filters * width),
                 stride,
                 inner_norm=True,
                 batch_norm=batch_norm,
+                is_keras=self.is_keras,
                 name=f"unit_{i}",
             )
             for i, (filters, stride) in enumerate(_UNITS)
@@ -165,8 +178,8 @@ class MobileNetV2(_MobileNet):
     """Images [B, H, W, 3], normalised, to the levels {"P3": [B, H/8, W/8, C3], ...}.
 
     The levels P2 to P5 have 24, 32, 96 and 320 channels at full width. Sizes are rounded up;
-    padding is symmetric. "mnv2-1280" has the 1x1 convolution to 1280 channels that comes before the
-    classifier, and its output is P5.
+    padding is symmetric, that of "mnv2-keras" TensorFlow's. "mnv2-1280" and "mnv2-keras-1280" have
+    the 1x1 convolution to 1280 channels that comes before the classifier, and its output is P5.
 
     Example:
         features = MobileNetV2()(images)  # {"P3": ..., "P4": ..., "P5": ...}
@@ -196,6 +209,7 @@ class MobileNetV2(_MobileNet):
                 _scaled(filters, scale),
                 stride if i == 0 else 1,
                 batch_norm,
+                self.is_keras,
                 name=f"stage_{number}_block_{i}",
             )
             for number, (expand, filters, repeats, stride) in enumerate(_STAGES, start=1)
@@ -204,7 +218,7 @@ class MobileNetV2(_MobileNet):
         self.last_conv = self.last_bn = None
         if scale in _WITH_LAST:
             self.last_conv = pointwise(_LAST_FILTERS, 1, "last_conv")
-            self.last_bn = pytorch_batch_norm(batch_norm, "last_bn")
+            self.last_bn = self.norm(batch_norm, "last_bn")
 
     @property
     def channels(self) -> dict[str, int]:
@@ -233,10 +247,20 @@ class InvertedResidual(Composite):
         filters: output channels.
         strides: of the depthwise convolution.
         batch_norm: kind of batch norm.
+        is_keras: TensorFlow's padding and epsilon, instead of symmetric padding and PyTorch's.
     """
 
-    def __init__(self, expand: int, filters: int, strides: int, batch_norm: Kind, **kwargs: Any):
+    def __init__(
+        self,
+        expand: int,
+        filters: int,
+        strides: int,
+        batch_norm: Kind,
+        is_keras: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        self.is_keras = is_keras
         self.expand = expand
         self.filters = filters
         self.strides = strides
@@ -245,19 +269,22 @@ class InvertedResidual(Composite):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
+        norm = tensorflow_batch_norm if self.is_keras else pytorch_batch_norm
         if self.expand > 1:
             self.expansion = pointwise(channels * self.expand, 1, "expansion")
-            self.expansion_bn = pytorch_batch_norm(self.batch_norm, "expansion_bn")
-        self.depthwise = SymmetricDepthwiseConv2D(
+            self.expansion_bn = norm(self.batch_norm, "expansion_bn")
+        conv = keras.layers.DepthwiseConv2D if self.is_keras else SymmetricDepthwiseConv2D
+        self.depthwise = conv(
             3,
             strides=self.strides,
+            padding="same",
             use_bias=False,
             depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise",
         )
-        self.depthwise_bn = pytorch_batch_norm(self.batch_norm, "depthwise_bn")
+        self.depthwise_bn = norm(self.batch_norm, "depthwise_bn")
         self.projection = pointwise(self.filters, 1, "projection")
-        self.projection_bn = pytorch_batch_norm(self.batch_norm, "projection_bn")
+        self.projection_bn = norm(self.batch_norm, "projection_bn")
         self.has_shortcut = self.strides == 1 and channels == self.filters
         super().build(input_shape)
 
@@ -277,6 +304,7 @@ class InvertedResidual(Composite):
             "filters": self.filters,
             "strides": self.strides,
             "batch_norm": self.batch_norm,
+            "is_keras": self.is_keras,
         }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from tfdet import registry
-from tfdet.backbones.catalog import make_backbone, resolve
+from tfdet.backbones.catalog import check_pixels, make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
@@ -17,6 +17,7 @@ from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
+from tfdet.layers.image_normalization import Pixels
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 from tfdet.losses.set_prediction import SetLossConfig, corners, set_loss_terms
 from tfdet.ops import boxes as box_ops
@@ -39,7 +40,7 @@ class DETRConfig(DetectorConfig):
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
             the name of a .json file, see `backbones.encoding`.
         level: the map of the backbone that is used; 4 where its last stage keeps the size.
-        pixels: a key of `layers.image_normalization.PIXELS`.
+        pixels: a key of `layers.image_normalization.PIXELS`; "lite" for EfficientNet-Lite.
         batch_norm: "plain", "synchronized" over replicas, or "frozen".
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         gradient_checkpointing: compute the backbone's blocks again for their gradients.
@@ -58,7 +59,7 @@ class DETRConfig(DetectorConfig):
     num_classes: int = 91
     backbone: str | Encoding = "r50-3x3"
     level: Literal[3, 4, 5] = 5
-    pixels: Literal["detectron", "imagenet"] = "imagenet"
+    pixels: Pixels = "imagenet"
     batch_norm: Kind = "frozen"
     frozen_stages: int = 2
     gradient_checkpointing: bool = False
@@ -75,6 +76,7 @@ class DETRConfig(DetectorConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "backbone", resolve(self.backbone))
+        check_pixels(self.backbone, self.pixels)
         self.check_positive("heads", "decoder_layers", "feed_forward", "queries")
         if self.width < 4 or self.width % 4 or self.width % self.heads:
             raise UserError(

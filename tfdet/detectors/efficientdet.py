@@ -7,7 +7,8 @@ import keras
 import numpy as np
 
 from tfdet import registry
-from tfdet.backbones.efficientnet import EfficientNet, check_scale
+from tfdet.backbones.catalog import check_pixels
+from tfdet.backbones.efficientnet import EfficientNet, check_scale, is_lite, own_activation
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
 from tfdet.detectors.detector_config import NetworkConfig
@@ -37,7 +38,8 @@ class EfficientDetConfig(NetworkConfig):
     which are never used.
 
     Attributes:
-        backbone: scale of the EfficientNet.
+        backbone: scale of the EfficientNet. Those for phones, "lite0" to "lite4", come with
+            `pixels` "lite" and `activation` "relu6".
         drop_connect: drop rate of the backbone's last block.
         pixels: "imagenet" or "lite", the mean and deviation that images are normalised with.
         fpn: name of a feature network (`necks.topologies.TOPOLOGIES`) or the nodes of its cell.
@@ -101,7 +103,13 @@ class EfficientDetConfig(NetworkConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         check_scale(self.backbone)
+        check_pixels(self.backbone, self.pixels)
         activation(self.activation)
+        if is_lite(self.backbone) and self.activation != own_activation(self.backbone):
+            raise UserError(
+                f"the backbone {self.backbone!r} has ReLU6, got activation: {self.activation}; set "
+                "activation: relu6"
+            )
         topology(self.fpn, self.min_level, self.max_level)
         if self.head == "packed":
             self.packed.check(self.image_size, self.min_level, self.max_level, self.fpn_width)

@@ -1,12 +1,12 @@
 """Faster R-CNN (https://arxiv.org/abs/1506.01497) with a feature pyramid, as mmdetection has it."""
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import keras
 
 from tfdet import registry
-from tfdet.backbones.catalog import make_backbone, resolve
+from tfdet.backbones.catalog import check_pixels, make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
@@ -17,6 +17,7 @@ from tfdet.errors import UserError
 from tfdet.heads.roi import BoxHead
 from tfdet.heads.rpn import MAX_LOG_SIZE, ProposalConfig, Proposals, RPNHead
 from tfdet.layers.batch_norm import Kind
+from tfdet.layers.image_normalization import Pixels
 from tfdet.layers.roi_align import RoIAlign
 from tfdet.losses.roi import (
     CODE_WEIGHTS,
@@ -48,7 +49,7 @@ class FasterRCNNConfig(NetworkConfig):
     Attributes:
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
             the name of a .json file, see `backbones.encoding`.
-        pixels: a key of `layers.image_normalization.PIXELS`.
+        pixels: a key of `layers.image_normalization.PIXELS`; "lite" for EfficientNet-Lite.
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         fpn_width: channels of the feature pyramid.
         anchor_scale, aspect_ratios: the anchors, see `ops.anchors.AnchorConfig`. The ratios are
@@ -69,7 +70,7 @@ class FasterRCNNConfig(NetworkConfig):
 
     image_size: tuple[int, int] = (800, 1344)
     backbone: str | Encoding = "r50-3x3"
-    pixels: Literal["detectron", "imagenet"] = "imagenet"
+    pixels: Pixels = "imagenet"
     batch_norm: Kind = "frozen"
     frozen_stages: int = 2
     fpn_width: int = 256
@@ -100,6 +101,7 @@ class FasterRCNNConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "backbone", resolve(self.backbone))
+        check_pixels(self.backbone, self.pixels)
         self.check_positive("fpn_width", "rpn_filters", "hidden")
         if self.sampling_ratio < 0:
             raise UserError(f"sampling_ratio must be at least 0, got {self.sampling_ratio}")

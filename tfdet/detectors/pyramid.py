@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 import keras
 
-from tfdet.backbones.catalog import make_backbone, resolve
+from tfdet.backbones.catalog import check_pixels, make_backbone, resolve
 from tfdet.backbones.encoding import Encoding
 from tfdet.backbones.protocol import Backbone
 from tfdet.detectors.backbone_detector import BackboneDetector
@@ -14,6 +14,7 @@ from tfdet.errors import UserError
 from tfdet.heads.dense import DenseHead, head_levels
 from tfdet.heads.packed import PackingConfig
 from tfdet.layers.batch_norm import Kind
+from tfdet.layers.image_normalization import Pixels
 from tfdet.necks.fpn import FPN, Source
 from tfdet.necks.fpn import Kind as NeckKind
 from tfdet.ops.nms import NMSConfig
@@ -32,7 +33,7 @@ class PyramidConfig(NetworkConfig):
     Attributes:
         backbone: a name in `backbones.catalog`, or the encoding of a ResNet: itself, JSON text, or
             the name of a .json file, see `backbones.encoding`.
-        pixels: a key of `layers.image_normalization.PIXELS`.
+        pixels: a key of `layers.image_normalization.PIXELS`; "lite" for EfficientNet-Lite.
         frozen_stages: parts of a ResNet that are not trained, see `backbones.resnet`.
         fpn_width: channels of the feature pyramid.
         coarse_from: what P6 is made of, see `necks.fpn.FPN`.
@@ -52,7 +53,7 @@ class PyramidConfig(NetworkConfig):
 
     image_size: tuple[int, int] = (800, 1344)
     backbone: str | Encoding = "r50"
-    pixels: Literal["detectron", "imagenet"] = "detectron"
+    pixels: Pixels = "detectron"
     batch_norm: Kind = "frozen"
     frozen_stages: int = 2
     fpn_width: int = 256
@@ -83,6 +84,7 @@ class PyramidConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "backbone", resolve(self.backbone))
+        check_pixels(self.backbone, self.pixels)
         self.check_positive("fpn_width", "head_filters", "head_repeats")
         if self.head_groups and self.head_filters % self.head_groups:
             raise UserError(

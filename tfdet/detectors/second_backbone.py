@@ -1,19 +1,19 @@
 """The second backbone of a cascade whose detectors share their neck and heads."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 import keras
 
 from tfdet import records
-from tfdet.backbones.catalog import make_backbone
+from tfdet.backbones.catalog import check_pixels, make_backbone
 from tfdet.backbones.protocol import ContinuingBackbone, JoinableBackbone
 from tfdet.backbones.resnet import ResNet
 from tfdet.backbones.swin import Swin
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.dense_composition import DenseComposition
-from tfdet.layers.image_normalization import PIXELS, ImageNormalization
+from tfdet.layers.image_normalization import PIXELS, ImageNormalization, Pixels
 from tfdet.tensors import Tensor
 
 # How the published second backbones are fed, where it is not DynamicDet's way of YOLOv7.
@@ -28,10 +28,13 @@ class BackboneConfig:
     """Those keys of a detector that make its backbone; see `faster_rcnn.FasterRCNNConfig`."""
 
     backbone: str = "r50-3x3"
-    pixels: Literal["detectron", "imagenet"] = "imagenet"
+    pixels: Pixels = "imagenet"
     batch_norm: Kind = "frozen"
     frozen_stages: int = 2
     gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        check_pixels(self.backbone, self.pixels)
 
     @classmethod
     def of(cls, name: str, detector: Any) -> "BackboneConfig":

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfdet.errors import UserError
 from tfdet.tensors import Tensor
@@ -39,14 +40,19 @@ def _silu() -> Callable[[Tensor], Tensor]:
     return function
 
 
+def _mish(x: Tensor) -> Any:
+    return x * ops.tanh(ops.softplus(x))
+
+
 _ACTIVATIONS = {
     "swish": silu,
     "silu": silu,
-    "hswish": keras.activations.hard_silu,
+    # Keras 3.15's activations of this and the last name refuse symbolic tensors.
+    "hswish": ops.hard_silu,
     "relu": keras.activations.relu,
     "relu6": keras.activations.relu6,
     "leaky_relu": keras.activations.leaky_relu,
-    "mish": keras.activations.mish,
+    "mish": _mish,
 }
 
 

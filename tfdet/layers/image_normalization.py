@@ -1,6 +1,6 @@
 """Plain pixels to what a backbone expects."""
 
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -10,15 +10,19 @@ from tfdet.tensors import Tensor
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-# Mean and standard deviation of the pixels 0-255, by name. The weights of Detectron's family want
-# the channels in the order blue, green, red; here they are red, green, blue for every model, and
-# whoever imports such weights turns the first convolution round.
+# Mean and standard deviation of the pixels 0-255, by name. The weights of Detectron's family and of
+# Keras's ResNets ("caffe") want the channels in the order blue, green, red; here they are red,
+# green, blue for every model, and whoever imports such weights turns the first convolution round.
 PIXELS = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "lite": ((127.0,) * 3, (128.0,) * 3),
     "unit": ((0.0,) * 3, (255.0,) * 3),
     "detectron": ((122.7717, 115.9465, 102.9801), (1.0,) * 3),
+    "signed": ((127.5,) * 3, (127.5,) * 3),
+    "caffe": ((123.68, 116.779, 103.939), (1.0,) * 3),
 }
+# Keys that detectors with any backbone take.
+Pixels = Literal["detectron", "imagenet", "lite", "caffe", "signed"]
 
 
 @keras.saving.register_keras_serializable(package="tfdet")

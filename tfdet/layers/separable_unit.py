@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
+from tfdet.layers.batch_norm import batch_norm as tensorflow_batch_norm
 from tfdet.layers.composite import Composite
 from tfdet.layers.folding import normed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
@@ -16,7 +17,7 @@ from tfdet.tensors import Tensor
 class SeparableUnit(Composite):
     """Depthwise 3x3, pointwise 1x1, batch norm, ReLU: [B, H, W, C] to [B, H', W', filters].
 
-    H' is H / strides, rounded up; padding is symmetric. No biases.
+    H' is H / strides, rounded up. No biases.
 
     Args:
         filters: output channels.
@@ -24,6 +25,8 @@ class SeparableUnit(Composite):
         relu: whether there is a ReLU at the end.
         inner_norm: a batch norm and a ReLU between the two convolutions too (MobileNet-v1).
         batch_norm: kind of batch norm.
+        is_keras: TensorFlow's padding and epsilon, and ReLU6, as in `keras.applications`, instead
+            of symmetric padding, PyTorch's epsilon and ReLU.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class SeparableUnit(Composite):
         relu: bool = True,
         inner_norm: bool = False,
         batch_norm: Kind = "plain",
+        is_keras: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -41,8 +45,12 @@ class SeparableUnit(Composite):
         self.relu = relu
         self.inner_norm = inner_norm
         self.batch_norm = batch_norm
+        self.is_keras = is_keras
+        self.act = keras.activations.relu6 if is_keras else keras.activations.relu
+        norm = tensorflow_batch_norm if is_keras else pytorch_batch_norm
         # "same" is symmetric where the stride is 1, and faster than padding first.
-        depthwise = keras.layers.DepthwiseConv2D if strides == 1 else SymmetricDepthwiseConv2D
+        is_same = strides == 1 or is_keras
+        depthwise = keras.layers.DepthwiseConv2D if is_same else SymmetricDepthwiseConv2D
         self.depthwise = depthwise(
             3,
             strides=strides,
@@ -51,19 +59,19 @@ class SeparableUnit(Composite):
             depthwise_initializer=FAN_OUT_NORMAL,
             name="depthwise",
         )
-        self.depthwise_bn = pytorch_batch_norm(batch_norm, "depthwise_bn") if inner_norm else None
+        self.depthwise_bn = norm(batch_norm, "depthwise_bn") if inner_norm else None
         self.pointwise = pointwise(filters, 1, "pointwise")
-        self.bn = pytorch_batch_norm(batch_norm, "bn")
+        self.bn = norm(batch_norm, "bn")
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         x = normed(self.depthwise, self.depthwise_bn, x, training)
         if self.inner_norm:
-            x = keras.activations.relu(x)
+            x = self.act(x)
         x = normed(self.pointwise, self.bn, x, training)
-        return keras.activations.relu(x) if self.relu else x
+        return self.act(x) if self.relu else x
 
     def get_config(self) -> dict[str, Any]:
-        names = ("filters", "strides", "relu", "inner_norm", "batch_norm")
+        names = ("filters", "strides", "relu", "inner_norm", "batch_norm", "is_keras")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 

@@ -1,0 +1,43 @@
+"""EfficientNets of timm whose names begin with `tf_`, ported from Google's checkpoints.
+
+timm has others with the same tensors, `efficientnet_b0` and so on, which pad symmetrically and have
+another epsilon in their batch norms: a function that no backbone here is. No tensor tells the two
+apart, so a file is never recognised: its user says "timm_tf:FILE". Those named `_ap` (AdvProp) take
+other pixels and are not meant either.
+"""
+
+from typing import Any
+
+import keras
+
+from tfdet.backbones.efficientnet import own_pixels
+from tfdet.weights import effdet, efficientnet
+from tfdet.weights.checkpoint import CheckpointTensor
+from tfdet.weights.source import Shapes, Source
+
+_CLASSIFIER = ("conv_head.", "bn2.", "classifier.")
+
+
+def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
+    scale = effdet.scale_of(shapes, "")
+    return efficientnet.settings(name, scale, own_pixels(scale))
+
+
+def _entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
+    scale = effdet.scale_of(shapes, "")
+    backbones = efficientnet.backbones(model, scale, own_pixels(scale), "timm's tf_efficientnet")
+    unused = (name for name in shapes if name.startswith(_CLASSIFIER))
+    return [
+        *(entry for backbone in backbones for entry in effdet.backbone_tensors("", backbone)),
+        *(CheckpointTensor(name, shapes[name], None) for name in unused),
+    ]
+
+
+SOURCE = Source(
+    name="timm_tf",
+    title="timm (PyTorch), EfficientNets named tf_efficientnet_*; never recognised by themselves",
+    recognises=lambda shapes: False,
+    backbone_only=lambda shapes: True,
+    settings=_settings,
+    entries=_entries,
+)
