@@ -10,6 +10,11 @@ from tfdet.weights.checkpoint import CheckpointTensor
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def nothing(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
+    """No variables: the checkpoint has a value for each."""
+    return []
+
+
 class Source(NamedTuple):
     """A kind of checkpoint of another project.
 
@@ -25,6 +30,9 @@ class Source(NamedTuple):
         entries: every tensor of the checkpoint, for a model that was created with those settings;
             of a backbone's file those of its backbone, wherever it is a part. A `UserError` for a
             model that the checkpoint is not for.
+        new: variables that the published network does not have, such as norms of its other levels;
+            they keep the values that they begin with. Any other variable without a tensor is an
+            error.
     """
 
     name: str
@@ -33,3 +41,4 @@ class Source(NamedTuple):
     backbone_only: Callable[[Shapes], bool]
     settings: Callable[[str, Shapes], dict[str, Any]]
     entries: Callable[[keras.Model, Shapes], list[CheckpointTensor]]
+    new: Callable[[keras.Model, Shapes], list[keras.Variable]] = nothing
