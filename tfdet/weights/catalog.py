@@ -1,8 +1,8 @@
 """Public checkpoints that fit models of the garden: where they are, and what is known of them.
 
 AP is the published one, on COCO val2017 unless a note says other. A checksum is the part of it that
-is public: torchvision, DETR, mmdetection and effdet put eight digits of the SHA-256 into the name of
-a file, Keras publishes an MD5. "unknown" where nothing is known for sure.
+is public: torchvision, DETR, mmdetection and effdet put eight digits of the SHA-256 into the name
+of a file, Keras publishes an MD5. "unknown" where nothing is known for sure.
 """
 
 from collections.abc import Iterator

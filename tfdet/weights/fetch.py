@@ -1,4 +1,4 @@
-"""Downloads of published weights: resumed where they broke off, kept only if they are the right ones.
+"""Downloads of published weights: resumed where they broke off, kept only if they are right.
 
 A download grows in a `.part` file beside its place, with a note of what is downloaded. It is moved
 to its place when its length and its published checksum are right, so that whatever is in the cache
@@ -184,7 +184,7 @@ def _restart(file: BinaryIO) -> int:
 
 @contextlib.contextmanager
 def _asked(request: urllib.request.Request, stall_seconds: float) -> Iterator[Any]:
-    """The answer of a server; what goes wrong on the way is `_Broken`, what will stay a `UserError`."""
+    """The answer of a server; what another try may mend is `_Broken`, all else a `UserError`."""
     opener = urllib.request.build_opener(_SafeRedirects)
     try:
         with opener.open(request, timeout=stall_seconds) as answer:
@@ -209,7 +209,7 @@ def _asked(request: urllib.request.Request, stall_seconds: float) -> Iterator[An
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a server elsewhere, but never from https to what can be read and changed on the way."""
+    """Follows a server elsewhere, but never from https to what can be changed on the way."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str):
         if req.full_url.startswith("https:") and not url.startswith("https:"):

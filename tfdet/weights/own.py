@@ -60,7 +60,7 @@ def _prefix(name: str) -> str:
 def _classes_of(
     model: keras.Model, name: str, shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 ) -> int | None:
-    """How many classes a file has whose arrays of these shapes differ; None if that explains it not.
+    """The classes of a file whose arrays differ so; None if it is not classes that differ.
 
     Args:
         model: of other classes.
