@@ -58,6 +58,7 @@ def fill(
         new=_paths(model, new | resized),
         per_class=_paths(model, resized),
         classes=(None, getattr(model, "num_classes", 0)),
+        is_backbone=source.backbone_only(shapes),
     )
 
 

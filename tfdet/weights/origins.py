@@ -11,7 +11,6 @@ from tfdet import records, registry
 from tfdet.backbones.encoding import Encoding
 from tfdet.detectors.detector_config import SHARED
 from tfdet.errors import UserError
-from tfdet.printable import shown
 from tfdet.weights import cache, catalog, coco_names, reading, sources, stored
 from tfdet.weights.source import Source
 
@@ -83,7 +82,7 @@ def _existing(path: str) -> str:
     if os.path.exists(path) or os.path.exists(f"{path}.index"):
         return path
     raise UserError(
-        f"weights {shown(path)} do not exist; give a file, SOURCE:FILE with one of "
+        f"weights {path} do not exist; give a file, SOURCE:FILE with one of "
         f"{', '.join(sources.NAMES)}, or a name that `tfdet-weights list` shows"
     )
 
@@ -105,7 +104,7 @@ def shapes_models() -> tuple[str, ...]:
 
 def _looks_like_ours(weights: reading.Weights) -> bool:
     return all(_OURS.fullmatch(name) for name in weights.tensors) and not any(
-        sources.source(name).recognises(weights.shapes) for name in sources.NAMES
+        source.recognises(weights.shapes) for source in sources.known()
     )
 
 

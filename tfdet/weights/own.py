@@ -43,6 +43,7 @@ def load(model: Any, path: str, name: str) -> Report:
         new=tuple(sorted((*rest, *other))),
         per_class=tuple(other),
         classes=(classes, model.num_classes),
+        is_backbone=is_backbone,
     )
 
 

@@ -80,10 +80,9 @@ def _telling(path: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{path} cannot be read as weights: {error}") from None
-    except OSError as error:
-        reason = error.strerror or (str(error).splitlines() or ["?"])[0]
-        raise UserError(f"weights {path} cannot be read ({reason})") from None
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:  # of HDF5 and NumPy
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, OSError) and error.strerror:  # others are of HDF5 and NumPy
+            raise UserError(f"weights {path} cannot be read ({error.strerror})") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} is damaged ({reason}); use a copy that is whole") from None
 

@@ -19,6 +19,7 @@ class Report:
         new: paths of variables that keep the values that they began with.
         per_class: of the new ones those whose size counts classes, and differs.
         classes: (classes of the file or None, of the model).
+        is_backbone: whether the file has a backbone and no detector.
     """
 
     path: str
@@ -29,11 +30,13 @@ class Report:
     new: tuple[str, ...] = ()
     per_class: tuple[str, ...] = ()
     classes: tuple[int | None, int] = (None, 0)
+    is_backbone: bool = False
 
-    def sentence(self) -> str:
+    def sentence(self, begin: str = "took") -> str:
         """What was taken and what is new, in one line."""
-        filled = len({path for _, path in self.used})
-        text = f"took {filled} weights of {self.path} ({self.origin})"
+        count = len({path for _, path in self.used})
+        amount = str(count) if self.new else f"all {count}"
+        text = f"{begin} {amount} weights of {self.path} ({self.origin})"
         others = [path for path in self.new if path not in self.per_class]
         if self.per_class:
             theirs, ours = self.classes

@@ -26,6 +26,18 @@ def source(name: str) -> Source:
     return importlib.import_module(f"tfdet.weights.{name}").SOURCE
 
 
+def known() -> list[Source]:
+    """All sources."""
+    return [source(name) for name in NAMES if _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(f"tfdet.weights.{name}"), "SOURCE")
+    except ModuleNotFoundError:
+        return False
+
+
 def recognised(shapes: Shapes, path: str) -> Source:
     """The source whose checkpoints have such tensors; none or several are a `UserError`.
 
@@ -33,7 +45,7 @@ def recognised(shapes: Shapes, path: str) -> Source:
         shapes: {name: shape} of the file.
         path: of the file, for messages.
     """
-    found = [one for one in map(source, NAMES) if one.recognises(shapes)]
+    found = [one for one in known() if one.recognises(shapes)]
     if len(found) == 1:
         return found[0]
     if found:
