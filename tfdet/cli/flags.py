@@ -36,8 +36,8 @@ def define_model(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "weights",
         None,
-        "Weights for --model_name: coco, imagenet or shapes, a file of tfdet or of another project, "
-        "SOURCE:FILE, or a name that tfdet-weights list shows.",
+        "Weights for --model_name: coco, imagenet or shapes, a file of tfdet or of another "
+        "project, SOURCE:FILE, or a name that tfdet-weights list shows.",
         flag_values=flags,
     )
     absl_flags.DEFINE_multi_string(

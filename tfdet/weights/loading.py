@@ -46,7 +46,8 @@ def create_reported(
     """As `create`, with what became of the weights."""
     origin = origins.open_origin(name, weights)
     model = registry.create(name, **origins.merged(name, origin, overrides))
-    return model, load(model, origin, name)
+    asked = origins.asked_of(name, origin, overrides)
+    return model, dataclasses.replace(load(model, origin, name), settings=asked)
 
 
 def load(model: "Detector", origin: origins.Origin, name: str) -> Report:

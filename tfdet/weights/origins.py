@@ -133,7 +133,7 @@ def merged(name: str, origin: Origin, overrides: Mapping[str, Any]) -> dict[str,
         overrides: the user's, dotted or nested.
     """
     ours = records.nest(_plain(overrides))
-    asked = _with_names(name, records.nest(_for_classes(origin.settings, ours)), ours)
+    asked = asked_of(name, origin, ours)
     result = records.merge(asked, ours)
     chosen = _flat(registry.config(name, **result))
     wanted = _flat(registry.config(name, **records.merge(result, asked)))
@@ -145,6 +145,12 @@ def merged(name: str, origin: Origin, overrides: Mapping[str, Any]) -> dict[str,
             "would make another function of its weights; leave that key out"
         )
     return result
+
+
+def asked_of(name: str, origin: Origin, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that weights ask of model `name`, nested, beside a user's overrides."""
+    settings = records.nest(_for_classes(origin.settings, overrides))
+    return _with_names(name, settings, overrides)
 
 
 def settings_for_training(name: str, origin: Origin, model: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ as a file claims to need.
 """
 
 import codecs
+import dataclasses
 import struct
 from collections.abc import Callable, Hashable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from tfdet.errors import UserError
 
@@ -22,7 +23,8 @@ _TOO_MUCH_TEXT = "it has too much text for a file of weights"
 _MARK = object()
 
 
-class Global(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Global:
     """The name of a class or function, "module.name"; never the thing itself."""
 
     name: str
@@ -268,7 +270,7 @@ _Scalar = (str, int, float, bytes, bool, type(None))
 
 def key_of(value: Any) -> Hashable:
     """`value` if it may be a key: nested tuples would be hashed without end."""
-    if isinstance(value, _Scalar) and not isinstance(value, Global):
+    if isinstance(value, _Scalar):
         return value
     if isinstance(value, tuple) and all(isinstance(item, _Scalar) for item in value):
         return value
