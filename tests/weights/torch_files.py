@@ -1,7 +1,7 @@
 """Files of PyTorch's, written without PyTorch: what tests and damaged files are made of.
 
-    save({"conv.weight": np.ones((2, 3, 1, 1), "float32")}, path)
-    save({"model": Call(Name("models.yolo", "Model"), (), module({...}))}, path)
+save({"conv.weight": np.ones((2, 3, 1, 1), "float32")}, path)
+save({"model": Call(Name("models.yolo", "Model"), (), module({...}))}, path)
 """
 
 import io
@@ -9,7 +9,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class BFloat16(NamedTuple):
 class Pickler(pickle._Pickler):
     """Writes `Name`, `Call` and `Persistent` as what they stand for."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
 
     def _name(self, value: Name) -> None:
         self.write(b"c" + f"{value.module}\n{value.name}\n".encode())
@@ -165,9 +165,9 @@ def save_stream(value: Any, path: Any) -> None:
 
 
 def module(
-    parameters: Mapping[str, Any] = {},  # noqa: B006
-    buffers: Mapping[str, Any] = {},  # noqa: B006
-    modules: Mapping[str, Any] = {},  # noqa: B006
+    parameters: Mapping[str, Any] = {},
+    buffers: Mapping[str, Any] = {},
+    modules: Mapping[str, Any] = {},
     name: Name = Name("models.common", "Conv"),  # noqa: B008
     **attributes: Any,
 ) -> Call:

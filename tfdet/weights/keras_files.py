@@ -42,7 +42,9 @@ def is_hdf5(file: BinaryIO) -> bool:
 
 
 def _found(file: h5py.File, size: int, reopen: Any) -> dict[str, LazyTensor]:
-    root = file[_WHOLE_MODEL] if isinstance(file.get(_WHOLE_MODEL), h5py.Group) else file
+    # A link may lead to another file.
+    is_whole = isinstance(file.get(_WHOLE_MODEL, getlink=True), h5py.HardLink)
+    root = file[_WHOLE_MODEL] if is_whole else file
     by_layer = any(name.startswith(_LAYERS) for name in root.attrs)
     found: dict[str, LazyTensor] = {}
 

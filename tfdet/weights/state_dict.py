@@ -71,9 +71,13 @@ def _tensors(content: Any) -> dict[str, LazyTensor]:
         return _collected(
             (name, value)
             for name, value in content.items()
-            if isinstance(name, str) and isinstance(value, LazyTensor)
+            if isinstance(name, str) and _is_tensor(value)
         )
     return {}
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, LazyTensor) and value.dtype != ""  # one of text
 
 
 def _collected(pairs: Iterator[tuple[str, LazyTensor]]) -> dict[str, LazyTensor]:
@@ -102,7 +106,7 @@ def _of_module(root: Record) -> Iterator[tuple[str, LazyTensor]]:
         skipped = inside.get("_non_persistent_buffers_set") or ()
         for kind in ("_parameters", "_buffers"):
             for name, value in _items(inside.get(kind)):
-                if isinstance(value, LazyTensor) and name not in skipped:
+                if _is_tensor(value) and name not in skipped:
                     yield f"{prefix}{name}", value
         path = (*above, id(module))
         children = [
