@@ -43,7 +43,10 @@ def is_hdf5(file: BinaryIO) -> bool:
 
 def _found(file: h5py.File, size: int, reopen: Any) -> dict[str, LazyTensor]:
     # A link may lead to another file.
-    is_whole = isinstance(file.get(_WHOLE_MODEL, getlink=True), h5py.HardLink)
+    is_whole = (
+        isinstance(file.get(_WHOLE_MODEL, getlink=True), h5py.HardLink)
+        and file.get(_WHOLE_MODEL, getclass=True) is h5py.Group
+    )
     root = file[_WHOLE_MODEL] if is_whole else file
     by_layer = any(name.startswith(_LAYERS) for name in root.attrs)
     found: dict[str, LazyTensor] = {}
