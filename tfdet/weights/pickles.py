@@ -16,6 +16,9 @@ from tfdet.errors import UserError
 
 _MOST_STEPS = 2_000_000  # a checkpoint with its optimizer has some 100,000
 _MOST_CONTAINERS = 300_000
+# Of small files: some for a network of any size, and as many more as take no more memory than the
+# file has bytes.
+_CONTAINERS, _BYTES_PER_CONTAINER = 10_000, 64
 _MOST_TEXT_BYTES = 16 << 20
 _MOST_LINE_BYTES = 4096  # of a name or a number that is written as text
 _SHORT = 256  # letters of a name that messages show
@@ -69,6 +72,7 @@ class Machine:
         end: the place in it that a pickle may reach to.
         makers: {"module.name": function of the arguments} of what is known.
         persistent: gives the value of a persistent id; None where there are none.
+        file_bytes: of the whole file, which bounds what may be made of it; None for `end`.
     """
 
     def __init__(
@@ -77,12 +81,15 @@ class Machine:
         end: int,
         makers: dict[str, Maker],
         persistent: Callable[[Any], Any] | None = None,
+        file_bytes: int | None = None,
     ):
         self._stream = stream
         self._left = end - stream.tell()
         self._makers = makers
         self._persistent = persistent
         self._steps = self._containers = self._text = 0
+        room = (end if file_bytes is None else file_bytes) // _BYTES_PER_CONTAINER
+        self._most_containers = min(_MOST_CONTAINERS, _CONTAINERS + room)
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
 
@@ -176,7 +183,7 @@ class Machine:
     def _contain(self, value: Any) -> None:
         """Pushes a container; too many would fill the memory."""
         self._containers += 1
-        if self._containers > _MOST_CONTAINERS:
+        if self._containers > self._most_containers:
             raise UserError("it has too many lists and records for a file of weights")
         self._push(value)
 

@@ -105,7 +105,8 @@ def read_zip(archive: zipfile.ZipFile) -> Any:
             )
         return Storage(dtype, count, lambda: last(place), byteorder)
 
-    return Machine(content, len(content.getvalue()), makers(), storage).load()
+    size = len(content.getbuffer())
+    return Machine(content, size, makers(), storage, os.path.getsize(archive.filename)).load()
 
 
 def is_stream(file: BinaryIO, size: int) -> bool:
