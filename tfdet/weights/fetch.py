@@ -125,9 +125,8 @@ def _download(
     pause_seconds: float,
 ) -> None:
     """Fills the `.part` file, in as many attempts as bring it further."""
-    failures = 0
+    failures, furthest = 0, file.seek(0, os.SEEK_END)
     while True:
-        before = file.seek(0, os.SEEK_END)
         try:
             _attempt(entry, part, file, progress, stall_seconds)
             return
@@ -135,7 +134,9 @@ def _download(
             if isinstance(error, _Mixed):
                 _restart(file)
             reached = file.seek(0, os.SEEK_END)
-            failures = 0 if reached > before else failures + 1
+            # Bytes that were there before, and had to be thrown away, are no progress.
+            failures = 0 if reached > furthest else failures + 1
+            furthest = max(furthest, reached)
             if failures >= _ATTEMPTS:
                 raise UserError(
                     f"{entry.url} could not be downloaded: {error}. {reached} bytes are kept; the "
@@ -244,7 +245,7 @@ def _receive(
     answer: Any, file: BinaryIO, start: int, length: int | None, progress: Progress
 ) -> None:
     done = file.seek(start)
-    while chunk := answer.read(_CHUNK):
+    while chunk := answer.read1(_CHUNK):  # what has come, and not all or nothing
         done += len(chunk)
         if done > _MOST_BYTES:
             raise UserError("the server sends without end; nothing was kept")
