@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from tfdet import registry
+from tests.weights import fake_source, torch_files
+from tfdet import config, registry
 from tfdet.errors import UserError
-from tfdet.training import pretrained
+from tfdet.training import pretrained, trained, trainer
 
 
 def made(**changes):
@@ -44,3 +45,41 @@ def test_a_file_of_other_classes_gives_all_but_the_class_outputs(tmp_path):
             np.testing.assert_array_equal(ours, theirs)
             same += 1
     assert 0 < len(target.weights) - same <= 2
+
+
+@pytest.fixture
+def foreign(monkeypatch, tmp_path):
+    fake_source.install(monkeypatch)
+    torch_files.save(fake_source.checkpoint(made(num_classes=4)), tmp_path / "x.pth")
+    return str(tmp_path / "x.pth")
+
+
+def test_weights_of_another_project_set_the_keys_of_the_model_and_not_its_classes(foreign):
+    changes = {"model.name": "efficientdet-test", "train.pretrained": foreign}
+    recipe = pretrained.with_settings(config.make_recipe(changes=changes))
+    wanted = {"activation": "relu6", "nms": {"max_detections": 60}}
+    assert recipe.model == {"name": "efficientdet-test", **wanted}
+    assert pretrained.with_settings(recipe) == recipe
+    for changed, sentence in {
+        "model.activation": "is for activation='relu6', and activation='swish'",
+        "train.pretrained": "do not exist",
+    }.items():
+        with pytest.raises(UserError, match=sentence):
+            pretrained.with_settings(config.make_recipe(changes={**changes, changed: "swish"}))
+
+
+def test_a_training_from_them_loads_again(foreign, tmp_path, capsys):
+    changes = {
+        "model.name": "efficientdet-test",
+        "data.train": "shapes:train:4",
+        "train.pretrained": foreign,
+        **{"train.batch_size": 2, "train.num_epochs": 1, "train.warmup_epochs": 0.0},
+        **{"train.learning_rate": 0.0, "train.warmup_init": 0.0},
+    }
+    trainer.train(config.make_recipe(changes=changes), tmp_path / "run", measure=False)
+    said = capsys.readouterr().out
+    assert "it is of 4 classes and the model of 5, so that the class outputs are new" in said
+    model = trained.load_trained(tmp_path / "run")
+    assert (model.config.activation, model.num_classes) == ("relu6", 5)
+    theirs = fake_source.checkpoint(made(num_classes=4))["net.backbone.stem_conv.kernel"]
+    np.testing.assert_array_equal(model.backbone.stem_conv.kernel, theirs)

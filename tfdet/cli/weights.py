@@ -235,7 +235,7 @@ def _from_folder(options: types.SimpleNamespace, output: pathlib.Path) -> "Repor
     stored.save(model, output, settings, half=options.float16)
     names = stored.layout(model)
     path = str(trained.weights_file(options.input))
-    return Report(path, "tfdet", settings, tuple((x, x) for x in names))
+    return Report(path, "tfdet", settings, used=tuple((x, x) for x in names))
 
 
 def _make_folder(output: pathlib.Path) -> None:

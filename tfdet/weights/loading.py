@@ -47,7 +47,9 @@ def create_reported(
     origin = origins.open_origin(name, weights)
     model = registry.create(name, **origins.merged(name, origin, overrides))
     asked = origins.asked_of(name, origin, overrides)
-    return model, dataclasses.replace(load(model, origin, name), settings=asked)
+    changed = origins.changed_by(name, asked)
+    report = load(model, origin, name)
+    return model, dataclasses.replace(report, settings=asked, changed=changed)
 
 
 def load(model: "Detector", origin: origins.Origin, name: str) -> Report:

@@ -153,6 +153,17 @@ def asked_of(name: str, origin: Origin, overrides: Mapping[str, Any]) -> dict[st
     return _with_names(name, settings, overrides)
 
 
+def changed_by(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `asked` that model `name` does not have by itself, dotted, without classes."""
+    own = registry.config(name)
+    before, after = _flat(own), _flat(records.replace(own, asked))
+    return {
+        key: value
+        for key, value in _leaves(asked)
+        if key not in _CLASSES and _below(before, key) != _below(after, key)
+    }
+
+
 def settings_for_training(name: str, origin: Origin, model: Mapping[str, Any]) -> dict[str, Any]:
     """Section `model` of a recipe with what the weights ask for; the data choose the classes."""
     overrides = {key: value for key, value in model.items() if key != "name"}

@@ -14,6 +14,7 @@ class Report:
         path: of the file.
         origin: where it is from, for people: "torchvision, PyTorch (zip)".
         settings: keys of the model's configuration that the weights asked for.
+        changed: those of them that the model does not have by itself, dotted.
         used: (name of the tensor, path of the variable) of what was copied, in the file's order.
         unused: names of tensors that are deliberately not used: counters, classifiers.
         new: paths of variables that keep the values that they began with.
@@ -25,6 +26,7 @@ class Report:
     path: str
     origin: str
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    changed: dict[str, Any] = dataclasses.field(default_factory=dict)
     used: tuple[tuple[str, str], ...] = ()
     unused: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
@@ -37,6 +39,9 @@ class Report:
         count = len({path for _, path in self.used})
         amount = str(count) if self.new else f"all {count}"
         text = f"{begin} {amount} weights of {self.path} ({self.origin})"
+        if self.changed:
+            keys = (f"{key}={_short(value)}" for key, value in self.changed.items())
+            text += f", which set {', '.join(keys)}"
         others = [path for path in self.new if path not in self.per_class]
         if self.per_class:
             theirs, ours = self.classes
@@ -57,6 +62,11 @@ class Report:
         lines += [f"unused   {name}" for name in self.unused]
         lines += [f"new      {path}" for path in self.new]
         return "\n".join(lines) + "\n"
+
+
+def _short(value: Any) -> str:
+    text = str(value)  # an encoding is text of some thousand letters
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _listed(paths: tuple[str, ...] | list[str]) -> str:
