@@ -150,6 +150,26 @@ def test_files_that_nobody_knows(tmp_path):
         tfdet.create(NAME, weights="shapes")
 
 
+def test_folders_of_data_sets_do_not_hide_the_names_of_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDET_CACHE", str(tmp_path))
+    for name in ("coco", "imagenet", "shapes", "yolov7"):
+        (tmp_path / name).mkdir()
+    for name, typed, says in (
+        (
+            "yolov7",
+            "yolov7",
+            "not on this machine; download them with `tfdet-weights fetch yolov7`",
+        ),
+        ("yolov7", "coco", "`tfdet-weights fetch yolov7`"),
+        (NAME, "imagenet", "no published imagenet weights are known for efficientdet-test"),
+        (NAME, "shapes", "there are no weights 'shapes' of efficientdet-test"),
+        (NAME, "./coco", "a folder with 0 checkpoints of TensorFlow"),
+    ):
+        with pytest.raises(UserError, match=says):
+            origins.open_origin(name, typed)
+
+
 # Our own files
 
 

@@ -62,6 +62,8 @@ def start_from(model: keras.Model, source: str, name: str | None = None) -> str:
 def _is_folder(source: str) -> bool:
     """Whether it is a folder of ours; one of a TensorFlow checkpoint has an .index file."""
     path = pathlib.Path(source)
+    if source in (*origins.KINDS, origins.SHAPES):  # a data set may lie in a folder of that name
+        return (path / trained.RECIPE_FILE).is_file() or (path / trained.PRETRAINING_FILE).is_file()
     return path.is_dir() and not any(path.glob("*.index"))
 
 

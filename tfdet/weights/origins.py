@@ -15,6 +15,7 @@ from tfdet.weights import cache, catalog, coco_names, reading, sources, stored
 from tfdet.weights.source import Source
 
 SHAPES = "shapes"
+KINDS = (catalog.COCO, catalog.IMAGENET)  # of published weights
 _SHAPES_FOLDER = pathlib.Path(__file__).parent / "shapes"
 # What our own weights files call their arrays.
 _OURS = re.compile(r"(.+/)?vars/\d+")
@@ -68,13 +69,18 @@ def _located(name: str, typed: str) -> tuple[str, Source | None]:
     prefix, _, rest = typed.partition(":")
     if rest and prefix in sources.NAMES:
         return _existing(rest), sources.source(prefix)
-    if os.path.exists(typed):
+    if os.path.isfile(typed) or os.path.isfile(f"{typed}.index"):
         return typed, None
+    # Ahead of folders: those of data sets and clones have such names.
     if typed == SHAPES:
         return _of_shapes(name), None
     entry = catalog.find(name, typed)
     if entry is not None:
         return cache.path_of(entry), sources.source(entry.source)
+    if typed in KINDS:
+        raise UserError(
+            f"no published {typed} weights are known for {name}; `tfdet-weights list` shows all"
+        )
     return _existing(typed), None
 
 
