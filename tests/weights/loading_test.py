@@ -159,7 +159,7 @@ def test_folders_of_data_sets_do_not_hide_the_names_of_weights(tmp_path, monkeyp
         (
             "yolov7",
             "yolov7",
-            "not on this machine; download them with `tfdet-weights fetch yolov7`",
+            "not on this machine; download .*`tfdet-weights fetch yolov7`",
         ),
         ("yolov7", "coco", "`tfdet-weights fetch yolov7`"),
         (NAME, "imagenet", "no published imagenet weights are known for efficientdet-test"),

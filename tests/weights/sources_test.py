@@ -23,3 +23,18 @@ def test_none_and_several_are_errors(monkeypatch):
     monkeypatch.setattr(sources, "known", lambda: [fake_source.SOURCE, other])
     with pytest.raises(UserError, match=r"say which: fake:x\.pth or other:x\.pth"):
         sources.recognised({"net.counter": ()}, "x.pth")
+
+
+def test_published_networks_are_recognised_as_what_they_are():
+    foreign = pytest.importorskip("tests.weights.foreign")
+    projects = {one.name for one in sources.known()}
+    found = 0
+    for file in foreign.FIXTURES.glob("*.json.gz"):
+        project = file.name.removesuffix(".json.gz")
+        if project not in projects:
+            continue
+        for network in foreign.networks(project):
+            shapes = foreign.shapes(project, network)
+            assert sources.recognised(shapes, network).name == project, network
+            found += 1
+    assert found
