@@ -55,6 +55,7 @@ def open_origin(name: str, typed: str) -> Origin:
         typed: "imagenet" or "coco" (the published file for the model, in the cache), "shapes" (ours
             in the package), the name of a file in `tfdet-weights list`, a path, or "source:path".
     """
+    registry.config(name)  # an unknown model is said first
     path, source = _located(name, typed)
     if source is None and stored.is_ours(path):
         return Origin(path, None, None, stored.settings_of(path))
