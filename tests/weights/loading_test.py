@@ -208,3 +208,13 @@ def test_a_wrong_file_of_ours_is_refused_as_before(model, tmp_path):
     stored.save(registry.create(NAME, fpn_width=24), path)
     with pytest.raises(UserError, match="does not hold the weights of this model"):
         tfdet.create(NAME, weights=path)
+
+
+def test_whole_models_of_ours_give_their_weights(model, tmp_path):
+    path = str(tmp_path / "own.keras")
+    model.save(path)
+    again = tfdet.create(NAME, weights=path, num_classes=4)
+    for ours, theirs in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match=r"own\.keras does not hold the weights of this model"):
+        tfdet.create(NAME, weights=path, num_classes=4, fpn_width=24)

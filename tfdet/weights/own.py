@@ -1,11 +1,16 @@
 """Our own weights files into a model: the whole, a backbone alone, or all but the class outputs."""
 
+import dataclasses
+import pathlib
+import tempfile
+import zipfile
 from typing import Any
 
 import keras
 
 from tfdet import records, registry
-from tfdet.weights import stored
+from tfdet.errors import UserError
+from tfdet.weights import keras_files, stored, zips
 from tfdet.weights.importing import BACKBONE
 from tfdet.weights.report import Report
 
@@ -13,7 +18,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def load(model: Any, path: str, name: str) -> Report:
-    """Reads a `.weights.h5` file of ours; a damaged or wrong one is a `UserError`.
+    """Reads a `.weights.h5` or `.keras` file of ours; a damaged or wrong one is a `UserError`.
 
     Of a file that has a backbone alone, the rest of the model is new; of one with other classes the
     outputs that count them.
@@ -23,6 +28,18 @@ def load(model: Any, path: str, name: str) -> Report:
         path: of the file.
         name: of the model in the registry.
     """
+    if not zipfile.is_zipfile(path):
+        return _load(model, path, name)
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / keras_files.MEMBER
+        file.write_bytes(zips.read_member(zips.open_zip(path), keras_files.MEMBER))
+        try:
+            return dataclasses.replace(_load(model, str(file), name), path=path)
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), path)) from None
+
+
+def _load(model: Any, path: str, name: str) -> Report:
     ours, theirs = stored.layout(model), stored.layout(path)
     same = [x for x in ours if theirs.get(x) == ours[x]]
     rest = [x for x in ours if x not in theirs]
