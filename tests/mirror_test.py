@@ -24,6 +24,10 @@ EXCEPTIONS = {
     "tfdet/training/pictures.py": "tests/training/trainer_test.py",
     "tfdet/training/router_step.py": "tests/detectors/router_step_test.py",
     "tfdet/training/wrapper.py": "tests/additions_test.py",
+    "tfdet/weights/importing.py": "tests/weights/loading_test.py",
+    "tfdet/weights/origins.py": "tests/weights/loading_test.py",
+    "tfdet/weights/own.py": "tests/weights/loading_test.py",
+    "tfdet/weights/source.py": "tests/weights/loading_test.py",
 }
 
 

@@ -13,7 +13,7 @@ from tfdet.version import __version__
 additions.declare("tfdet.nas")
 
 _PUBLIC = {
-    "create": "tfdet.registry",
+    "create": "tfdet.weights.loading",
     "list_models": "tfdet.registry",
     "profile": "tfdet.profiling",
     "export": "tfdet.serving.export",

@@ -104,8 +104,9 @@ class TrainConfig:
         mixed_precision: "float16" (with dynamic loss scaling), "bfloat16", or "" for float32.
         frozen: variables whose path within the model begins with a match of this expression are
             not trained; for example "backbone|neck".
-        pretrained: weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, or a
-            .weights.h5 file.
+        pretrained: weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, or
+            what `tfdet.create` takes as `weights`: "coco", "imagenet", a file. Those of other
+            projects set the keys of `model` that make it their function.
         additions: {key: value} of the keys that other packages have registered, see `additions`; in
             a recipe they stand among the keys of this section.
         strategy: "" for one device, "mirrored" for all devices of this machine, "multi_worker"

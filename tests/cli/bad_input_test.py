@@ -213,8 +213,8 @@ def test_model_folders_that_are_none(refused, copied):
 @pytest.mark.parametrize(
     ("source", "piece"),
     [
-        ("/no/such", "pretrained weights /no/such do not exist"),
-        ("{}/recipe.yaml", "must be a training folder or a .weights.h5 file"),
+        ("/no/such", "weights /no/such do not exist"),
+        ("{}/recipe.yaml", "cannot be read as weights: "),
         ("{}/last.weights.h5", "of a training folder in its place, all weights that fit"),
     ],
 )

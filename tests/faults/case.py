@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Sequence
 
 COMMANDS = ("data", "eval", "export", "extract", "infer", "inspect", "pretrain", "prune", "search")
-COMMANDS += ("train",)
+COMMANDS += ("train", "weights")
 
 
 @dataclasses.dataclass(frozen=True)

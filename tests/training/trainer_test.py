@@ -19,6 +19,7 @@ from tfdet import config, registry
 from tfdet.data import order, sources
 from tfdet.errors import UserError
 from tfdet.training import averaging, callbacks, checkpoint, pretrained, trained, trainer
+from tfdet.weights import importing
 
 STEPS_PER_EPOCH = 15
 HPARAMS = (
@@ -266,12 +267,12 @@ def test_weights_of_other_classes_start_a_model_but_for_its_predictor(finished):
 def test_frozen_variables_stay_and_others_move():
     model = registry.create("efficientdet-test", max_level=5)
     sentence = trainer.freeze(model, "backbone|neck")
-    left = {pretrained.path_in(model, v).partition("/")[0] for v in model.trainable_variables}
+    left = {importing.path_in(model, v).partition("/")[0] for v in model.trainable_variables}
     assert left == {"class_net", "box_net"}
     assert "are frozen" in sentence
     terms = float(model._l2_loss())
     for variable in model.weights:
-        if pretrained.path_in(model, variable).startswith("backbone"):
+        if importing.path_in(model, variable).startswith("backbone"):
             variable.assign(variable * 2)
     assert float(model._l2_loss()) == terms
 

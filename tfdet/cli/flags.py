@@ -34,7 +34,11 @@ def define_model(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_string(
-        "weights", None, "Weights file (.weights.h5) for --model_name.", flag_values=flags
+        "weights",
+        None,
+        "Weights for --model_name: coco, imagenet or shapes, a file of tfdet or of another "
+        "project, SOURCE:FILE, or a name that tfdet-weights list shows.",
+        flag_values=flags,
     )
     absl_flags.DEFINE_multi_string(
         "hparams",
@@ -197,14 +201,14 @@ def load_model(options: types.SimpleNamespace) -> "Detector":
         print(f"model: {trained.weights_file(options.model_dir)}", flush=True)
         return model
     from tfdet import registry
-    from tfdet.training import pretrained
+    from tfdet.weights import loading
 
-    model = registry.create(options.model_name, **changes)
     if options.weights:
-        pretrained.start_from(model, options.weights)
-        print(f"model: {options.weights}", flush=True)
-    else:
-        print(f"model: {options.model_name} with random weights, never trained", flush=True)
+        model, report = loading.create_reported(options.model_name, options.weights, changes)
+        print(f"model: {options.model_name}, {report.sentence()}", flush=True)
+        return model
+    model = registry.create(options.model_name, **changes)
+    print(f"model: {options.model_name} with random weights, never trained", flush=True)
     return model
 
 

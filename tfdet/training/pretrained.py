@@ -1,44 +1,70 @@
 """Training that starts from the weights of another run."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import keras
 
+from tfdet import config
 from tfdet.errors import UserError
 from tfdet.training import averaging, classifier, trained
-from tfdet.weights import stored
+from tfdet.weights import loading, origins
+from tfdet.weights.importing import path_in
 
 
-def start_from(model: keras.Model, source: str) -> str:
+def with_settings(recipe: config.Recipe) -> config.Recipe:
+    """The recipe whose model is the function of the weights that it starts from.
+
+    Weights of another project ask for keys of the model; the recipe of the run keeps them, so that
+    its folder loads again. Other keys, and training folders, leave the recipe as it is.
+    """
+    source = recipe.train.pretrained
+    if not source or _is_folder(source):
+        return recipe
+    name = recipe.model.get("name", config.DEFAULT_MODEL)
+    origin = origins.open_origin(name, source)
+    if not origin.settings:
+        return recipe
+    model = origins.settings_for_training(name, origin, recipe.model)
+    return dataclasses.replace(recipe, model=model)
+
+
+def start_from(model: keras.Model, source: str, name: str | None = None) -> str:
     """Copies weights into `model`; returns a sentence that says what was taken and what was not.
 
-    Weights are found by their path, so that a model with other classes, another image size or
-    another number of levels takes what fits.
+    Weights of a training folder are found by their path, so that a model with other classes,
+    another image size or another number of levels takes what fits.
 
     Args:
         model: a built model.
-        source: a folder that `tfdet-train` or `tfdet-pretrain` wrote, or a .weights.h5 file of the
-            same model.
+        source: a folder that `tfdet-train` or `tfdet-pretrain` wrote, or weights as
+            `weights.loading.create` takes them.
+        name: of the model in the registry; its own name where not given.
     """
     path = pathlib.Path(source)
     if (path / trained.PRETRAINING_FILE).is_file():
         return _copy(model, classifier.load_classifier(path), source)
-    if path.is_dir():
+    if _is_folder(source):
         return _copy(model, trained.load_trained(path), source)
-    if not path.is_file():
-        raise UserError(f"pretrained weights {source} do not exist")
-    if not path.name.endswith(".weights.h5"):
-        raise UserError(
-            f"pretrained weights must be a training folder or a .weights.h5 file, got {source}"
-        )
+    name = name or model.name
     try:
-        stored.load(model, path)
+        report = loading.load(model, origins.open_origin(name, source), name)
     except UserError as error:
+        if not source.endswith(".weights.h5"):
+            raise
         raise UserError(
             f"{error}; of a training folder in its place, all weights that fit are taken"
         ) from None
-    return f"starting from all weights of {source}"
+    return report.sentence("starting from")
+
+
+def _is_folder(source: str) -> bool:
+    """Whether it is a folder of ours; one of a TensorFlow checkpoint has an .index file."""
+    path = pathlib.Path(source)
+    if source in (*origins.KINDS, origins.SHAPES):  # a data set may lie in a folder of that name
+        return (path / trained.RECIPE_FILE).is_file() or (path / trained.PRETRAINING_FILE).is_file()
+    return path.is_dir() and not any(path.glob("*.index"))
 
 
 def _copy(model: keras.Model, other: Any, source: str) -> str:
@@ -59,8 +85,3 @@ def _copy(model: keras.Model, other: Any, source: str) -> str:
     if left:
         sentence += f"; {len(left)} are new: {', '.join(left[:4])}{', ...' if left[4:] else ''}"
     return sentence
-
-
-def path_in(model: keras.Model, variable: keras.Variable) -> str:
-    """The variable's path without the name of the model."""
-    return variable.path.removeprefix(f"{model.name}/")

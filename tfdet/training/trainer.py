@@ -39,6 +39,7 @@ from tfdet.training.level_report import level_report
 from tfdet.training.run_data import RunData, open_data
 from tfdet.training.run_folder import RunFolder
 from tfdet.visualization import curves
+from tfdet.weights import importing
 
 
 def train(
@@ -61,6 +62,7 @@ def train(
     strategy = distribution.make_strategy(recipe.train.strategy, recipe.train.connect_seconds)
     is_chief = distribution.is_chief(strategy)
     fitting.prepare(recipe.train)
+    recipe = pretrained.with_settings(recipe)
     data = open_data(recipe, strategy, measure)
     known = fingerprint.of_all(train=data.train, val=data.val)
     folder = RunFolder(model_dir, trained.RECIPE_FILE, is_writer=is_chief, data=known)
@@ -98,7 +100,8 @@ def _make_detector(recipe: config.Recipe, is_chief: bool) -> Detector:
             "give their folder, of a training with model.step=joint, as --pretrained"
         )
     if settings.pretrained:
-        said.append(pretrained.start_from(detector, settings.pretrained))
+        name = recipe.model["name"]
+        said.append(pretrained.start_from(detector, settings.pretrained, name))
     if settings.frozen:
         said.append(freeze(detector, settings.frozen))
     if is_chief and said:
@@ -120,7 +123,7 @@ def freeze(model: keras.Model, expression: str) -> str:
 
     They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
     """
-    paths = {pretrained.path_in(model, v): v for v in model.trainable_variables}
+    paths = {importing.path_in(model, v): v for v in model.trainable_variables}
     found = expressions.positions("train.frozen", expression, list(paths), at_start=True)
     chosen = [list(paths.values())[i] for i in found]
     if not chosen:

@@ -4,10 +4,11 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import os
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import h5py
@@ -15,24 +16,103 @@ import keras
 import numpy as np
 from keras.src.saving import saving_lib
 
-from tfdet import files
+from tfdet import documents, files
 from tfdet.errors import UserError
 
 _CHECKSUM = "tfdet_sha256"  # attribute of the file; readers that do not know it pass it over
+_SETTINGS = "tfdet_settings"  # likewise: JSON of the configuration's keys that the weights need
+_MOST_SETTINGS_LETTERS = 60_000  # of an attribute of HDF5 in its usual place
 _SHOWN = 3
 _LARGEST_RATIO = 16  # of an array to its file, which may be compressed; weights hardly can be
 
 
-def save(model: keras.Model, path: str | pathlib.Path) -> None:
+def save(
+    model: keras.Model,
+    path: str | pathlib.Path,
+    settings: Mapping[str, Any] | None = None,
+    only: Iterable[str] | None = None,
+    half: bool = False,
+) -> None:
     """Writes the model's weights, all or nothing, with a checksum of their values.
 
     HDF5 must not write to a disk that may be full: its library then fails again each time that the
     file is closed, and in the end breaks the process. So the file is made in memory.
+
+    Args:
+        model: a built model.
+        path: of the file.
+        settings: keys of the model's configuration that the weights need; kept in the file.
+        only: the arrays to write, as `layout` names them; None for all.
+        half: write float16 in the place of float32.
     """
     content = _to_memory(model)
+    if only is not None or half:
+        content = _copied(content, only, half)
     with h5py.File(content, "r+") as file:
+        if settings is not None:
+            text = json.dumps(dict(settings))
+            if len(text) > _MOST_SETTINGS_LETTERS:
+                raise UserError(f"the settings of {path} are too long to be kept in it")
+            file.attrs[_SETTINGS] = text
         file.attrs[_CHECKSUM] = _checksum(file)
     files.write_bytes(path, content.getbuffer())
+
+
+def _copied(content: io.BytesIO, only: Iterable[str] | None, half: bool) -> io.BytesIO:
+    """Some of the arrays of a file, or all of them in half precision."""
+    result = io.BytesIO()
+    with h5py.File(content) as whole, h5py.File(result, "w") as copy:
+        arrays = _arrays(whole)
+        for name in arrays if only is None else only:
+            array = arrays[name][()]
+            is_float = half and array.dtype == np.float32
+            copy[name] = array.astype(np.float16) if is_float else array
+    return result
+
+
+def is_ours(path: str | pathlib.Path) -> bool:
+    """Whether a file was written by `save`; what is no file of HDF5 was not."""
+    with contextlib.suppress(OSError), h5py.File(path) as file:
+        return _CHECKSUM in file.attrs
+    return False
+
+
+def settings_of(path: str | pathlib.Path) -> dict[str, Any]:
+    """The settings that `save` kept in a file; {} where there are none."""
+    with _telling(path), h5py.File(path) as file:
+        text = file.attrs.get(_SETTINGS, "{}")
+    settings = documents.parse_json(str(text), f"the settings in {path}")
+    if not isinstance(settings, dict):
+        raise UserError(f"the settings in {path} are no mapping; use a copy that is whole")
+    return settings
+
+
+def layout(source: keras.Model | str | pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of the arrays of a model's weights file, or of a file, by their place in it."""
+    if isinstance(source, keras.Model):
+        with h5py.File(_to_memory(source)) as file:
+            return {name: array.shape for name, array in _arrays(file).items()}
+    with _telling(source), h5py.File(source) as file:
+        return {name: array.shape for name, array in _arrays(file).items()}
+
+
+def load_some(model: keras.Model, path: str | pathlib.Path, names: Iterable[str]) -> None:
+    """Reads these arrays of a file into a model; all other variables stay as they are.
+
+    Args:
+        model: a built model.
+        path: of a file that has these arrays, in the shapes of the model's.
+        names: of arrays, as `layout` has them.
+    """
+    with _telling(path):
+        _check(path)
+    content = _to_memory(model)
+    with h5py.File(content, "r+") as ours, h5py.File(path) as theirs:
+        for name in names:
+            ours[name][...] = theirs[name][()]
+    store = saving_lib.H5IOStore(content)
+    saving_lib._load_state(model, store, None, inner_path="", visited_saveables=set())
+    store.close()
 
 
 def load(model: keras.Model, path: str | pathlib.Path) -> None:

@@ -1,0 +1,25 @@
+import numpy as np
+
+from tfdet.weights.lazy import LazyTensor, decode
+
+
+def test_nothing_is_read_before_it_is_asked_for():
+    calls = []
+
+    def load():
+        calls.append(1)
+        return np.ones((2, 3), np.float32)
+
+    tensor = LazyTensor((2, 3), "float32", load)
+    assert (tensor.size, tensor.nbytes, calls) == (6, 24, [])
+    assert np.asarray(tensor, "float64").dtype == np.float64
+    np.testing.assert_array_equal(tensor, np.ones((2, 3)))
+    assert len(calls) == 2
+
+
+def test_bytes_of_both_orders_become_native_values():
+    for order in "<>":
+        content = np.array([1, -2], f"{order}i4").tobytes()
+        np.testing.assert_array_equal(decode(content, "int32", order), [1, -2])
+        halves = np.array([0x3F80, 0xC000], f"{order}u2").tobytes()
+        np.testing.assert_array_equal(decode(halves, "bfloat16", order), [1.0, -2.0])

@@ -1,0 +1,40 @@
+import pytest
+
+from tests.weights import fake_source
+from tfdet.errors import UserError
+from tfdet.weights import sources
+
+
+def test_every_source_has_the_name_of_its_file():
+    for name in (source.name for source in sources.known()):
+        assert sources.source(name).name == name
+        assert name in sources.NAMES
+
+
+def test_a_file_of_one_project_is_recognised(monkeypatch):
+    fake_source.install(monkeypatch)
+    assert sources.recognised({"net.counter": ()}, "x.pth") is fake_source.SOURCE
+
+
+def test_none_and_several_are_errors(monkeypatch):
+    with pytest.raises(UserError, match=r"2 tensors \(a, b\) and is of no project"):
+        sources.recognised({"a": (), "b": ()}, "x.pth")
+    other = fake_source.SOURCE._replace(name="other")
+    monkeypatch.setattr(sources, "known", lambda: [fake_source.SOURCE, other])
+    with pytest.raises(UserError, match=r"say which: fake:x\.pth or other:x\.pth"):
+        sources.recognised({"net.counter": ()}, "x.pth")
+
+
+def test_published_networks_are_recognised_as_what_they_are():
+    foreign = pytest.importorskip("tests.weights.foreign")
+    projects = {one.name for one in sources.known()}
+    found = 0
+    for file in foreign.FIXTURES.glob("*.json.gz"):
+        project = file.name.removesuffix(".json.gz")
+        if project not in projects:
+            continue
+        for network in foreign.networks(project):
+            shapes = foreign.shapes(project, network)
+            assert sources.recognised(shapes, network).name == project, network
+            found += 1
+    assert found

@@ -1,0 +1,254 @@
+"""Weights files of all kinds as tensors by name; which kind a file is, its content tells.
+
+Nothing in a file is executed, and no file makes this program take much more memory than it has
+bytes itself. What cannot be read is a `UserError` of one sentence.
+"""
+
+import contextlib
+import math
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from tfdet.errors import UserError
+from tfdet.weights import keras_files, pytorch, safetensors, state_dict, zips
+from tfdet.weights.lazy import SIZES, LazyTensor
+
+_ARRAYS_RATIO = 4.0  # of a packed .npz, unpacked; weights hardly can be packed
+_HEADER_BYTES = 10_000  # of an array in an .npz
+_PICKLES = (b"\x80", b"(", b"}", b"]", b"c", b"d")  # how they begin
+# What people have in the place of weights, by how it begins.
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+    b"<": "a page of HTML or XML; the download went to a web page in place of the file",
+    b"{": "a JSON text",
+    b"\x1f\x8b": "a gzip archive; unpack it first",
+    b"BZh": "a bzip2 archive; unpack it first",
+    b"\xfd7zXZ": "an xz archive; unpack it first",
+    b"\x93NUMPY": "one array of NumPy's (.npy); an .npz with names is read",
+    b"\x7fELF": "a program",
+}
+
+
+class Weights(NamedTuple):
+    """What a file of weights holds.
+
+    Attributes:
+        tensors: by name.
+        kind: of file, for people: "PyTorch (zip)".
+        part: dotted keys under which the tensors were found; "" where there is no wrapper.
+    """
+
+    tensors: dict[str, LazyTensor]
+    kind: str
+    part: str = ""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by name."""
+        return {name: tensor.shape for name, tensor in self.tensors.items()}
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
+    """The tensors of a weights file by name; their values are read when they are asked for.
+
+    Args:
+        path: a file of PyTorch (.pth, .pt, of any version), a pickle of NumPy arrays (.pkl), a
+            .safetensors, .npz, .h5, .weights.h5 or .keras file; or a checkpoint of TensorFlow: its
+            prefix, its .index file or a folder with one. Detectors and training states around the
+            weights are taken off.
+    """
+    return open_weights(path).tensors
+
+
+def open_weights(path: str | os.PathLike[str]) -> Weights:
+    """As `read`, with what kind of file it is."""
+    path = os.fspath(path)
+    with _telling(path):
+        prefix = _tensorflow_prefix(path)
+        if prefix:
+            return Weights(_tensorflow(prefix), "TensorFlow checkpoint")
+        return _of_file(path)
+
+
+@contextlib.contextmanager
+def _telling(path: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path} cannot be read as weights: {error}") from None
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, OSError) and error.strerror:  # others are of HDF5 and NumPy
+            raise UserError(f"weights {path} cannot be read ({error.strerror})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} is damaged ({reason}); use a copy that is whole") from None
+
+
+def _of_file(path: str) -> Weights:
+    with open(path, "rb") as file:
+        size = pytorch.file_size(file)
+        start = file.read(16)
+        is_zip, is_hdf5 = start.startswith(b"PK\3\4"), keras_files.is_hdf5(file)
+        if not size:
+            raise UserError("it is empty")
+        if not is_zip and not is_hdf5 and start[8:].lstrip()[:1] != b"{":
+            if start[:1] not in _PICKLES:
+                raise UserError(_not_weights(file))
+            return _some(_of_pickle(path, file, size))
+    if is_zip:
+        return _some(_of_zip(path))
+    if is_hdf5:
+        return _some(Weights(keras_files.read(path), "Keras (HDF5)"))
+    return _some(Weights(safetensors.read(path), "safetensors"))
+
+
+def _some(weights: Weights) -> Weights:
+    if not weights.tensors:
+        raise UserError("it holds no tensors")
+    return weights
+
+
+def _of_zip(path: str) -> Weights:
+    names = zips.open_zip(path, _ARRAYS_RATIO).namelist()
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        found = state_dict.find(pytorch.read_zip(zips.open_zip(path)))
+        return Weights(found.tensors, "PyTorch (zip)", found.part)
+    archive = zips.open_zip(path, _ARRAYS_RATIO)
+    if keras_files.MEMBER in names:
+        return Weights(keras_files.read_member(archive), "Keras (.keras)")
+    if names and all(name.endswith(".npy") for name in names):
+        return Weights(_arrays(archive), "NumPy (.npz)")
+    raise UserError(
+        "it is a zip archive, but none of weights: a file of PyTorch has data.pkl in it, one of "
+        f"Keras {keras_files.MEMBER}, and one of NumPy only .npy; if it was packed, unpack it"
+    )
+
+
+def _of_pickle(path: str, file: BinaryIO, size: int) -> Weights:
+    if pytorch.is_stream(file, size):
+        found = state_dict.find(pytorch.read_stream(path))
+        return Weights(found.tensors, "PyTorch (stream, before 1.6)", found.part)
+    found = state_dict.find(pytorch.read_plain(file, size))
+    return Weights(found.tensors, "pickle of NumPy arrays", found.part)
+
+
+def _not_weights(file: BinaryIO) -> str:
+    file.seek(0)
+    start = file.read(512)
+    known = [what for begin, what in _OTHERS.items() if start.lstrip().startswith(begin)]
+    if start[257:262] == b"ustar":
+        known = ["a tar archive; unpack it first"]
+    what = known[0] if known else "of a kind that is not known"
+    return (
+        f"it is {what}. Files of PyTorch, safetensors, .npz, .h5, .keras and checkpoints of "
+        "TensorFlow are read"
+    )
+
+
+# NumPy
+
+
+def _arrays(archive: Any) -> dict[str, LazyTensor]:
+    tensors = {}
+    for member in archive.infolist():
+        with archive.open(member) as stream:
+            try:
+                version = np.lib.format.read_magic(stream)
+                read_header = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }[version]
+                shape, is_fortran, kind = read_header(stream, _HEADER_BYTES)
+            except (ValueError, KeyError, EOFError, TypeError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise UserError(f"{member.filename} in it is no array ({reason})") from None
+            start = stream.tell()
+        name = member.filename.removesuffix(".npy")
+        dtype = kind.name
+        if dtype not in SIZES:
+            raise UserError(f"array {name} is of type {kind}, which is not read")
+        if math.prod(shape) * SIZES[dtype] != member.file_size - start:
+            raise UserError(
+                f"array {name} of shape {list(shape)} claims {math.prod(shape)} values of {dtype}, "
+                f"and has {member.file_size - start} bytes"
+            )
+        tensors[name] = _array(archive, member.filename, start, shape, kind, is_fortran)
+    return tensors
+
+
+def _array(
+    archive: Any, member: str, start: int, shape: tuple[int, ...], kind: Any, is_fortran: bool
+) -> LazyTensor:
+    def load() -> np.ndarray:
+        values = np.frombuffer(memoryview(zips.read_member(archive, member))[start:], kind)
+        native = values.astype(kind.newbyteorder("="), copy=False)
+        return native.reshape(shape, order="F" if is_fortran else "C")
+
+    return LazyTensor(tuple(shape), kind.name, load)
+
+
+# TensorFlow
+
+
+def _tensorflow_prefix(path: str) -> str:
+    """The prefix of a checkpoint of TensorFlow that `path` stands for; "" if it is none."""
+    if os.path.isdir(path):
+        found = sorted(x.name for x in pathlib.Path(path).glob("*.index"))
+        if len(found) != 1:
+            raise UserError(
+                f"it is a folder with {len(found)} checkpoints of TensorFlow (*.index); give one "
+                "of them, or a file"
+            )
+        return os.path.join(path, found[0].removesuffix(".index"))
+    prefix = path.removesuffix(".index").partition(".data-0")[0]
+    return prefix if os.path.isfile(f"{prefix}.index") else ""
+
+
+def _tensorflow(prefix: str) -> dict[str, LazyTensor]:
+    import tensorflow as tf
+
+    folder, start = os.path.split(prefix)
+    parts = pathlib.Path(folder or ".").glob(f"{_plain(start)}.data-*")
+    size = sum(part.stat().st_size for part in parts)
+    if not size:
+        raise UserError("the values (.data-00000-of-00001) are missing beside its .index")
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        shapes, kinds = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+        raise UserError(f"it is damaged ({str(error).splitlines()[0]})") from None
+    tensors = {}
+    for name in sorted(shapes):
+        shape, dtype = tuple(shapes[name]), kinds[name].name
+        if dtype not in SIZES:  # texts of what was saved
+            continue
+        if math.prod(shape) * SIZES[dtype] > size:
+            raise UserError(
+                f"tensor {name} of shape {list(shape)} claims {math.prod(shape)} values, more than "
+                "the file has"
+            )
+        tensors[name] = _variable(reader, name, shape, dtype)
+    return tensors
+
+
+def _variable(reader: Any, name: str, shape: tuple[int, ...], dtype: str) -> LazyTensor:
+    def load() -> np.ndarray:
+        import tensorflow as tf
+
+        try:
+            values = reader.get_tensor(name)
+        except (tf.errors.OpError, RuntimeError) as error:
+            raise UserError(f"{name} is damaged ({str(error).splitlines()[0]})") from None
+        return values.astype(np.float32) if dtype == "bfloat16" else values
+
+    return LazyTensor(shape, dtype, load)
+
+
+def _plain(name: str) -> str:
+    """A name for `glob` that means just itself."""
+    import glob
+
+    return glob.escape(name)
