@@ -357,7 +357,7 @@ def test_archives_are_unpacked_into_one_folder_whatever_their_paths(server, tmp_
     noise = hashlib.sha256(b"").digest() * 100
     members = {
         "d0/model.index": noise,
-        "../../out.data": noise,
+        "../../out.index": noise,
         "/abs/model.data-00000-of-00001": noise,
         "d0/link": "/etc/passwd",
     }
@@ -365,10 +365,21 @@ def test_archives_are_unpacked_into_one_folder_whatever_their_paths(server, tmp_
     server.behaviour = lambda handler, number: serve(handler, number, content)
     place = fetched(entry(server, "", "d0.tar.gz"))
     assert place.name == "d0"
-    names = ["model.data-00000-of-00001", "model.index", "out.data"]
+    names = ["model.data-00000-of-00001", "model.index", "out.index"]
     assert sorted(x.name for x in place.iterdir()) == names
     assert [x.name for x in place.parent.iterdir()] == ["d0"]
-    assert not list(tmp_path.glob("out.data"))
+    assert not list(tmp_path.glob("out.index"))
+
+
+def test_of_a_package_the_weights_alone_are_kept(server):
+    noise = hashlib.sha256(b"").digest() * 100
+    members = {"p/PKG-INFO": noise, "p/x/PKG-INFO": noise, "p/x/w.pth": noise, "p/setup.py": noise}
+    content = packed(members)
+    server.behaviour = lambda handler, number: serve(handler, number, content)
+    wanted = entry(server, "", "p.tar.gz")
+    place = fetched(wanted)
+    assert [x.name for x in place.iterdir()] == ["w.pth"]
+    assert cache.path_of(wanted) == str(place / "w.pth")
 
 
 def test_archives_that_are_bombs_or_cut(server):

@@ -223,7 +223,7 @@ FILES = [
     Hostile(
         "pickle that changes what it imports",
         _attack(b"cos\nsystem\n}X\x08\0\0\0__code__X\x01\0\0\0xsb0"),
-        "gives attributes to a Global",
+        "sets attributes of a Global",
     ),
     Hostile(
         "pickle that calls a method of text",

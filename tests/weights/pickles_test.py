@@ -120,7 +120,7 @@ def test_known_functions_are_called_with_what_the_pickle_says():
         (b"t.", "no sound one"),
         (b"\xff.", "byte 0xff is no step"),
         (b"h\x05.", "no sound one"),
-        (b"]K\x01b.", "gives attributes to a list"),
+        (b"]K\x01b.", "sets attributes of a list"),
         (b"K\x01K\x02a.", "appends to a int"),
         (b"]K\x01K\x02s.", "sets items of a list"),
         (b"K\x01)R.", "a call of what has no name"),

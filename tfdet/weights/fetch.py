@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import tarfile
 import time
@@ -32,6 +33,10 @@ _ATTEMPTS = 5  # without progress
 _PAUSE_SECONDS = 1.0
 _MOST_BYTES = 8 << 30
 _UNPACKED_RATIO = 4  # of an archive; weights hardly can be packed
+# Files of a TensorFlow checkpoint, and those of PyTorch. An archive may be a whole package.
+_OF_WEIGHTS = re.compile(
+    r"checkpoint|[\w-][\w.-]*\.(index|meta|data-\d+-of-\d+|pth|pt|h5|safetensors)"
+)
 _MOST_MEMBERS = 1000
 
 # Called with (bytes that are there, bytes in all or None).
@@ -229,7 +234,7 @@ def _place_and_length(answer: Any, start: int, known: _Part | None) -> tuple[int
         span, _, total = rest.partition("/")
         first, whole = int(span.partition("-")[0]), None if total == "*" else int(total)
     except ValueError:
-        raise _Broken("the server says not which part it sends") from None
+        raise _Broken("the server does not name the part that it sends") from None
     changed = known is not None and None not in (known.length, whole) and known.length != whole
     if unit != "bytes" or first != start or changed:
         # The next attempt begins again.
@@ -301,7 +306,7 @@ def _verified(entry: Entry, part: pathlib.Path) -> str:
 
 
 def _unpack(archive: pathlib.Path, place: pathlib.Path) -> None:
-    """Unpacks the files of an archive into a new folder, all or none, whatever their paths say."""
+    """Unpacks an archive's weights into a new folder, all or none, whatever their paths are."""
     fresh = place.with_name(f"{place.name}.unpacked")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir()
@@ -312,7 +317,7 @@ def _unpack(archive: pathlib.Path, place: pathlib.Path) -> None:
                 if number >= _MOST_MEMBERS or member.size > left:
                     raise UserError(f"{archive} unpacks to more than weights can have")
                 name = member.name.rpartition("/")[2]
-                if not member.isfile() or name.startswith(".") or "\\" in name or "\0" in name:
+                if not member.isfile() or not _OF_WEIGHTS.fullmatch(name):
                     continue
                 left -= member.size
                 with open(fresh / name, "xb") as target:

@@ -228,7 +228,7 @@ class Machine:
             target.build_from(state)
         # Attributes of an ordered dict, such as the versions of a state dict, are of no use.
         elif not isinstance(target, dict):
-            raise UserError(f"its pickle gives attributes to a {type(target).__name__}")
+            raise UserError(f"its pickle sets attributes of a {type(target).__name__}")
 
     def _append_all(self, target: Any, values: list[Any]) -> None:
         if isinstance(target, Record):

@@ -66,7 +66,7 @@ def _facts(name: str, facts: Any) -> tuple[str, tuple[int, ...], int, int]:
         dtype, shape, (start, end) = facts["dtype"], facts["shape"], facts["data_offsets"]
         numbers = (*shape, start, end)
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"its header says nothing sound of {shown(name)}") from None
+        raise UserError(f"its header is not sound about {shown(name)}") from None
     if dtype not in _DTYPES:
         raise UserError(f"tensor {shown(name)} is of type {shown(dtype)}, which is not read")
     if not all(type(x) is int and 0 <= x < 2**48 for x in numbers):

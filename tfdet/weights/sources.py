@@ -15,6 +15,7 @@ NAMES = (
     "efficientnet_lite",
     "keras_applications",
     "mmdet",
+    "mmdet_caffe",
     "packdet",
     "torchvision",
     "yolov7",
@@ -28,14 +29,7 @@ def source(name: str) -> Source:
 
 def known() -> list[Source]:
     """All sources."""
-    return [source(name) for name in NAMES if _is_there(name)]
-
-
-def _is_there(name: str) -> bool:
-    try:
-        return hasattr(importlib.import_module(f"tfdet.weights.{name}"), "SOURCE")
-    except ModuleNotFoundError:
-        return False
+    return [source(name) for name in NAMES]
 
 
 def recognised(shapes: Shapes, path: str) -> Source:
