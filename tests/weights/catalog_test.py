@@ -13,7 +13,9 @@ def test_names_are_unique_and_all_that_is_said_is_of_its_kind():
         assert entry.kind in (catalog.COCO, catalog.IMAGENET)
         assert set(entry.models) <= set(models), entry.name
         assert entry.url.startswith("https://")
-        assert re.fullmatch(r"|sha256:([0-9a-f]{8}|[0-9a-f]{64})|md5:[0-9a-f]{32}", entry.checksum), entry.name
+        assert re.fullmatch(
+            r"|sha256:([0-9a-f]{8}|[0-9a-f]{64})|md5:[0-9a-f]{32}", entry.checksum
+        ), entry.name
         assert entry.licence
         assert entry.kind == catalog.COCO or entry.ap is None
         assert entry.name not in (catalog.COCO, catalog.IMAGENET)

@@ -4,9 +4,11 @@
 dicts; `torchvision_parity_test.py` compares them with those of the installed one.
 """
 
+import numpy as np
 import pytest
 
-from tests.weights import foreign
+import tfdet
+from tests.weights import foreign, torch_files
 from tfdet.backbones import resnet
 from tfdet.errors import UserError
 from tfdet.weights.torchvision import SOURCE
@@ -114,3 +116,15 @@ def test_resnets_without_a_name_become_encodings():
     own = resnet.resnet_encoding((3, 4, 6, 3), basic=True)
     model = foreign.unfilled("fcos-test", backbone=own, pixels="imagenet")
     foreign.check_entries(SOURCE.entries(model, shapes), shapes, model.backbone.weights)
+
+
+def test_a_backbone_of_the_users_takes_its_weights(tmp_path):
+    shapes = foreign.shapes("torchvision", "mobilenet_v2")
+    torch_files.save(foreign.tensors(shapes), tmp_path / "m.pth")
+    model = tfdet.create("fcos-nano", backbone="mnv2", weights=str(tmp_path / "m.pth"))
+    assert (model.config.backbone, model.config.pixels) == ("mnv2", "imagenet")
+    wanted = foreign.value("features.0.0.weight", shapes["features.0.0.weight"])
+    kernel = next(v for v in model.backbone.weights if v.shape == (3, 3, 3, 32))
+    np.testing.assert_array_equal(kernel.numpy(), wanted.transpose(2, 3, 1, 0))
+    with pytest.raises(UserError, match=r"MobileNet|backbone"):
+        tfdet.create("fcos-nano", weights=str(tmp_path / "m.pth"))

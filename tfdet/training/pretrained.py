@@ -23,7 +23,8 @@ def with_settings(recipe: config.Recipe) -> config.Recipe:
     if not source or _is_folder(source):
         return recipe
     name = recipe.model.get("name", config.DEFAULT_MODEL)
-    origin = origins.open_origin(name, source)
+    changes = {key: value for key, value in recipe.model.items() if key != "name"}
+    origin = origins.open_origin(name, source, changes)
     if not origin.settings:
         return recipe
     model = origins.settings_for_training(name, origin, recipe.model)

@@ -23,7 +23,7 @@ from tfdet.heads.retina import RetinaTower
 from tfdet.necks.feature_network import FusionNode
 from tfdet.weights import efficientdet, efficientnet
 from tfdet.weights.checkpoint import CheckpointTensor
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _SCOPE = re.compile(r"efficientnet-((?:b|lite)\d)/")
 _AVERAGE = "/ExponentialMovingAverage"
@@ -68,7 +68,7 @@ def _variant(shapes: Shapes) -> efficientdet.Variant:
     )
 
 
-def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def _settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     if _backbone_only(shapes):
         scale = _scale(shapes)
         return efficientnet.settings(name, scale, own_pixels(scale))

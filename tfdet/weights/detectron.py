@@ -13,7 +13,7 @@ import keras
 from tfdet.errors import UserError
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "Detectron"
 # Our names of the parts of a batch norm, and what is constant.
@@ -28,7 +28,7 @@ def recognises(shapes: Shapes) -> bool:
     return {"conv1_w", "res2_0_branch2a_w"} <= shapes.keys()
 
 
-def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     owner = parts.owner_of(name)
     own = getattr(owner.config, "backbone", None)

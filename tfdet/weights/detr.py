@@ -14,7 +14,7 @@ from tfdet.detectors.detr import DETR, DETRConfig
 from tfdet.errors import UserError
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor, vector
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "DETR"
 _BODY = "backbone.0.body."
@@ -30,7 +30,7 @@ def recognises(shapes: Shapes) -> bool:
     } <= shapes.keys()
 
 
-def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     owner = parts.owner_of(name)
     config = owner.config

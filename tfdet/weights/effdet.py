@@ -18,7 +18,7 @@ from tfdet.heads.retina import RetinaTower
 from tfdet.necks.feature_network import FusionNode
 from tfdet.weights import efficientdet, efficientnet
 from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 # Of a file that effdet's training wrote: the network is a part of the loop.
 _TRAINING = "model."
@@ -82,7 +82,7 @@ def _count(names: list[str], pattern: str) -> int:
     return len({match[1] for name in names if (match := re.match(pattern, name))})
 
 
-def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def _settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     variant = _variant(shapes)
     outputs = shapes[_prefix(shapes) + _PREDICTOR][0]
     classes = outputs // efficientdet.ANCHORS_PER_CELL

@@ -8,6 +8,7 @@ from tfdet import registry
 from tfdet.backbones.efficientnet import own_activation, own_pixels
 from tfdet.detectors.efficientdet import EfficientDet, EfficientDetConfig
 from tfdet.errors import UserError
+from tfdet.weights.source import Model, config_of, name_of
 
 # (width, height) of the anchors in the first checkpoints; later ones have square roots.
 PAIRS = ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4))
@@ -36,9 +37,9 @@ def _variant_of(config: EfficientDetConfig) -> Variant:
     )
 
 
-def settings(name: str, variant: Variant, classes: int) -> dict[str, Any]:
-    """Keys of the published model `name` with the classes of a checkpoint."""
-    config = registry.config(name)
+def settings(model: Model, variant: Variant, classes: int) -> dict[str, Any]:
+    """Keys of a published model with the classes of a checkpoint."""
+    config, name = config_of(model), name_of(model)
     if not isinstance(config, EfficientDetConfig) or _variant_of(config) != variant:
         raise UserError(
             f"the weights are of an EfficientDet with {_said(variant)}, which {name} is not; "

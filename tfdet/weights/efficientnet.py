@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import keras
 
-from tfdet import registry
 from tfdet.backbones import efficientnet
 from tfdet.backbones.catalog import encoding_of
 from tfdet.backbones.efficientnet import EfficientNet, own_activation
@@ -18,6 +17,7 @@ from tfdet.errors import UserError
 from tfdet.layers.image_normalization import PIXELS, ImageNormalization
 from tfdet.layers.mbconv import MBConv
 from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
+from tfdet.weights.source import Model, config_of, name_of
 
 # Roles of layers: of the stem, and of a block.
 STEM = ("stem_conv", "stem_bn")
@@ -97,9 +97,9 @@ def scale_of(blocks: int, stem: int, last: int, is_lite: bool) -> str | None:
     return None
 
 
-def settings(name: str, backbone: str | Encoding, pixels: str) -> dict[str, Any]:
-    """Keys that give the registered model `name` this backbone; both of a cascade's detectors."""
-    config = registry.config(name)
+def settings(model: Model, backbone: str | Encoding, pixels: str) -> dict[str, Any]:
+    """Keys that give a model this backbone; both of a cascade's detectors."""
+    config, name = config_of(model), name_of(model)
     if isinstance(config, CascadeConfig):
         keys = {}
         for role in ("first", "second"):

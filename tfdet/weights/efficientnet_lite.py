@@ -15,7 +15,7 @@ from tfdet.backbones.efficientnet import EfficientNet
 from tfdet.errors import UserError
 from tfdet.weights import efficientnet
 from tfdet.weights.checkpoint import CheckpointTensor
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "EfficientNet-Lite"
 _PIXELS = "lite"
@@ -49,7 +49,7 @@ def _scale(shapes: Shapes) -> str:
     return scale
 
 
-def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def _settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     return efficientnet.settings(name, _scale(shapes), _PIXELS)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfdet import registry
 from tfdet.backbones.efficientnet import EfficientNet
 from tfdet.backbones.encoding import Encoding, resnet_encoding
 from tfdet.backbones.mobilenet import MobileNetV1, MobileNetV2
@@ -24,7 +23,7 @@ from tfdet.backbones.resnet import ResNet
 from tfdet.errors import UserError
 from tfdet.weights import efficientnet
 from tfdet.weights.checkpoint import CheckpointTensor
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source, config_of
 
 Convert = Callable[[np.ndarray], np.ndarray]
 
@@ -68,14 +67,14 @@ def _recognises(shapes: Shapes) -> bool:
     return _kind(shapes) is not None
 
 
-def _settings(name: str, shapes: Shapes) -> dict[str, Any]:
+def _settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     kind = _kind(shapes)
     if kind is EfficientNet:
         return efficientnet.settings(name, _scale(shapes), "imagenet")
     if kind is ResNet:
         return efficientnet.settings(name, _encoding(shapes), "caffe")
     scale = _mobile_scales(shapes)[0]
-    own = getattr(registry.config(name), "backbone", None)
+    own = getattr(config_of(name), "backbone", None)
     if own in _mobile_scales(shapes):
         scale = own
     return efficientnet.settings(name, scale, "signed")

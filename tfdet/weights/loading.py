@@ -44,7 +44,7 @@ def create_reported(
     name: str, weights: str, overrides: dict[str, Any]
 ) -> tuple["Detector", Report]:
     """As `create`, with what became of the weights."""
-    origin = origins.open_origin(name, weights)
+    origin = origins.open_origin(name, weights, overrides)
     model = registry.create(name, **origins.merged(name, origin, overrides))
     asked = origins.asked_of(name, origin, overrides)
     changed = origins.changed_by(name, asked)

@@ -34,7 +34,7 @@ from tfdet.errors import UserError
 from tfdet.layers.image_normalization import IMAGENET_STD
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor, kernel, vector
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "mmdetection"
 _BODY = "backbone."
@@ -113,7 +113,7 @@ def backbone_only(shapes: Shapes) -> bool:
     return _kind(shapes) is None
 
 
-def settings(model: parts.Model, shapes: Shapes, style: Style = PYTORCH) -> dict[str, Any]:
+def settings(model: Model, shapes: Shapes, style: Style = PYTORCH) -> dict[str, Any]:
     """See `Source`."""
     owner, kind = parts.owner_of(model), _kind(shapes)
     own = getattr(owner.config, "backbone", None)

@@ -47,15 +47,17 @@ class Origin(NamedTuple):
         return f"{self.source.name}, {self.weights.kind}"
 
 
-def open_origin(name: str, typed: str) -> Origin:
+def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = None) -> Origin:
     """What a user means by `weights=typed` of model `name`.
 
     Args:
         name: of a registered model.
         typed: "imagenet" or "coco" (the published file for the model, in the cache), "shapes" (ours
             in the package), the name of a file in `tfdet-weights list`, a path, or "source:path".
+        overrides: the user's changes of the model, dotted or nested; a backbone among them is the
+            one that weights of a backbone are for.
     """
-    registry.config(name)  # an unknown model is said first
+    config = registry.config(name, **(overrides or {}))  # an unknown model or key is said first
     path, source = _located(name, typed)
     if source is None and stored.is_ours(path):
         return Origin(path, None, None, stored.settings_of(path))
@@ -63,7 +65,10 @@ def open_origin(name: str, typed: str) -> Origin:
     if source is None and _looks_like_ours(weights):
         return Origin(path, None, None, {})
     source = source or sources.recognised(weights.shapes, path)
-    return Origin(path, source, weights, _plain(source.settings(name, weights.shapes)))
+    # Everywhere else the published model is meant, and named in messages.
+    chosen = {key.rpartition(".")[2] for key in _flat_keys(records.nest(_plain(overrides or {})))}
+    model = config if "backbone" in chosen else name
+    return Origin(path, source, weights, _plain(source.settings(model, weights.shapes)))
 
 
 def _located(name: str, typed: str) -> tuple[str, Source | None]:

@@ -22,7 +22,7 @@ from tfdet.detectors.retinanet import RetinaNet
 from tfdet.errors import UserError
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "PackDet's repository"
 _BODY = "backbone.body."
@@ -63,7 +63,7 @@ def recognises(shapes: Shapes) -> bool:
     return "backbone.fpn.fpn_inner2.weight" in names and _kind(names) is not None
 
 
-def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     named = _named(shapes)
     kind, owner = _kind(named), parts.owner_of(name)

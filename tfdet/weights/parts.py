@@ -6,23 +6,19 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tfdet import registry
 from tfdet.backbones import resnet
 from tfdet.backbones.catalog import encoding_of, resolve
 from tfdet.backbones.encoding import Block, Encoding
 from tfdet.backbones.resnet import ResNet
 from tfdet.detectors.backbone_detector import BackboneDetector
 from tfdet.detectors.cascade_config import CascadeConfig
-from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.errors import UserError
 from tfdet.ops.boxes import CODE_WEIGHTS
 from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
-from tfdet.weights.source import Shapes
+from tfdet.weights.source import Model, Shapes, config_of, name_of
 
 Convert = Callable[[np.ndarray], np.ndarray]
-# A registered name, or a configuration.
-Model = str | DetectorConfig
 
 # Keys that do not change what a network computes: those of its classes and of post-processing.
 _FREE = ("num_classes", "class_ids", "class_names", "nms.")
@@ -45,8 +41,7 @@ class Owner(NamedTuple):
 
 def owner_of(model: Model) -> Owner:
     """The detector that has the first backbone, of a registered model or a configuration."""
-    config = registry.config(model) if isinstance(model, str) else model
-    name = model if isinstance(model, str) else f"a model with a {type(model).__name__}"
+    config, name = config_of(model), name_of(model)
     if isinstance(config, CascadeConfig):
         return Owner("first.", config.part("first")[1], name)
     return Owner("", config, name)

@@ -5,9 +5,23 @@ from typing import Any, NamedTuple
 
 import keras
 
+from tfdet import registry
+from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.weights.checkpoint import CheckpointTensor
 
 Shapes = Mapping[str, tuple[int, ...]]
+# A registered name, or the configuration of a model that a user has changed.
+Model = str | DetectorConfig
+
+
+def config_of(model: Model) -> Any:
+    """The configuration of a model."""
+    return registry.config(model) if isinstance(model, str) else model
+
+
+def name_of(model: Model) -> str:
+    """What a model is called in messages."""
+    return model if isinstance(model, str) else f"a model with a {type(model).__name__}"
 
 
 def nothing(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
@@ -23,7 +37,7 @@ class Source(NamedTuple):
         title: the project, for people.
         recognises: whether a file with these tensors {name: shape} is of this kind.
         backbone_only: whether a file with these tensors has a backbone and no detector.
-        settings: keys of the configuration that make model `name` (a registered one) the same
+        settings: keys of the configuration that make a model the same
             function as the checkpoint's network, {"num_classes": 90, "pixels": "imagenet", ...},
             dotted where nested. Of a backbone, those that concern it: without "num_classes". A
             `UserError` where the garden has no such function.
@@ -39,6 +53,6 @@ class Source(NamedTuple):
     title: str
     recognises: Callable[[Shapes], bool]
     backbone_only: Callable[[Shapes], bool]
-    settings: Callable[[str, Shapes], dict[str, Any]]
+    settings: Callable[[Model, Shapes], dict[str, Any]]
     entries: Callable[[keras.Model, Shapes], list[CheckpointTensor]]
     new: Callable[[keras.Model, Shapes], list[keras.Variable]] = nothing

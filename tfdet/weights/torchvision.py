@@ -17,7 +17,7 @@ from tfdet.backbones.swin import Swin
 from tfdet.errors import UserError
 from tfdet.weights import parts, torchvision_detectors
 from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "torchvision"
 _HABITS = {"strides_first": False, "epsilon": 1e-5}
@@ -33,7 +33,7 @@ def backbone_only(shapes: Shapes) -> bool:
     return not torchvision_detectors.recognises(shapes)
 
 
-def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     if not backbone_only(shapes):
         return torchvision_detectors.settings(name, shapes)

@@ -31,7 +31,7 @@ from tfdet.detectors.retinanet import RetinaNet
 from tfdet.errors import UserError
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor
-from tfdet.weights.source import Shapes
+from tfdet.weights.source import Model, Shapes
 
 _TITLE = "torchvision"
 _BODY = "backbone.body."
@@ -56,7 +56,7 @@ def recognises(shapes: Shapes) -> bool:
     return parts.is_resnet(_BODY, shapes) and _kind(shapes) is not None
 
 
-def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     _refuse_second(shapes)
     owner = parts.owner_of(name)

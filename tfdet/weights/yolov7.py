@@ -17,7 +17,6 @@ from typing import Any
 
 import keras
 
-from tfdet import registry
 from tfdet.backbones.yolov7 import YoloV7Backbone
 from tfdet.detectors.cascade_config import CascadeConfig
 from tfdet.detectors.dynamicdet import DynamicDetector
@@ -34,7 +33,7 @@ from tfdet.layers.sppcspc import SPPCSPC
 from tfdet.necks.yolov7 import YoloV7Neck
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
-from tfdet.weights.source import Shapes, Source
+from tfdet.weights.source import Model, Shapes, Source, config_of
 
 # A checkpoint numbers the lines of a network's table. A row is what stands in such a line: a layer,
 # or None where the line has no weights.
@@ -54,12 +53,12 @@ def recognises(shapes: Shapes) -> bool:
     return has_pooling and _predictor(shapes) is not None
 
 
-def settings(name: parts.Model, shapes: Shapes) -> dict[str, Any]:
+def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     part, line, outputs = _predictor(shapes)
     is_cascade = part == "model_h"
     wanted = (_CASCADE_VARIANTS if is_cascade else _VARIANTS).get(line)
-    found = _variants(registry.config(name) if isinstance(name, str) else name)
+    found = _variants(config_of(name))
     if found != (wanted,) * (2 if is_cascade else 1):
         dynamic = "dy-" if is_cascade else ""
         example = {"v7": "yolov7", "x": "yolov7-x", "w6": "yolov7-w6"}.get(wanted)
