@@ -274,9 +274,13 @@ def difference(name: str, size: tuple[int, int], precision: str) -> float:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("size", [(128, 256), (200, 136)])
-@pytest.mark.parametrize("name", ["d0", "d3", "lite0", "lite2"])
-def test_raw_outputs_are_those_of_the_package(name, size):
-    assert difference(name, size, "float32") < 1e-4
+@pytest.mark.parametrize(
+    # The deeper ones differ by up to 4e-4, by rounding alone: in float64 by 4e-13, see below.
+    ("name", "tolerance"),
+    [("d0", 1e-4), ("d3", 1e-3), ("lite0", 1e-4), ("lite2", 1e-3)],
+)
+def test_raw_outputs_are_those_of_the_package(name, tolerance, size):
+    assert difference(name, size, "float32") < tolerance
 
 
 @pytest.mark.parity
