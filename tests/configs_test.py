@@ -53,7 +53,7 @@ def coco_recipes(*folders):
     return {
         f"{path.parent.name}/{path.stem}": config.load_recipe(path)
         for path in RECIPES
-        if "_coco" in path.stem and path.parent.name in folders
+        if "_coco" in path.stem and path.parent.name in folders and "_tiny" not in path.stem
     }
 
 

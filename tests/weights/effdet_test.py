@@ -210,28 +210,29 @@ def theirs_and_ours(name: str, size: tuple[int, int], **changes):
 
 
 def settled(theirs, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Gives the batch norms statistics near those of a random batch; returns all values.
+    """Gives each batch norm statistics near those of what it sees; returns all values.
 
-    With others a deep network forgets its image, and hides what is wrong in it.
+    With others a deep network forgets its image, or makes numbers of any size of it.
     """
     import torch
 
+    random = torch.Generator().manual_seed(0)
+
+    def watch(norm, inputs) -> None:
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3), correction=0)
+        shift, factor = torch.rand((2, *mean.shape), generator=random)
+        norm.running_mean.copy_(mean + (shift - 0.5) / 2 * variance.sqrt())
+        norm.running_var.copy_(variance.clamp(min=variance.mean() / 4) * (0.7 + 0.6 * factor))
+
     norms = [x for x in theirs.modules() if isinstance(x, torch.nn.BatchNorm2d)]
-    for norm in norms:
-        norm.momentum = 1.0
-    torch.manual_seed(0)
+    hooks = [norm.register_forward_pre_hook(watch) for norm in norms]
     with torch.no_grad():
-        theirs.train()(torch.randn(8, 3, *size))
-        for norm in norms:
-            # The coarsest maps have a few cells, and some of their channels hardly any variance.
-            norm.running_var.clamp_(min=norm.running_var.mean() / 4)
-            deviation = norm.running_var.sqrt()
-            norm.running_mean += deviation * (torch.rand_like(deviation) - 0.5) / 2
-            norm.running_var *= 0.7 + 0.6 * torch.rand_like(deviation)
+        theirs.eval()(channels_first(filled.images(4, size, seed=1) / 64 - 2))
         # Calm enough for scores between 0 and 1 and boxes within images.
         for name in ("class_net", "box_net") if hasattr(theirs, "class_net") else ():
-            getattr(theirs, name).predict.conv_pw.weight *= 0.2
-    theirs.eval()
+            getattr(theirs, name).predict.conv_pw.weight *= 0.5
+    for hook in hooks:
+        hook.remove()
     return {key: value.numpy().copy() for key, value in theirs.state_dict().items()}
 
 
@@ -255,7 +256,7 @@ def difference(name: str, size: tuple[int, int], precision: str) -> float:
     import torch
 
     assert name not in MODELS or shapes == shapes_of(name)
-    images = np.random.default_rng(1).uniform(0, 255, (1, *size, 3)).astype("float32")
+    images = filled.images(1, size)
     x = np.asarray(ours.normalization(images))
     found = ours.predictions(ours.backbone(x), image_size=size)
     with torch.no_grad():
@@ -273,16 +274,19 @@ def difference(name: str, size: tuple[int, int], precision: str) -> float:
 
 @pytest.mark.parity
 @pytest.mark.parametrize("size", [(128, 256), (200, 136)])
-@pytest.mark.parametrize("name", ["d0", "d1", "lite0"])
-def test_raw_outputs_are_those_of_the_package(name, size):
-    assert difference(name, size, "float32") < 1e-4
+@pytest.mark.parametrize(
+    # The deeper ones differ by up to 4e-4, by rounding alone: in float64 by 4e-13, see below.
+    ("name", "tolerance"),
+    [("d0", 1e-4), ("d3", 1e-3), ("lite0", 1e-4), ("lite2", 1e-3)],
+)
+def test_raw_outputs_are_those_of_the_package(name, tolerance, size):
+    assert difference(name, size, "float32") < tolerance
 
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["d0", "d3", "lite2"])
 def test_what_is_left_is_rounding(float64, name):
-    # With these weights D3's outputs reach 3e6, and lose as many digits.
-    assert difference(name, (200, 136), "float64") < 1e-8
+    assert difference(name, (200, 136), "float64") < 1e-10
 
 
 @pytest.mark.parity

@@ -150,7 +150,7 @@ def test_the_real_weights_give_what_timm_gives(scale):
     model = registry.create(f"efficientdet-{scale}", image_size=(64, 64))
     filled.take(model, SOURCE, {name: array.numpy() for name, array in state.items()})
     for size in ((128, 160), (97, 131)):
-        images = np.random.default_rng(0).uniform(0, 255, (1, *size, 3)).astype("float32")
+        images = filled.images(1, size)
         ours = model.taps(images)
         with torch.no_grad():
             maps = theirs(torch.tensor((images - 127) / 128).permute(0, 3, 1, 2))

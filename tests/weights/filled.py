@@ -33,6 +33,15 @@ def _array(name: str, shape: tuple[int, ...], random: np.random.Generator) -> np
     return values.astype("float32")
 
 
+def images(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Random pixels 0-255 [count, *size, 3] in patches; deep maps of mere noise are all alike."""
+    random = np.random.default_rng(seed)
+    rows, columns = (-(-side // 16) for side in size)
+    patches = random.uniform(0, 200, (count, rows, columns, 3)).repeat(16, 1).repeat(16, 2)
+    noise = random.uniform(0, 55, (count, *size, 3))
+    return (patches[:, : size[0], : size[1]] + noise).astype("float32")
+
+
 def take(
     model: keras.Model, source: Source, values: Mapping[str, np.ndarray]
 ) -> list[CheckpointTensor]:
