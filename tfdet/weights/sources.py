@@ -17,6 +17,7 @@ NAMES = (
     "mmdet",
     "mmdet_caffe",
     "packdet",
+    "timm_tf",
     "torchvision",
     "yolov7",
 )
