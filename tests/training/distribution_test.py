@@ -89,7 +89,8 @@ def one_process(tmp_path_factory):
 
 
 def test_two_replicas_equal_one(tmp_path, one_process):
-    finish(start(tmp_path, devices=2, strategy="mirrored"))
+    said = finish(start(tmp_path, devices=2, strategy="mirrored"))
+    assert "running on 2 CPU devices" in said
     assert_same_course(history(tmp_path), one_process)
 
 
@@ -247,3 +248,8 @@ def test_measurements_that_are_shared_have_the_bits_of_one_process(name):
     assert detections
     assert mirrored == [digest, 1, detections, 1, 2]
     assert workers == [[digest, 1, detections, 2, 1]] * 2
+
+
+def test_the_devices_are_named():
+    words = distribution.devices(None)
+    assert words == f"the CPU ({os.cpu_count()} cores)" or words.startswith("one GPU (")

@@ -75,4 +75,6 @@ def test_a_training_begins_with_it(tmp_path, capsys):
         "train.warmup_epochs": 0,
     }
     trainer.train(config.make_recipe(changes=changes), tmp_path)
-    assert re.search(r"positives by level \(4 images, \d+ objects\):  P3 ", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"positives by level \(4 images, \d+ objects\):  P3 ", said)
+    assert "running on " in said

@@ -50,6 +50,19 @@ def num_workers(strategy: tf.distribute.Strategy | None) -> int:
     return len(resolver.cluster_spec().as_dict().get("worker", [0])) if resolver else 1
 
 
+def devices(strategy: tf.distribute.Strategy | None) -> str:
+    """What a training runs on, in words."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if strategy is not None and strategy.num_replicas_in_sync > 1:
+        kind = "GPUs" if gpus else "CPU devices"
+        return f"{strategy.num_replicas_in_sync} {kind}"
+    if not gpus:
+        return f"the CPU ({os.cpu_count()} cores)"
+    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+    others = f"; --strategy=mirrored would use all {len(gpus)}" if len(gpus) > 1 else ""
+    return f"one GPU ({name}{others})"
+
+
 def check_batch_size(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:
     """Refuses a global batch that cannot be shared out evenly."""
     replicas = strategy.num_replicas_in_sync if strategy else 1

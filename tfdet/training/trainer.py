@@ -259,7 +259,8 @@ def _plan(run: Fitting, data: RunData) -> str:
         f"training {name} on {data.train.name}{added}: {len(data.train)} images, "
         f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
         f"measuring {measured}; results go to {run.folder.path}\n"
-        "the first step builds the graph, which takes a while"
+        f"running on {distribution.devices(data.strategy)}; the first step builds the graph, which "
+        "takes a while"
     )
 
 
