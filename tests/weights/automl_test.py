@@ -1,4 +1,13 @@
-"""TensorFlow checkpoints of google/automl."""
+"""TensorFlow checkpoints of google/automl: names, and the numbers that its network gives.
+
+The names, shapes and outputs in `tests/fixtures/weights/automl*` come from google/automl itself
+(commit 6a54c87), which is not part of this repository: `efficientdet_arch.efficientdet`, its graph
+of TensorFlow 1, was run in TensorFlow 2.21 with `tf_keras` 2.21 (`TF_USE_LEGACY_KERAS=1`,
+`disable_v2_behavior`) for `efficientdet-d0` and `efficientdet-lite0` with `is_training_bn=False`,
+`strategy=None` and the two sizes as `image_size`. Each of `tf.global_variables()` had `value(name,
+shape, gain)`; the network saw `foreign.image(size)` less the `mean_rgb` over the `stddev_rgb` of
+its configuration. Kept are the `foreign.summary` of the class and box outputs of each level.
+"""
 
 import keras
 import numpy as np
@@ -6,14 +15,16 @@ import pytest
 import tensorflow as tf
 
 from tests.backbones.efficientnet_test import LAYOUTS
-from tests.weights import filled
+from tests.weights import filled, foreign
 from tfdet import registry
 from tfdet.errors import UserError
 from tfdet.weights.automl import SOURCE
+from tfdet.weights.loading import create
 
 # Variables of the published networks.
 TOTALS = {"d0": 709, "d7x": 1902, "lite0": 588, "d4": 1354}
 BN = ("gamma", "beta", "moving_mean", "moving_variance")
+SIZES = [(128, 192), (192, 128)]
 AVERAGE = "/ExponentialMovingAverage"
 # A few names and shapes of D0's.
 SPOTS = {
@@ -44,6 +55,33 @@ SPOTS = {
     "box_net/box-1-bn-3/moving_mean": (64,),
     "box_net/box-predict/pointwise_kernel": (1, 1, 64, 36),
 }
+
+
+# What the scales of a network are multiplied by. Swish and the gates make numbers smaller; where
+# many ReLU6 are full, rounding of 1e-7 in the pixels alone would change outputs by 2e-4 (with 1.15).
+GAINS = {"efficientdet-d0": 1.15, "efficientdet-lite0": 0.9}
+
+
+def value(name: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    """`foreign.value` for TensorFlow's names and order of axes."""
+    if len(shape) == 4:
+        rows, columns, inputs, outputs = shape
+        if name.endswith("depthwise_kernel"):
+            return foreign.value(name, (inputs, 1, rows, columns)).transpose(2, 3, 0, 1)
+        return foreign.value(name, (outputs, inputs, rows, columns)).transpose(2, 3, 1, 0)
+    if name.endswith("gamma"):
+        return np.float32(gain) * foreign.value(f"{name}.weight", shape)
+    return foreign.value(f"{name}.weight" if "/WSM" in name else name, shape)
+
+
+def save(path: str, tensors: dict) -> None:
+    """Writes a checkpoint."""
+    tf.raw_ops.SaveV2(
+        prefix=path,
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=list(tensors.values()),
+    )
 
 
 def unbuilt(name: str, **changes) -> keras.Model:
@@ -119,6 +157,30 @@ def test_names_and_numbers_are_the_published_ones(d0_shapes):
     assert backbone == shapes_of("b0")
 
 
+@pytest.mark.parametrize("name", foreign.networks("automl"))
+def test_raw_outputs_are_those_of_automl(name, tmp_path):
+    shapes = foreign.shapes("automl", name)
+    tensors = {key: value(key, shape, GAINS[name]) for key, shape in shapes.items()}
+    save(str(tmp_path / "model"), tensors)
+    model = create(name, f"automl:{tmp_path}")
+    differences = {}
+    for size in SIZES:
+        raw = model(foreign.image(size), training=False)
+        ends = np.cumsum([9 * -(-size[0] // 2**k) * -(-size[1] // 2**k) for k in range(3, 8)])
+        for kind in ("class_logits", "box_codes"):
+            for level, x in enumerate(np.split(raw[kind], ends, axis=1)[:-1], start=3):
+                key = f"{name}/{size[0]}x{size[1]}/{kind}/P{level}"
+                expected = foreign.outputs("automl")[key]
+                differences[key] = foreign.summaries_differ(foreign.summary(x), expected)
+    assert len(differences) == 20
+    print(name, f"{max(differences.values()):.1e}")
+    assert max(differences.values()) < 1e-4, differences
+
+
+def test_the_names_of_d0_are_those_of_its_graph(d0_shapes):
+    assert d0_shapes == foreign.shapes("automl", "efficientdet-d0")
+
+
 @pytest.mark.parametrize("name", ["d4", "d7x", "lite0"])
 def test_larger_ones_have_as_many_variables(name):
     model = unbuilt(f"efficientdet-{name}")
@@ -149,13 +211,7 @@ def test_a_file_with_averages_gives_those_and_one_without_the_variables(d0_shape
     slots = {f"{name}/Momentum": value for name, value in raw.items() if "moving_" not in name}
     path = str(tmp_path / "model")
     tensors = {**raw, **averages, **slots, "global_step": np.int64(7)}
-    names = list(tensors)
-    tf.raw_ops.SaveV2(
-        prefix=path,
-        tensor_names=names,
-        shape_and_slices=[""] * len(names),
-        tensors=[tensors[name] for name in names],
-    )
+    save(path, tensors)
     reader = tf.train.load_checkpoint(path)
     found = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     model = registry.create("efficientdet-d0", image_size=(64, 64))

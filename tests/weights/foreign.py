@@ -108,6 +108,29 @@ def _is_split(entries):
     return all(map(_is_number, entries)) and len(entries) == np.prod(entries[0].variable.shape)
 
 
+def image(size):
+    """The seeded pixels 0-255 [1, *size, 3] that a project's network has seen."""
+    return np.random.RandomState(size[0]).randint(0, 256, (1, *size, 3)).astype(np.float32)
+
+
+def outputs(project):
+    """{key: a summary} of what a project's networks gave with the tensors of `value`."""
+    with np.load(FIXTURES / f"{project}_outputs.npz") as file:
+        return dict(file)
+
+
+def summary(output):
+    """Of an output, as a vector: the largest absolute value, mean, deviation, 200 numbers."""
+    flat = np.asarray(output, np.float64).ravel()
+    chosen = np.random.RandomState(0).randint(0, flat.size, 200)
+    return np.array([np.abs(flat).max(), flat.mean(), flat.std(), *flat[chosen]], np.float32)
+
+
+def summaries_differ(found, expected):
+    """The largest difference of a summary, over the largest absolute value in the output."""
+    return np.abs(np.float64(found) - expected).max() / expected[0]
+
+
 def difference(found, expected):
     """The largest difference over the largest absolute value."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
