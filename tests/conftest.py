@@ -17,10 +17,6 @@ import tensorflow as tf
 # What a file leaves behind is looked for at its end.
 gc.set_threshold(100_000, 50, 50)
 
-# In networks of this size there is little to optimize, and to look for it takes half of the time
-# between a trace and the first result. Commands in processes of their own run as users have them.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
 _SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 

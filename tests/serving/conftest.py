@@ -1,20 +1,9 @@
 """A small detector with lively weights, and its export, shared by the tests of serving."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import tfdet
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _optimized() -> Iterator[None]:
-    """Graphs are optimized ahead of their first run, unlike those of other tests."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def _make_model(seed=0, spread=1.5, **overrides):

@@ -58,7 +58,7 @@ SPOTS = {
 
 
 # What the scales of a network are multiplied by. Swish and the gates make numbers smaller; where
-# many ReLU6 are full, rounding of 1e-7 in the pixels alone would change outputs by 2e-4 (with 1.15).
+# many ReLU6 are full (with 1.15), rounding of 1e-7 in the pixels alone changes outputs by 2e-4.
 GAINS = {"efficientdet-d0": 1.15, "efficientdet-lite0": 0.9}
 
 
