@@ -2,9 +2,9 @@
 
 Its ResNets come in two styles, whose files have the same names and shapes. This source has the
 style "pytorch", `weights.mmdet_caffe` the style "caffe": the word is in the names of the files, and
-all released FCOS on ResNet-50 and -101 are "caffe". Which of the two a file is has to be said,
-"mmdet:FILE" or "mmdet_caffe:FILE". Swins are recognised, and so are ResNeXts, whose groups no file
-of the style "caffe" has.
+FCOS on ResNet-50 and -101 are "caffe", but for those with "lsj-200e". Which of the two a file is
+has to be said, "mmdet:FILE" or "mmdet_caffe:FILE". Swins are recognised, and so are ResNeXts, whose
+groups no file of the style "caffe" has.
 
 A file does not say either whether its FCOS is the first one or has the tricks of the improved one
 ("normbbox-centeronreg" in its name): that is what the keys `normalize_distances` and
