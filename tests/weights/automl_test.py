@@ -57,8 +57,8 @@ SPOTS = {
 }
 
 
-# What the scales of a network are multiplied by. Swish and the gates make numbers smaller; where
-# many ReLU6 are full (with 1.15), rounding of 1e-7 in the pixels alone changes outputs by 2e-4.
+# What the scales of a network are multiplied by. Swish and the gates make numbers smaller. Of lite0
+# with 1.15, where many ReLU6 are full, 1e-7 of the pixels alone changes outputs by 2e-4.
 GAINS = {"efficientdet-d0": 1.15, "efficientdet-lite0": 0.9}
 
 

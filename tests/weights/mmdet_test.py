@@ -1,9 +1,20 @@
-"""mmdetection's names, shapes and conventions.
+"""mmdetection's names, shapes, conventions, and the numbers that its networks give.
 
-mmdetection does not install beside TensorFlow here: the names and shapes are written down from its
-public sources (version 2.28 and 3.3), not read from a file of it, and nothing of it is run. What it
-does otherwise than we do is written out below in plain NumPy: the order of anchors, the order of
-cells that Swin merges, and the colours.
+mmdetection does not install beside TensorFlow here. `FILES` is written down from its public sources
+(version 2.28 and 3.3). `tests/fixtures/weights/mmdet*` were made by running it outside of this
+repository: mmdet 3.3.0, mmengine 0.10.7 and mmcv-lite 2.1.0 with torch 2.14.1, `mmcv.ops` replaced
+by a module whose `RoIAlign` is `torchvision.ops.roi_align` (0.29.1) and whose other classes are
+empty and unused. Each network, of its own configuration in `CONFIGS`, had `foreign.value(name,
+shape)` for its tensors of floats, was in the mode `eval`, and saw `foreign.image(size)` through its
+own `data_preprocessor`, blue first. Kept are the names and shapes of its `state_dict` and the
+`foreign.summary` of raw outputs, rows of all levels joined and put into our order:
+
+- dense: `bbox_head(extract_feat(x))`; RetinaNet's anchors by scale, then ratio, its codes (y, x, h,
+  w) times (10, 10, 5, 5); FCOS's distances as logarithms of the first, in strides of the improved;
+- two stages: `rpn_head`, and for `boxes(size)` `roi_head._bbox_forward` and `_mask_forward`.
+
+The tests below write out in plain NumPy what mmdetection does otherwise than we do: the order of
+anchors, the order of cells that Swin merges, and the colours.
 """
 
 import functools
@@ -109,7 +120,7 @@ R50, SWIN = (256, 512, 1024, 2048), (96, 192, 384, 768)
 FILES = {
     "fcos": body("resnet50") | fpn(R50[1:], (256, 256)) | fcos(),
     "fcos-101": body("resnet101") | fpn(R50[1:], (256, 256)) | fcos(),
-    "fcos-first": body("resnet50") | fpn(R50[1:], (256, 256)) | fcos("fcos_{}", True),
+    "fcos-biases": body("resnet50") | fpn(R50[1:], (256, 256)) | fcos("fcos_{}", True),
     "retinanet": body("resnet50") | fpn(R50[1:], (2048, 256)) | retinanet(),
     "faster": body("resnet50") | fpn(R50) | two_stage(False),
     "mask": body("resnet50") | fpn(R50) | two_stage(True),
@@ -118,7 +129,7 @@ FILES = {
 MODELS = {
     "fcos": "fcos-r50",
     "fcos-101": "fcos-r101",
-    "fcos-first": "fcos-r50",
+    "fcos-biases": "fcos-r50",
     "retinanet": "retinanet-r50",
     "faster": "faster-rcnn-r50",
     "mask": "mask-rcnn-r50",
@@ -139,10 +150,73 @@ def test_every_tensor_has_its_place(file, source):
     foreign.check_entries(entries, shapes, model.weights)
     assert source.new(model, shapes) == []
     expected = {"fcos": "detectron"} if source is CAFFE else {}
-    assert model.config.pixels == expected.get(file.split("-")[0], "imagenet")
+    assert model.config.pixels == expected.get(file.replace("-101", ""), "imagenet")
     if file != "mask-swin":
         depth = "r101" if file == "fcos-101" else "r50"
         assert model.config.backbone == f"{depth}-{'caffe' if source is CAFFE else '3x3'}"
+
+
+# (configuration, style, model, keys that no file tells).
+FIRST = {"normalize_distances": False, "centerness_tower": "class"}
+CONFIGS = {
+    "retinanet": ("retinanet_r50_fpn_1x_coco", SOURCE, "retinanet-r50", {}),
+    "fcos": ("fcos_r50-caffe_fpn_gn-head_1x_coco", CAFFE, "fcos-r50", FIRST),
+    "fcos-improved": (
+        "fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco",
+        *(CAFFE, "fcos-r50", {}),
+    ),
+    "faster": ("faster-rcnn_r50_fpn_1x_coco", SOURCE, "faster-rcnn-r50", {}),
+    "mask-caffe": ("mask-rcnn_r50-caffe_fpn_1x_coco", CAFFE, "mask-rcnn-r50", {}),
+    "mask-swin": ("mask-rcnn_swin-t-p4-w7_fpn_1x_coco", SOURCE, "mask-rcnn-swin-t", {}),
+}
+SIZES = [(64, 96), (160, 128)]
+
+
+def boxes(size):
+    """Regions of all sides, some outside of the image, [1, 40, 4]."""
+    random = np.random.RandomState(1)
+    middles = random.uniform(0, 1, (40, 2)) * size[::-1]
+    sides = np.exp(random.uniform(np.log(2), np.log(300), (40, 2)))
+    return np.concatenate([middles - sides / 2, middles + sides / 2], -1).astype("float32")[None]
+
+
+def raw_outputs(model, size):
+    if not hasattr(model, "rpn"):
+        raw = dict(model(foreign.image(size), training=False))
+        if not getattr(model.config, "normalize_distances", True):
+            raw["box_distances"] = np.log(raw["box_distances"])
+        return raw
+    maps = model.pyramid(foreign.image(size))
+    raw = model.rpn(maps)
+    maps = {name: maps[name] for name in ("P2", "P3", "P4", "P5")}
+    raw |= {name: x[0] for name, x in model.regions(maps, boxes(size)).items()}
+    if hasattr(model, "mask_head"):
+        raw["mask_logits"] = model.mask_head(model.mask_align(maps, boxes(size)))[0]
+    return raw
+
+
+@pytest.mark.parametrize("network", CONFIGS)
+def test_raw_outputs_are_those_of_mmdetection(network):
+    _, source, name, keys = CONFIGS[network]
+    tensors = foreign.tensors(foreign.shapes("mmdet", network))
+    model = foreign.filled(source, name, tensors, **keys)
+    differences = {}
+    for size in SIZES:
+        raw, start = raw_outputs(model, size), f"{network}/{size[0]}x{size[1]}/"
+        for key, expected in foreign.outputs("mmdet").items():
+            if key.startswith(start):
+                found = foreign.summary(raw[key.removeprefix(start)])
+                differences[key] = foreign.summaries_differ(found, expected)
+    print(network, {key: f"{x:.1e}" for key, x in differences.items()})
+    assert len(differences) == {"r": 4, "f": 6, "m": 10}[network[0]] + 2 * (network == "faster")
+    assert max(differences.values()) < 1e-4, differences
+
+
+@pytest.mark.parametrize("network", FILES.keys() & CONFIGS.keys())
+def test_the_names_written_down_are_the_live_ones(network):
+    live = foreign.shapes("mmdet", network)
+    counters = {name for name in live if name.endswith("num_batches_tracked")}
+    assert {**FILES[network], **dict.fromkeys(counters, ())} == live
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 Its ResNets come in two styles, whose files have the same names and shapes. This source has the
 style "pytorch", `weights.mmdet_caffe` the style "caffe": the word is in the names of the files, and
-all released FCOS on ResNet-50 and -101 are "caffe". Which of the two a file is has to be said,
-"mmdet:FILE" or "mmdet_caffe:FILE". Swins are recognised, and so are ResNeXts, whose groups no file
-of the style "caffe" has.
+FCOS on ResNet-50 and -101 are "caffe", but for those with "lsj-200e". Which of the two a file is
+has to be said, "mmdet:FILE" or "mmdet_caffe:FILE". Swins are recognised, and so are ResNeXts, whose
+groups no file of the style "caffe" has.
 
 A file does not say either whether its FCOS is the first one or has the tricks of the improved one
 ("normbbox-centeronreg" in its name): that is what the keys `normalize_distances` and
@@ -52,30 +52,30 @@ class Style(NamedTuple):
 
     Attributes:
         strides_first: see `backbones.encoding.Encoding`.
-        pixels: of a kind of detector (None for a backbone's file), a key of `PIXELS`.
-        stem: the first convolution of such a detector as ours.
+        pixels: of the first FCOS or of all else, a key of `PIXELS`.
+        stem: the first convolution of such a network as ours.
     """
 
     strides_first: bool
-    pixels: Callable[[type | None], str]
-    stem: Callable[[type | None, CheckpointTensor], CheckpointTensor]
+    pixels: Callable[[bool], str]
+    stem: Callable[[bool, CheckpointTensor], CheckpointTensor]
 
 
-PYTORCH = Style(False, lambda kind: "imagenet", lambda kind, tensor: tensor)
+PYTORCH = Style(False, lambda is_first_fcos: "imagenet", lambda is_first_fcos, tensor: tensor)
 
 
-def _caffe_stem(kind: type | None, tensor: CheckpointTensor) -> CheckpointTensor:
-    """Reads blue, green, red; but for FCOS, of pixels less ImageNet's mean, which are not divided.
+def _caffe_stem(is_first_fcos: bool, tensor: CheckpointTensor) -> CheckpointTensor:
+    """Reads blue, green, red; but for the first FCOS, of pixels less ImageNet's mean, not divided.
 
     Ours are divided, so that the kernel is multiplied. Zeros around the image are the same.
     """
-    if kind is FCOS:
+    if is_first_fcos:
         return parts.turned(tensor)
     scale = np.array(IMAGENET_STD, np.float32)[:, None, None]
     return tensor._replace(convert=lambda x: (x[:, ::-1] * scale).transpose(2, 3, 1, 0))
 
 
-CAFFE = Style(True, lambda kind: "detectron" if kind is FCOS else "imagenet", _caffe_stem)
+CAFFE = Style(True, lambda is_first_fcos: "detectron" if is_first_fcos else "imagenet", _caffe_stem)
 
 
 def source(name: str, title: str, style: Style) -> Source:
@@ -201,7 +201,12 @@ def _backbone_keys(kind: type | None, own: Any, shapes: Shapes, style: Style) ->
         return {"backbone": own, "pixels": "imagenet"}
     habits = {"strides_first": style.strides_first, "epsilon": 1e-5}
     backbone = parts.resnet_style(own, _BODY, shapes, _TITLE, **habits)
-    return {"backbone": backbone, "pixels": style.pixels(kind)}
+    return {"backbone": backbone, "pixels": style.pixels(_is_first_fcos(kind, shapes))}
+
+
+def _is_first_fcos(kind: type | None, shapes: Shapes) -> bool:
+    """Convolutions of towers before a norm have biases in the improved one alone."""
+    return kind is FCOS and "bbox_head.cls_convs.0.conv.bias" not in shapes
 
 
 def _swin_name(shapes: Shapes) -> str | None:
@@ -235,9 +240,10 @@ def _backbone(
     kind: type | None, backbone: Any, shapes: Shapes, style: Style
 ) -> Iterator[CheckpointTensor]:
     if isinstance(backbone, ResNet):
+        is_first_fcos = _is_first_fcos(kind, shapes)
         for tensor in parts.resnet_tensors(_BODY, backbone):
             is_stem = tensor.name == f"{_BODY}conv1.weight"
-            yield style.stem(kind, tensor) if is_stem else tensor
+            yield style.stem(is_first_fcos, tensor) if is_stem else tensor
     else:
         yield from _swin(backbone, shapes)
 
