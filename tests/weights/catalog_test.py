@@ -33,3 +33,8 @@ def test_kinds_and_names_find_an_entry():
     assert catalog.find("efficientdet-d0", "coco").name == "effdet-d0"
     assert catalog.find("retinanet-r50", "mmdet-retinanet-r50").source == "mmdet"
     assert catalog.find("efficientdet-nano", "coco") is None
+
+
+def test_mmdetections_fcos_is_of_the_style_caffe():
+    assert catalog.find("fcos-r50", "mmdet-fcos-r50").source == "mmdet_caffe"
+    assert catalog.find("retinanet-r50", "mmdet-retinanet-r50").source == "mmdet"

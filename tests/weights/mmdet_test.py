@@ -156,18 +156,17 @@ def test_every_tensor_has_its_place(file, source):
         assert model.config.backbone == f"{depth}-{'caffe' if source is CAFFE else '3x3'}"
 
 
-# (configuration, style, model, keys that no file tells).
-FIRST = {"normalize_distances": False, "centerness_tower": "class"}
+# (configuration, style, model).
 CONFIGS = {
-    "retinanet": ("retinanet_r50_fpn_1x_coco", SOURCE, "retinanet-r50", {}),
-    "fcos": ("fcos_r50-caffe_fpn_gn-head_1x_coco", CAFFE, "fcos-r50", FIRST),
+    "retinanet": ("retinanet_r50_fpn_1x_coco", SOURCE, "retinanet-r50"),
+    "fcos": ("fcos_r50-caffe_fpn_gn-head_1x_coco", CAFFE, "fcos-r50"),
     "fcos-improved": (
         "fcos_r50-caffe_fpn_gn-head-center-normbbox-centeronreg-giou_1x_coco",
-        *(CAFFE, "fcos-r50", {}),
+        *(CAFFE, "fcos-r50"),
     ),
-    "faster": ("faster-rcnn_r50_fpn_1x_coco", SOURCE, "faster-rcnn-r50", {}),
-    "mask-caffe": ("mask-rcnn_r50-caffe_fpn_1x_coco", CAFFE, "mask-rcnn-r50", {}),
-    "mask-swin": ("mask-rcnn_swin-t-p4-w7_fpn_1x_coco", SOURCE, "mask-rcnn-swin-t", {}),
+    "faster": ("faster-rcnn_r50_fpn_1x_coco", SOURCE, "faster-rcnn-r50"),
+    "mask-caffe": ("mask-rcnn_r50-caffe_fpn_1x_coco", CAFFE, "mask-rcnn-r50"),
+    "mask-swin": ("mask-rcnn_swin-t-p4-w7_fpn_1x_coco", SOURCE, "mask-rcnn-swin-t"),
 }
 SIZES = [(64, 96), (160, 128)]
 
@@ -197,9 +196,9 @@ def raw_outputs(model, size):
 
 @pytest.mark.parametrize("network", CONFIGS)
 def test_raw_outputs_are_those_of_mmdetection(network):
-    _, source, name, keys = CONFIGS[network]
+    _, source, name = CONFIGS[network]
     tensors = foreign.tensors(foreign.shapes("mmdet", network))
-    model = foreign.filled(source, name, tensors, **keys)
+    model = foreign.filled(source, name, tensors)
     differences = {}
     for size in SIZES:
         raw, start = raw_outputs(model, size), f"{network}/{size[0]}x{size[1]}/"

@@ -200,7 +200,8 @@ def _mmdet() -> Iterator[Entry]:
         base = model.removesuffix("-1x").removesuffix("-3x")
         name = f"mmdet-{model}"
         models = (base,)
-        yield Entry(name, "mmdet", COCO, models, "Apache-2.0", url, ap, None, checksum)
+        source = "mmdet_caffe" if "caffe" in place else "mmdet"
+        yield Entry(name, source, COCO, models, "Apache-2.0", url, ap, None, checksum)
 
 
 def _detr() -> Iterator[Entry]:

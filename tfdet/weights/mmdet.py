@@ -6,9 +6,8 @@ FCOS on ResNet-50 and -101 are "caffe", but for those with "lsj-200e". Which of 
 has to be said, "mmdet:FILE" or "mmdet_caffe:FILE". Swins are recognised, and so are ResNeXts, whose
 groups no file of the style "caffe" has.
 
-A file does not say either whether its FCOS is the first one or has the tricks of the improved one
-("normbbox-centeronreg" in its name): that is what the keys `normalize_distances` and
-`centerness_tower` of the model say.
+Of FCOS, the improved one ("normbbox-centeronreg" in the name of a file) is known by the biases of
+its towers, which all released ones have and the first FCOS has not.
 
 Scores of FCOS are the probability of the class times the centerness there, and the root of that
 here: equal detections in the same order.
@@ -127,7 +126,12 @@ def settings(model: Model, shapes: Shapes, style: Style = PYTORCH) -> dict[str, 
     if kind is None:
         found = _backbone_keys(None, own, shapes, style)
         return {f"{owner.prefix}{key}": value for key, value in found.items()}
-    return {"num_classes": _class_count(kind, shapes), **_function(kind, own, shapes, style)}
+    found = {"num_classes": _class_count(kind, shapes), **_function(kind, own, shapes, style)}
+    if kind is FCOS:
+        is_first = _is_first_fcos(kind, shapes)
+        found["normalize_distances"] = not is_first
+        found["centerness_tower"] = "class" if is_first else "box"
+    return found
 
 
 def entries(model: keras.Model, shapes: Shapes, style: Style = PYTORCH) -> list[CheckpointTensor]:
