@@ -1,6 +1,6 @@
 import pytest
 
-from tests.weights import fake_source
+from tests.weights import fake_source, foreign
 from tfdet.errors import UserError
 from tfdet.weights import sources
 
@@ -26,15 +26,14 @@ def test_none_and_several_are_errors(monkeypatch):
 
 
 def test_published_networks_are_recognised_as_what_they_are():
-    foreign = pytest.importorskip("tests.weights.foreign")
-    projects = {one.name for one in sources.known()}
+    # The two styles of mmdetection's ResNets have the same names and shapes.
+    either = {"mmdet", "mmdet_caffe"}
     found = 0
     for file in foreign.FIXTURES.glob("*.json.gz"):
         project = file.name.removesuffix(".json.gz")
-        if project not in projects:
-            continue
         for network in foreign.networks(project):
             shapes = foreign.shapes(project, network)
-            assert sources.recognised(shapes, network).name == project, network
+            names = {one.name for one in sources.known() if one.recognises(shapes)}
+            assert names == {project} or (project == "mmdet" and names == either), network
             found += 1
-    assert found
+    assert found > 30
