@@ -32,7 +32,7 @@ from tfdet.detectors.retinanet import RetinaNet
 from tfdet.errors import UserError
 from tfdet.layers.image_normalization import IMAGENET_STD
 from tfdet.weights import parts
-from tfdet.weights.checkpoint import CheckpointTensor, kernel, vector
+from tfdet.weights.checkpoint import CheckpointTensor, kernel
 from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "mmdetection"
@@ -257,7 +257,14 @@ def _swin(backbone: Swin, shapes: Shapes) -> Iterator[CheckpointTensor]:
     yield from parts.norm("backbone.patch_embed.norm", backbone.patch_norm)
     for stage, blocks in enumerate(backbone.stages):
         for i, block in enumerate(blocks):
-            yield from _swin_block(f"backbone.stages.{stage}.blocks.{i}", block, shapes)
+            yield from parts.swin_block(
+                f"backbone.stages.{stage}.blocks.{i}",
+                block,
+                shapes,
+                "attn.w_msa",
+                "ffn.layers.0.0",
+                "ffn.layers.1",
+            )
     for stage, merge in enumerate(backbone.merges):
         prefix = f"backbone.stages.{stage}.downsample"
         for tensor in parts.norm(f"{prefix}.norm", merge.norm):
@@ -271,18 +278,6 @@ def _swin(backbone: Swin, shapes: Shapes) -> Iterator[CheckpointTensor]:
 
 def _has_norm(level: int, shapes: Shapes) -> bool:
     return f"backbone.norm{level - 2}.weight" in shapes
-
-
-def _swin_block(prefix: str, block: Any, shapes: Shapes) -> Iterator[CheckpointTensor]:
-    attention, name = block.attention, f"{prefix}.attn.w_msa"
-    yield from parts.norm(f"{prefix}.norm1", block.norm1)
-    yield from parts.dense(f"{name}.qkv", attention.qkv)
-    yield from parts.dense(f"{name}.proj", attention.project)
-    yield vector(f"{name}.relative_position_bias_table", attention.position_bias)
-    yield from parts.unused(shapes, f"{name}.relative_position_index")
-    yield from parts.norm(f"{prefix}.norm2", block.norm2)
-    yield from parts.dense(f"{prefix}.ffn.layers.0.0", block.dense1)
-    yield from parts.dense(f"{prefix}.ffn.layers.1", block.dense2)
 
 
 def _corners(array: np.ndarray) -> np.ndarray:

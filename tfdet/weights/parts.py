@@ -353,3 +353,25 @@ def _depths_there(prefix: str, shapes: Shapes) -> tuple[int, ...]:
             stage, block, *_ = name.split(".")
             stages.setdefault(stage, set()).add(block)
     return tuple(len(blocks) for _, blocks in sorted(stages.items()))
+
+
+def swin_block(
+    prefix: str, block: Any, shapes: Shapes, attention: str, dense1: str, dense2: str
+) -> Iterator[CheckpointTensor]:
+    """The tensors of a block with windows.
+
+    Args:
+        prefix: of the block.
+        block: ours.
+        shapes: of the checkpoint.
+        attention, dense1, dense2: what the project calls these parts of it.
+    """
+    own, name = block.attention, f"{prefix}.{attention}"
+    yield from norm(f"{prefix}.norm1", block.norm1)
+    yield from dense(f"{name}.qkv", own.qkv)
+    yield from dense(f"{name}.proj", own.project)
+    yield vector(f"{name}.relative_position_bias_table", own.position_bias)
+    yield from unused(shapes, f"{name}.relative_position_index")
+    yield from norm(f"{prefix}.norm2", block.norm2)
+    yield from dense(f"{prefix}.{dense1}", block.dense1)
+    yield from dense(f"{prefix}.{dense2}", block.dense2)

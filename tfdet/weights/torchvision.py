@@ -16,7 +16,7 @@ from tfdet.backbones.swin import STYLES as SWIN_STYLES
 from tfdet.backbones.swin import Swin
 from tfdet.errors import UserError
 from tfdet.weights import parts, torchvision_detectors
-from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel, vector
+from tfdet.weights.checkpoint import CheckpointTensor, batch_norm, kernel
 from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "torchvision"
@@ -141,24 +141,14 @@ def _swin(backbone: Swin, shapes: Shapes) -> Iterator[CheckpointTensor]:
     yield from parts.norm("features.0.2", backbone.patch_norm)
     for number, blocks in enumerate(backbone.stages):
         for i, block in enumerate(blocks):
-            yield from _swin_block(f"features.{2 * number + 1}.{i}", block, shapes)
+            yield from parts.swin_block(
+                f"features.{2 * number + 1}.{i}", block, shapes, "attn", "mlp.0", "mlp.3"
+            )
     for number, merge in enumerate(backbone.merges):
         yield from parts.norm(f"features.{2 * number + 2}.norm", merge.norm)
         yield parts.dense_kernel(f"features.{2 * number + 2}.reduction.weight", merge.reduce)
     # The norms of the other levels are no part of a classifier.
     yield from parts.norm("norm", backbone.norms[5])
-
-
-def _swin_block(prefix: str, block: Any, shapes: Shapes) -> Iterator[CheckpointTensor]:
-    attention = block.attention
-    yield from parts.norm(f"{prefix}.norm1", block.norm1)
-    yield from parts.dense(f"{prefix}.attn.qkv", attention.qkv)
-    yield from parts.dense(f"{prefix}.attn.proj", attention.project)
-    yield vector(f"{prefix}.attn.relative_position_bias_table", attention.position_bias)
-    yield from parts.unused(shapes, f"{prefix}.attn.relative_position_index")
-    yield from parts.norm(f"{prefix}.norm2", block.norm2)
-    yield from parts.dense(f"{prefix}.mlp.0", block.dense1)
-    yield from parts.dense(f"{prefix}.mlp.3", block.dense2)
 
 
 def new(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
