@@ -211,7 +211,7 @@ def test_raw_outputs_are_those_of_mmdetection(network):
     assert max(differences.values()) < 1e-4, differences
 
 
-@pytest.mark.parametrize("network", FILES.keys() & CONFIGS.keys())
+@pytest.mark.parametrize("network", sorted(FILES.keys() & CONFIGS.keys()))
 def test_the_names_written_down_are_the_live_ones(network):
     live = foreign.shapes("mmdet", network)
     counters = {name for name in live if name.endswith("num_batches_tracked")}
