@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.layers.convolution import Conv2D
 from tfdet.tensors import Tensor
 
 
@@ -42,7 +43,7 @@ class Resample(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if input_shape[-1] == self.filters:
             return
-        self.conv = keras.layers.Conv2D(self.filters, 1, name="conv")
+        self.conv = Conv2D(self.filters, 1, name="conv")
         self.conv.build(input_shape)
         if self.batch_norm is not None:
             self.bn = batch_norm(self.batch_norm, name="bn")
