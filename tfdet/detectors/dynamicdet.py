@@ -18,6 +18,7 @@ from tfdet.detectors.positives import Positives
 from tfdet.detectors.second_backbone import SecondBackbone
 from tfdet.errors import UserError
 from tfdet.layers.router import Router
+from tfdet.losses import shared
 from tfdet.losses.router import OffsetRecord, router_loss
 from tfdet.tensors import Tensor
 
@@ -312,9 +313,10 @@ class DynamicDetector(Dynamic):
         if self.config.step == "router":
             return self._router_terms(targets, raw, training)
         terms: dict[str, Any] = {}
-        for role, weight in zip(_ROLES, (self.config.first_weight, 1.0), strict=True):
-            part = self.heads_of(role).loss_terms(targets, raw[role], training)
-            terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
+        with shared.answers():  # both match the same objects
+            for role, weight in zip(_ROLES, (self.config.first_weight, 1.0), strict=True):
+                part = self.heads_of(role).loss_terms(targets, raw[role], training)
+                terms |= {f"{role}_{name}": weight * value for name, value in part.items()}
         return terms
 
     def losses_of_paths(

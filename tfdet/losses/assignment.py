@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 from keras import ops
 
+from tfdet.losses.shared import answered_once
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.gather import gather_rows
 
@@ -27,6 +28,7 @@ class Assignment(NamedTuple):
 IGNORED = -2
 
 
+@answered_once
 def assign(
     anchors,
     boxes,

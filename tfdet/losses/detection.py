@@ -69,9 +69,9 @@ def dense_loss_terms(
     """
     logits = ops.cast(raw["class_logits"], "float32")
     codes = ops.cast(raw["box_codes"], "float32")
-    anchors = ops.convert_to_tensor(anchors, "float32")
     is_crowd = targets.get("is_crowd") if config.skip_crowd else None
     assigned = assign(anchors, targets["boxes"], targets["labels"], is_crowd)
+    anchors = ops.convert_to_tensor(anchors, "float32")
     is_positive = assigned.labels >= 0
     normalizer = replicas.sum_over_replicas(ops.sum(ops.cast(is_positive, "float32"))) + 1.0
 

@@ -13,6 +13,7 @@ from tfdet.losses.assignment import is_learnable, without_padding
 from tfdet.losses.box import iou_loss
 from tfdet.losses.ota_candidates import CELLS_PER_OBJECT, Candidates, find_candidates
 from tfdet.losses.ota_matching import NO_MATCH, Guesses, match
+from tfdet.losses.shared import answered_once
 from tfdet.ops import anchor_grid
 from tfdet.ops.anchor_grid import AnchorGrid
 from tfdet.ops.gather import gather_rows
@@ -187,13 +188,10 @@ def _sums(
     reach: float,
 ) -> _Sums:
     """The losses of `raw`, matched by what `judged` predicts."""
-    boxes, labels = ops.cast(targets["boxes"], "float32"), ops.cast(targets["labels"], "int32")
     is_crowd = targets.get("is_crowd") if config.skip_crowd else None
-    is_known = is_learnable(boxes, labels, is_crowd)
-    least = math.ceil(config.top_k / (grid.num_levels * CELLS_PER_OBJECT * grid.anchors_per_cell))
-    boxes, labels, is_known = without_padding(boxes, labels, is_known, least)
-    boxes, labels = ops.where(is_known[..., None], boxes, 0.0), ops.where(is_known, labels, 0)
-    found = find_candidates(boxes, is_known, grid, image_size, config.anchor_threshold, reach)
+    boxes, labels, is_known, found = _objects(
+        targets["boxes"], targets["labels"], is_crowd, grid, image_size, config, reach
+    )
     if config.matching == "dynamic":
         guesses = _guesses(judged, found)
         matched = match(guesses, boxes, labels, is_known, config.top_k, config.iou_cost)
@@ -219,6 +217,26 @@ def _sums(
         classes=of_levels(class_losses),
         matches=of_levels(1.0),
     )
+
+
+@answered_once
+def _objects(
+    boxes,
+    labels,
+    is_crowd,
+    grid: AnchorGrid,
+    image_size: tuple[int, int],
+    config: OtaLossConfig,
+    reach: float,
+) -> tuple[Any, Any, Any, Candidates]:
+    """Boxes [B, m, 4] and labels [B, m] up to the last object, which are known, and candidates."""
+    boxes, labels = ops.cast(boxes, "float32"), ops.cast(labels, "int32")
+    is_known = is_learnable(boxes, labels, is_crowd)
+    least = math.ceil(config.top_k / (grid.num_levels * CELLS_PER_OBJECT * grid.anchors_per_cell))
+    boxes, labels, is_known = without_padding(boxes, labels, is_known, least)
+    boxes, labels = ops.where(is_known[..., None], boxes, 0.0), ops.where(is_known, labels, 0)
+    found = find_candidates(boxes, is_known, grid, image_size, config.anchor_threshold, reach)
+    return boxes, labels, is_known, found
 
 
 def _at(found: Candidates, values):

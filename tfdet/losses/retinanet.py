@@ -69,7 +69,6 @@ def retinanet_loss_terms(
     """
     logits = ops.cast(raw["class_logits"], "float32")
     codes = ops.cast(raw["box_codes"], "float32")
-    anchors = ops.convert_to_tensor(anchors, "float32")
     assigned = assign(
         anchors,
         targets["boxes"],
@@ -79,6 +78,7 @@ def retinanet_loss_terms(
         config.negative_iou,
         rescue="ties",
     )
+    anchors = ops.convert_to_tensor(anchors, "float32")
     is_positive = assigned.labels >= 0
     positives = replicas.sum_over_replicas(ops.sum(ops.cast(is_positive, "float32")))
     images = replicas.sum_over_replicas(ops.cast(ops.shape(logits)[0], "float32"))
