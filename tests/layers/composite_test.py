@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from tfdet.layers.batch_norm import batch_norm
-from tfdet.layers.composite import Composite, checkpointed
+from tfdet.layers.composite import Composite, checkpointed, on_each
 
 
 class Inner(Composite):
@@ -42,6 +42,26 @@ def test_symbolic_outputs_have_the_shapes_of_real_ones():
     maps = {"P3": np.ones((2, 8, 6, 3), "float32")}
     symbolic = layer({"P3": keras.KerasTensor((2, 8, 6, 3))})
     assert symbolic["P3"].shape == layer(maps)["P3"].shape == (2, 8, 6, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_weights_are_read_once_for_several_maps_and_their_gradients_add_up(dtype):
+    layer = keras.layers.Conv2D(4, 3, dtype=dtype)
+    maps = [np.full((1, n, n, 3), n, "float32") for n in (3, 4, 5)]
+    assert [x.shape for x in on_each(layer, maps)] == [(1, n, n, 4) for n in (1, 2, 3)]
+
+    def gradients(run):
+        with tf.GradientTape() as tape:
+            outputs = run(layer, [tf.constant(x) for x in maps])
+            loss = tf.add_n([tf.reduce_sum(tf.cast(y, "float32")) for y in outputs])
+        return tape.gradient(loss, [v.value for v in layer.weights])
+
+    expected = gradients(lambda layer, maps: [layer(x) for x in maps])
+    run = tf.function(lambda: gradients(on_each))
+    for ours, slow in zip(run(), expected, strict=True):
+        np.testing.assert_allclose(ours, slow, rtol=1e-5)
+    operations = run.get_concrete_function().graph.get_operations()
+    assert [op.type for op in operations].count("ReadVariableOp") == len(layer.weights)
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function])

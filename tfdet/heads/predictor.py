@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import keras
 
-from tfdet.layers.composite import Composite
+from tfdet.layers.composite import Composite, on_each
 from tfdet.layers.conv_block import ConvBlock
 from tfdet.layers.initializers import RARE_CLASS_BIAS
 from tfdet.layers.symmetric import SymmetricConv2D
@@ -72,11 +72,11 @@ class TowerPredictor(Composite):
             for block in tower:
                 ends[name] = block(ends[name], joint=joint)
         predictions = {
-            "class": [self.class_conv(x) for x in ends["class"]],
-            "box": [self.box_conv(x) for x in ends["box"]],
+            "class": on_each(self.class_conv, ends["class"]),
+            "box": on_each(self.box_conv, ends["box"]),
         }
         if self.centerness_conv is not None:
-            predictions["centerness"] = [self.centerness_conv(x) for x in ends[self.centerness]]
+            predictions["centerness"] = on_each(self.centerness_conv, ends[self.centerness])
         return predictions
 
     def get_config(self) -> dict[str, Any]:

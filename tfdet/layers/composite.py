@@ -1,9 +1,10 @@
 """The base of layers that are made of layers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
+from keras import ops
 
 from tfdet.layers import batch_norm
 from tfdet.tensors import Tensor
@@ -27,6 +28,18 @@ class Composite(keras.layers.Layer):
 
     def compute_output_spec(self, *args: Any, **kwargs: Any) -> Tensor:
         return self.call(*args, **kwargs)
+
+
+def on_each(layer: keras.layers.Layer, maps: Iterable[Tensor]) -> list[Any]:
+    """`[layer(x) for x in maps]`, for which the layer's weights are read once.
+
+    The layer assigns to none of them.
+    """
+    weights = [(weight, ops.cast(weight, weight.dtype)) for weight in layer.weights]
+    if not weights:  # not built yet
+        return [layer(x) for x in maps]
+    with keras.StatelessScope(state_mapping=weights):
+        return [layer(x) for x in maps]
 
 
 def checkpointed(function: Callable[[Any], Any], inputs: Tensor) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from tfdet.layers.composite import Composite
+from tfdet.layers.composite import Composite, on_each
 from tfdet.layers.deformable_conv import DeformableConv2D
 from tfdet.layers.group_norm import GroupNormalization
 from tfdet.layers.symmetric import SymmetricConv2D
@@ -55,9 +55,9 @@ class ConvBlock(Composite):
         self.norm = GroupNormalization(groups, epsilon=_EPSILON, name="norm") if groups else None
 
     def call(self, maps: list[Tensor], joint: bool = False) -> list[Tensor]:
-        maps = [self.conv(x) for x in maps]
+        maps = on_each(self.conv, maps)
         if self.norm is not None:
-            maps = self._joint_norm(maps) if joint else [self.norm(x) for x in maps]
+            maps = self._joint_norm(maps) if joint else on_each(self.norm, maps)
         return [ops.relu(x) for x in maps]
 
     def _joint_norm(self, maps: list[Tensor]) -> list[Any]:

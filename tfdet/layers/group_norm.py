@@ -1,7 +1,6 @@
 """Group normalisation with a gradient of its own."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -49,19 +48,18 @@ def _normed(epsilon: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         inverse = tf.math.rsqrt(mean_of(tf.math.squared_difference(x, mean)) + epsilon)
         gamma, beta = (tf.reshape(v, x.shape[2:]) for v in (gamma, beta))
         scale = inverse * gamma
-        flat = (math.prod(x.shape[2:]),)
 
         def gradient(upstream: Tensor) -> tuple[Tensor, ...]:
             # All that is summed up is summed over the cells first; what follows is small.
             centred = x - mean
             d_beta = tf.reduce_sum(upstream, 1, keepdims=True)  # [B, 1, G, D]
             d_gamma = tf.reduce_sum(upstream * centred, 1, keepdims=True) * inverse
-            sums = [tf.reduce_sum(gamma * v, 3, keepdims=True) for v in (d_gamma, d_beta)]
+            both = tf.stack([d_gamma, d_beta])  # [2, B, 1, G, D]
+            sums = tf.unstack(tf.reduce_sum(gamma * both, 4, keepdims=True))
             share = inverse / float(x.shape[1] * x.shape[3])
             along = centred * (inverse * share * sums[0])
             d_x = upstream * scale - along - share * sums[1]
-            d_gamma, d_beta = (tf.reshape(tf.reduce_sum(v, 0), flat) for v in (d_gamma, d_beta))
-            return d_x, d_gamma, d_beta
+            return d_x, *tf.unstack(tf.reshape(tf.reduce_sum(both, 1), (2, -1)))
 
         return x * scale + (beta - mean * scale), gradient
 
