@@ -29,6 +29,7 @@ def test_gates_are_closed_by_tanh_only_and_stay_below_one(function):
     assert gates.dtype == np.float32 and np.all(gates < 1)
     expected = {"tanh": [0, np.tanh(1.5), 1], "sigmoid": [0.1192, 0.81757, 1]}[function]
     np.testing.assert_allclose(gates[0], expected, atol=1e-4)
+    np.testing.assert_allclose(router(x, training=True)[0], gates[0], rtol=1e-6)
 
 
 def test_half_of_the_channels_are_hidden_without_a_bias():

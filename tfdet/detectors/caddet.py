@@ -203,24 +203,30 @@ class CADDet(Dynamic):
     ) -> dict[str, Tensor]:
         """As `Detector.loss_terms`; in training the losses of the images go into the buffer."""
         dense = self.dense().loss_terms(targets, raw, training)
-        terms, budget, losses = self._terms_and_budget(targets, raw, dense)
-        if self.statistics is not None:
-            if training and self.buffer is not None:
-                self.buffer.push(losses)
-            gates = raw["gates"]
-            hard, soft = 1e-9 * self.macs_of(gates), self.soft_cost(gates)
-            self.statistics.update_state(hard, soft, budget, gates >= CLOSED)
-        return terms
-
-    def _terms_and_budget(
-        self, targets: dict[str, Tensor], raw: dict[str, Tensor], dense: dict[str, Any]
-    ) -> tuple[dict[str, Any], Any, Any]:
-        """All loss terms, given those of the dense detector; the budgets [B]; and the losses [B]
-        that these follow from, if they do.
-        """
         if not self.config.supernet.routers:
-            return dense, None, None
-        config, gates = self.config.routing_loss, ops.cast(raw["gates"], "float32")
+            return dense
+        gates = ops.cast(raw["gates"], "float32")
+        soft = self.soft_cost(gates)
+        terms, budget, losses = self._routing_terms(targets, raw, gates, soft)
+        if training and self.buffer is not None:
+            self.buffer.push(losses)
+        if self.statistics is not None:
+            hard = 1e-9 * self.macs_of(gates)
+            self.statistics.update_state(hard, soft, budget, gates >= CLOSED)
+        return {**dense, **terms}
+
+    def _routing_terms(
+        self, targets: dict[str, Tensor], raw: dict[str, Tensor], gates: Tensor, soft: Tensor
+    ) -> tuple[dict[str, Any], Any, Any]:
+        """The loss terms of routes; the budgets [B]; and the losses [B] that these follow from, if
+        they do.
+
+        Args:
+            targets, raw: of the batch.
+            gates: [B, gates] float32, the routes.
+            soft: [B], their costs.
+        """
+        config = self.config.routing_loss
         codes, losses = scale_code(targets, config), None
         if self.buffer is not None:  # the strategy is "loss_aware"
             losses = ops.stop_gradient(self.losses_per_image(targets, raw))
@@ -230,17 +236,16 @@ class CADDet(Dynamic):
         else:
             budget = config.budget * ops.ones_like(gates[:, 0])
         weight = ops.convert_to_tensor(self._are_routed.variable)
-        distance = global_loss(
-            self.soft_cost(gates), budget, self.whole / config.unit if config.unit else 1.0
-        )
+        unit = self.whole / config.unit if config.unit else 1.0
+        distance = global_loss(soft, budget, unit)
         similarity = path_similarity_loss(
             gates, codes, config.similarity_min, config.similarity_max, config.pairs == "replica"
         )
-        routing = {
+        terms = {
             "global_loss": weight * config.global_weight * distance,
             "path_loss": weight * config.local_weight * similarity,
         }
-        return {**dense, **routing}, budget, losses
+        return terms, budget, losses
 
     def fit(self, *args: Any, callbacks: Any = None, **kwargs: Any) -> Any:
         """As Keras's; the losses of routes do not count in the first epochs."""

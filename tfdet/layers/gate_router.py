@@ -24,7 +24,7 @@ _INITIALIZER = {
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class GateRouter(Composite):
-    """A map [B, H, W, C] to gates [B, gates], float32, in [0, 1).
+    """A map [B, H, W, C] to gates [B, gates], float32, in [0, 1); 1 itself in training only.
 
     The means of the four quarters of the map, a 1x1 convolution, batch norm, ReLU, the mean of the
     four, and a linear layer.
@@ -76,7 +76,8 @@ class GateRouter(Composite):
         scores = normed(self.score, None, ops.mean(hidden, axis=(1, 2)))
         z = ops.cast(scores, "float32")
         gates = ops.sigmoid(z) if self.function == "sigmoid" else ops.relu(ops.tanh(z))
-        return ops.minimum(gates, LARGEST_SCORE)
+        # In training there is no threshold that 1 must be below.
+        return gates if training else ops.minimum(gates, LARGEST_SCORE)
 
     def get_config(self) -> dict[str, Any]:
         names = ("gates", "reduction", "function", "bias", "batch_norm")
