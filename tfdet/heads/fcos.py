@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.heads.dense import DenseHead, head_levels
+from tfdet.ops.gather import take_rows
 from tfdet.tensors import Tensor
 
 
@@ -38,8 +39,9 @@ class FCOSHead(DenseHead):
 
     def call(self, features: dict[str, Tensor], training: bool | None = None) -> dict[str, Tensor]:
         rows = self.predict(features, training)
-        scale = ops.take(self.scales, self._level_indices(features, rows["box"].shape[1]))
-        distances = ops.cast(rows["box"], "float32") * ops.cast(scale, "float32")[:, None]
+        scales = ops.cast(self.scales, "float32")[:, None]
+        scale = take_rows(scales, self._level_indices(features, rows["box"].shape[1]))  # [K, 1]
+        distances = ops.cast(rows["box"], "float32") * scale
         activation = ops.relu if self.normalize_distances else ops.exp
         return {
             "class_logits": rows["class"],

@@ -9,12 +9,12 @@ from keras import ops
 
 from tfdet import records
 from tfdet.errors import UserError
-from tfdet.layers.composite import Composite
+from tfdet.layers.composite import Composite, on_each
 from tfdet.layers.symmetric import SymmetricConv2D
 from tfdet.ops import boxes as box_ops
 from tfdet.ops.anchors import AnchorConfig, anchor_counts, anchors
 from tfdet.ops.boxes import MAX_LOG_SIZE
-from tfdet.ops.gather import gather_rows
+from tfdet.ops.gather import gather_rows, take_rows
 from tfdet.ops.nms import survivors
 from tfdet.tensors import Tensor
 
@@ -66,16 +66,14 @@ class RPNHead(Composite):
         self.codes = _conv(4 * anchors_per_cell, 1, "codes")
 
     def call(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        objectness, codes = [], []
-        for x in maps.values():
-            x = ops.relu(self.conv(x))
-            count = x.shape[1] * x.shape[2] * self.anchors_per_cell
-            objectness.append(ops.reshape(self.objectness(x), (-1, count)))
-            codes.append(ops.reshape(self.codes(x), (-1, count, 4)))
-        return {
-            "objectness_logits": ops.concatenate(objectness, axis=1),
-            "anchor_codes": ops.concatenate(codes, axis=1),
-        }
+        levels = [ops.relu(x) for x in on_each(self.conv, maps.values())]
+        counts = [x.shape[1] * x.shape[2] * self.anchors_per_cell for x in levels]
+
+        def rows(layer: SymmetricConv2D, *numbers: int) -> Any:
+            outputs = zip(on_each(layer, levels), counts, strict=True)
+            return ops.concatenate([ops.reshape(x, (-1, n, *numbers)) for x, n in outputs], axis=1)
+
+        return {"objectness_logits": rows(self.objectness), "anchor_codes": rows(self.codes, 4)}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -136,7 +134,7 @@ class Proposals(keras.layers.Layer):
         scores = ops.where(ops.isnan(scores), -np.inf, scores)
         scores, rows = ops.top_k(scores, min(limit, scores.shape[1]))
         rows = ops.cast(rows, "int32")
-        near = ops.take(ops.convert_to_tensor(near, "float32"), rows, axis=0)
+        near = take_rows(ops.convert_to_tensor(near, "float32"), rows)
         boxes = box_ops.decode(gather_rows(codes, rows), near, MAX_LOG_SIZE)
         boxes = box_ops.clip(boxes, image_size)
         is_box = ops.isfinite(scores) & (box_ops.area(boxes) > 0)

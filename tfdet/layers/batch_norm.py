@@ -1,6 +1,7 @@
 """Batch normalisation as every network of the garden uses it."""
 
 import contextlib
+import functools
 import math
 import threading
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _fused_and_moved(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> Any:
         """The outputs; the moving statistics have followed, by the same operation."""
-        bias = ops.convert_to_tensor(_bias(inputs), "float32")
+        bias = _bias(inputs)
         outputs, mean, variance = self._norm(
             inputs,
             gamma,
@@ -160,15 +161,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
 def _bias(inputs: Tensor) -> Any:
     """Biased through unbiased variance of the channels of `inputs` [B, H, W, C].
 
-    A number outside the graph if their size is known. 1 for a single value, which has neither.
+    1 for a single value, which has neither.
     """
     import tensorflow as tf
 
     if None not in inputs.shape:
         count = math.prod(inputs.shape[:-1])
-        return max(count - 1, 1) / count
+        return _constant(max(count - 1, 1) / count)
     count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
     return tf.maximum(count - 1.0, 1.0) / count
+
+
+@functools.cache
+def _constant(number: float) -> Any:
+    """`number` outside of any graph, in which it is one constant however many layers use it."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        return tf.constant(number, tf.float32)
 
 
 def _multiplied(x: Tensor, factors: Sequence[Any]) -> Any:

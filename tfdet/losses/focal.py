@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from tfdet.ops.gather import take_rows
+
 
 def focal_loss(
     logits, labels, alpha: float = 0.25, gamma: float = 1.5, label_smoothing: float = 0.0
@@ -24,12 +26,15 @@ def focal_loss(
     third of the time and keeps one tensor of the logits' size instead of five.
     """
     aim = 0.5 * label_smoothing
-    labels = labels[..., None]  # [..., 1]
+    labels = ops.cast(ops.expand_dims(labels, -1), "int32")
     classes = ops.arange(logits.shape[-1], dtype="int32")
 
     @ops.custom_gradient
     def loss(logits):
-        chosen = ops.take_along_axis(logits, ops.maximum(labels, 0), axis=-1)  # [..., 1]
+        place = ops.reshape(ops.maximum(labels, 0), (-1,))  # in the flat logits
+        place += logits.shape[-1] * ops.arange(ops.shape(place)[0], dtype="int32")
+        chosen = take_rows(ops.reshape(logits, (-1,)), place)
+        chosen = ops.reshape(chosen, ops.shape(labels))  # [..., 1]
         positive, positive_slope = _negative_loss(-chosen, alpha, gamma, aim)
         assumed, _ = _negative_loss(chosen, 1.0 - alpha, gamma, aim)
         negative, slope = _negative_loss(logits, 1.0 - alpha, gamma, aim)

@@ -10,6 +10,7 @@ from tfdet.errors import UserError
 from tfdet.losses import replicas
 from tfdet.losses.assignment import is_learnable
 from tfdet.losses.focal import focal_loss
+from tfdet.losses.shared import answered_once
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import points as point_ops
 from tfdet.ops.gather import gather_rows
@@ -81,6 +82,7 @@ class PointTargets(NamedTuple):
     objects: Any
 
 
+@answered_once
 def assign_points(
     cells: point_ops.Cells,
     boxes,
@@ -107,7 +109,8 @@ def assign_points(
     label_table = ops.pad(ops.cast(labels, "int32") + 1, ((0, 0), (1, 0))) - 1
     matched = gather_rows(label_table, match)
     distances = point_ops.encode(gather_rows(table, match), cells.points, cells.last_pixel)
-    return PointTargets(matched, ops.where(matched[..., None] >= 0, distances, 0.0), match - 1)
+    is_positive = ops.expand_dims(matched >= 0, -1)
+    return PointTargets(matched, ops.where(is_positive, distances, 0.0), match - 1)
 
 
 def _match(cells: point_ops.Cells, boxes, is_known, center_radius: float, reach: float):
@@ -215,13 +218,12 @@ def point_loss_terms(
     positives = replicas.sum_over_replicas(ops.sum(ops.cast(is_positive, "float32")))
     positives = ops.maximum(positives, 1.0)
     # Background is replaced before the arithmetic: a NaN born there would survive a later mask.
-    wanted = ops.where(is_positive[..., None], wanted, 1.0)
+    has_box = ops.expand_dims(is_positive, -1)
+    wanted = ops.where(has_box, wanted, 1.0)
     center = ops.where(is_positive, centerness(wanted), 0.0)
     if is_normalized:
         wanted = wanted / cells.strides[:, None]
-    box_losses = distance_loss(
-        ops.where(is_positive[..., None], distances, wanted), wanted, config.box_loss
-    )
+    box_losses = distance_loss(ops.where(has_box, distances, wanted), wanted, config.box_loss)
     center_losses = ops.softplus(center_logits) - center * center_logits
     weight = replicas.sum_over_replicas(ops.sum(center))
     return {

@@ -11,7 +11,7 @@ from tfdet.losses import replicas
 from tfdet.losses.assignment import IGNORED, assign
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import sampling
-from tfdet.ops.gather import gather_rows
+from tfdet.ops.gather import gather_rows, take_rows
 from tfdet.tensors import Tensor
 
 
@@ -72,7 +72,6 @@ def rpn_loss_terms(
         the sampled anchors of the batch, counted over all replicas (at least 1).
     """
     logits = ops.cast(raw["objectness_logits"], "float32")
-    anchors = ops.convert_to_tensor(anchors, "float32")
     assigned = assign(
         anchors,
         targets["boxes"],
@@ -83,6 +82,7 @@ def rpn_loss_terms(
         rescue="ties",
         rescue_iou=config.rescue_iou,
     )
+    anchors = ops.convert_to_tensor(anchors, "float32")
     noise = sampling.noise((ops.shape(logits)[0], logits.shape[1]), *seeds)
     is_positive = assigned.labels >= 0
     is_negative = (assigned.labels < 0) & (assigned.labels != IGNORED)
@@ -92,7 +92,7 @@ def rpn_loss_terms(
     total = replicas.sum_over_replicas(ops.sum(ops.cast(is_sampled, "float32")))
     total = ops.maximum(total, 1.0)
 
-    near = ops.take(anchors, index, axis=0)
+    near = take_rows(anchors, index)
     boxes = ops.where(is_positive[..., None], gather_rows(assigned.boxes, index), near)
     codes = ops.cast(gather_rows(raw["anchor_codes"], index), "float32")
     error = ops.sum(ops.abs(codes - box_ops.encode(boxes, near)), axis=-1)

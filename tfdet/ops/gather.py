@@ -23,12 +23,16 @@ def gather_rows(values, indices):
     table = ops.reshape(values, (batch * rows, *tail))
     is_known = isinstance(batch, int) and isinstance(rows, int)  # then no part of a graph
     images = np.arange(batch, dtype=np.int32) if is_known else ops.arange(batch, dtype="int32")
-    return _take(table, indices + (rows * images)[:, None])
+    return take_rows(table, indices + (rows * images)[:, None])
 
 
-def _take(table, indices):
-    """Rows of `table`; without the twenty operations by which `ops.take` reads negative indices."""
-    if keras.backend.backend() != "tensorflow":
+def take_rows(table, indices):
+    """Rows of `table` [K, ...] at `indices`, any shape, int32 in [0, K): [*indices, ...].
+
+    Without the ten operations by which `ops.take` reads negative indices.
+    """
+    is_symbolic = any(map(keras.utils.is_keras_tensor, (table, indices)))
+    if keras.backend.backend() != "tensorflow" or is_symbolic:
         return ops.take(table, indices, axis=0)
     import tensorflow as tf
 

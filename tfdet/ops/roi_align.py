@@ -13,6 +13,7 @@ from keras import ops
 
 from tfdet.ops.bilinear import bilinear_sample
 from tfdet.ops.boxes import columns
+from tfdet.ops.gather import take_rows
 from tfdet.tensors import Tensor
 
 Alignment = Literal["aligned", "torchvision"]  # see `aligned` of `roi_align`
@@ -141,12 +142,12 @@ def _regions(
     boxes = ops.clip(ops.where(is_finite, boxes, 0.0), -_FAR, _FAR)
     boxes = ops.reshape(boxes, (-1, 4))
     row = ops.reshape(ops.cast(levels, "int32"), (-1,)) - min_level
-    scale = ops.take(2.0 ** -np.arange(min_level, min_level + len(canvas.size)), row)
-    corners = boxes * ops.cast(scale, "float32")[:, None] - (0.5 if aligned else 0.0)
+    scales = 2.0 ** -np.arange(min_level, min_level + len(canvas.size), dtype=np.float32)
+    corners = boxes * take_rows(scales, row)[:, None] - (0.5 if aligned else 0.0)
     left, top, right, bottom = columns(corners)
     start, end = ops.stack([top, left], axis=-1), ops.stack([bottom, right], axis=-1)
     image = ops.arange(ops.shape(boxes)[0], dtype="int32") // count
-    origin, size = (ops.take(x, row, axis=0) for x in (canvas.origin, canvas.size))
+    origin, size = (take_rows(x, row) for x in (canvas.origin, canvas.size))
     extent = end - start if aligned else ops.maximum(end - start, 1.0)
     return Grid(image, start, ops.zeros_like(start), origin, size), extent
 
