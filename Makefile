@@ -37,7 +37,7 @@ demo: $(VENV)/.installed
 	@echo "detections drawn    $(DEMO)/fast, $(DEMO)/thorough  (one model at two speeds)"
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m slow

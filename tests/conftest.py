@@ -27,13 +27,6 @@ def _data_directory(variable: str, name: str) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file run in one worker, unless they have a group."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 def pytest_collection_finish() -> None:
     """What was imported stays, and need not be looked at each time; and no traceback is shortened.
 
