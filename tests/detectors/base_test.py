@@ -114,3 +114,13 @@ def test_a_whole_refuses_parts_with_a_loss_that_it_would_not_call():
         TrainingWrapper(part, (), "wrapper")
     with pytest.raises(UserError, match=message.format("DynamicDetector")):
         DynamicDetector(part, registry.create("efficientdet-test"))
+
+
+def test_xla_is_left_to_accelerators_unless_it_is_asked_for():
+    model = registry.create("fcos-test")
+    compiles_itself = bool(tf.config.list_physical_devices("GPU"))
+    model.compile(optimizer="sgd")
+    assert model.jit_compile is compiles_itself
+    assert registry.create("fcos-test").jit_compile is compiles_itself  # for `predict`
+    model.compile(optimizer="sgd", jit_compile=True)
+    assert model.jit_compile is True

@@ -418,6 +418,15 @@ class Detector(keras.Model):
     def test_step(self, *args: Any) -> Any:
         return replicas.as_reducible(super().test_step(*self._checked(args)))
 
+    def _resolve_auto_jit_compile(self) -> bool:
+        # For CPUs XLA compiles for a minute, in gigabytes, and what it makes is slower there.
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            if not tf.config.list_physical_devices("GPU"):
+                return False
+        return super()._resolve_auto_jit_compile()
+
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # Under a strategy Keras averages a batch over the replicas to learn its shape; that fails
         # on booleans and on several workers. A detector is built already; its optimizer may not be.
