@@ -144,7 +144,7 @@ def fill(model):
     """Gives variables the values of the rule, by their number in the checkpoint."""
     for number, entry in enumerate(yolov7.reference_entries(model)):
         if entry.variable is not None:
-            entry.assign(rule(entry.name, entry.shape, number))
+            assert entry.assign(rule(entry.name, entry.shape, number))
 
 
 def rule(name, shape, number):
@@ -341,7 +341,7 @@ def as_trained(name, **changes):
         counter = entry.name.endswith("num_batches_tracked")
         tensors[entry.name] = np.zeros((), int) if counter else foreign.value(*entry[:2])
         if entry.variable is not None:
-            entry.assign(tensors[entry.name])
+            assert entry.assign(tensors[entry.name])
     return model, tensors
 
 

@@ -256,14 +256,15 @@ def _inspect(options: types.SimpleNamespace, words: list[str]) -> None:
     prefix, _, rest = words[0].partition(":")
     path = rest if rest and prefix in sources.NAMES else words[0]
     weights = reading.open_weights(path)
-    found = [one.name for one in sources.known() if one.recognises(weights.shapes)]
+    found = sources.candidates(weights.shapes)
     if options.json:
-        print(json.dumps(_described(path, weights, found), indent=1))
+        print(json.dumps(_described(path, weights, [one.name for one in found]), indent=1))
         return
     inside = f", under {weights.part!r}" if weights.part else ""
     total = sum(tensor.size for tensor in weights.tensors.values())
     print(f"{path}: {weights.kind}{inside}; {len(weights.tensors)} tensors, {total:,} values")
-    print(f"project: {' or '.join(found) or 'none that is known here'}")
+    projects = " or ".join(f"{one.name} ({one.title})" for one in found)
+    print(f"project: {projects or 'none that is known here'}")
     for name, tensor in weights.tensors.items():
         print(f"{printable(name)}  {_shape(tensor)}  {tensor.dtype}")
 

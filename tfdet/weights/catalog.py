@@ -235,7 +235,7 @@ def _yolov7() -> Iterator[Entry]:
 
 
 def _backbones() -> Iterator[Entry]:
-    msra = {
+    msra: dict[str, tuple[str, ...]] = {
         "R-50": ("fcos-r50", "retinanet-r50", "retinanet-packop-r50", "packdet-r50"),
         "R-101": ("fcos-r101", "retinanet-r101", "retinanet-packop-r101", "packdet-r101"),
     }
@@ -253,7 +253,7 @@ def _backbones() -> Iterator[Entry]:
         "b6": "9ecce42647a20130c1f39a5d4cb75743",
         "b7": "cbcfe4450ddf6f3ad90b1b398090fe4a",
     }
-    models_of = {f"b{i}": (f"efficientdet-d{i}",) for i in range(6)}
+    models_of: dict[str, tuple[str, ...]] = {f"b{i}": (f"efficientdet-d{i}",) for i in range(6)}
     models_of |= {"b6": ("efficientdet-d6", "efficientdet-d7"), "b7": ("efficientdet-d7x",)}
     for scale, digest in hashes.items():
         name, url = f"keras-efficientnet-{scale}", f"{_KERAS}efficientnet{scale}_notop.h5"

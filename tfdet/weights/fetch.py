@@ -217,7 +217,9 @@ def _asked(request: urllib.request.Request, stall_seconds: float) -> Iterator[An
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a server elsewhere, but never from https to what can be changed on the way."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str):
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str
+    ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not url.startswith("https:"):
             raise UserError(f"{req.full_url} leads to {url[:200]}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, url)
@@ -317,11 +319,13 @@ def _unpack(archive: pathlib.Path, place: pathlib.Path) -> None:
                 if number >= _MOST_MEMBERS or member.size > left:
                     raise UserError(f"{archive} unpacks to more than weights can have")
                 name = member.name.rpartition("/")[2]
-                if not member.isfile() or not _OF_WEIGHTS.fullmatch(name):
+                is_wanted = member.isfile() and _OF_WEIGHTS.fullmatch(name)
+                packed = content.extractfile(member) if is_wanted else None
+                if packed is None:
                     continue
                 left -= member.size
                 with open(fresh / name, "xb") as target:
-                    shutil.copyfileobj(content.extractfile(member), target)
+                    shutil.copyfileobj(packed, target)
                     os.fsync(target.fileno())
         os.replace(fresh, place)
     except FileExistsError:

@@ -39,13 +39,6 @@ class Origin(NamedTuple):
     weights: reading.Weights | None
     settings: dict[str, Any]
 
-    @property
-    def title(self) -> str:
-        """The project and the kind of file, for people."""
-        if self.source is None or self.weights is None:
-            return "tfdet"
-        return f"{self.source.name}, {self.weights.kind}"
-
 
 def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = None) -> Origin:
     """What a user means by `weights=typed` of model `name`.
@@ -58,36 +51,40 @@ def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = Non
             one that weights of a backbone are for.
     """
     config = registry.config(name, **(overrides or {}))  # an unknown model or key is said first
-    path, source = _located(name, typed)
-    if source is None and stored.is_ours(path):
+    path, source_name = _located(name, typed)
+    if not source_name and stored.is_ours(path):
         return Origin(path, None, None, stored.settings_of(path))
     weights = reading.open_weights(path)
-    if source is None and _looks_like_ours(weights):
+    if not source_name and _looks_like_ours(weights):
         return Origin(path, None, None, {})
-    source = source or sources.recognised(weights.shapes, path)
+    if source_name:
+        source = sources.named(source_name, weights.shapes, path)
+    else:
+        source = sources.recognised(weights.shapes, path)
     # Everywhere else the published model is meant, and named in messages.
     chosen = {key.rpartition(".")[2] for key in _flat_keys(records.nest(_plain(overrides or {})))}
     model = config if "backbone" in chosen else name
     return Origin(path, source, weights, _plain(source.settings(model, weights.shapes)))
 
 
-def _located(name: str, typed: str) -> tuple[str, Source | None]:
+def _located(name: str, typed: str) -> tuple[str, str]:
+    """Where the file is, and the name of its source; "" where nobody said it."""
     prefix, _, rest = typed.partition(":")
     if rest and prefix in sources.NAMES:
-        return _existing(rest), sources.source(prefix)
+        return _existing(rest), prefix
     if os.path.isfile(typed) or os.path.isfile(f"{typed}.index"):
-        return typed, None
+        return typed, ""
     # Ahead of folders: those of data sets and clones have such names.
     if typed == SHAPES:
-        return _of_shapes(name), None
+        return _of_shapes(name), ""
     entry = catalog.find(name, typed)
     if entry is not None:
-        return cache.path_of(entry), sources.source(entry.source)
+        return cache.path_of(entry), entry.source
     if typed in KINDS:
         raise UserError(
             f"no published {typed} weights are known for {name}; `tfdet-weights list` shows all"
         )
-    return _existing(typed), None
+    return _existing(typed), ""
 
 
 def _existing(path: str) -> str:
@@ -115,9 +112,7 @@ def shapes_models() -> tuple[str, ...]:
 
 
 def _looks_like_ours(weights: reading.Weights) -> bool:
-    return all(_OURS.fullmatch(name) for name in weights.tensors) and not any(
-        source.recognises(weights.shapes) for source in sources.known()
-    )
+    return all(_OURS.fullmatch(name) for name in weights.tensors)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Tensors of parts that several of PyTorch's projects name alike, and what a model must be."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -120,6 +120,23 @@ def depthwise(name: str, layer: Any) -> CheckpointTensor:
     return CheckpointTensor(
         name, (channels, 1, height, width), layer.kernel, lambda x: x.transpose(2, 3, 0, 1)
     )
+
+
+def inverted_residual(block: Any, names: Sequence[str]) -> Iterator[CheckpointTensor]:
+    """The tensors of a MobileNetV2's block.
+
+    Args:
+        block: ours.
+        names: of its convolutions and batch norms in their order: six, or four of a block without
+            an expansion.
+    """
+    if block.expansion is not None:
+        yield kernel(f"{names[0]}.weight", block.expansion)
+        yield from batch_norm(names[1], block.expansion_bn)
+    yield depthwise(f"{names[-4]}.weight", block.depthwise)
+    yield from batch_norm(names[-3], block.depthwise_bn)
+    yield kernel(f"{names[-2]}.weight", block.projection)
+    yield from batch_norm(names[-1], block.projection_bn)
 
 
 def dense_kernel(name: str, layer: Any) -> CheckpointTensor:

@@ -5,6 +5,7 @@ bytes itself. What cannot be read is a `UserError` of one sentence.
 """
 
 import contextlib
+import glob
 import math
 import os
 import pathlib
@@ -13,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
 from tfdet.weights import keras_files, pytorch, safetensors, state_dict, zips
 from tfdet.weights.lazy import SIZES, LazyTensor
 
@@ -83,8 +84,9 @@ def _telling(path: str) -> Iterator[None]:
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and error.strerror:  # others are of HDF5 and NumPy
             raise UserError(f"weights {path} cannot be read ({error.strerror})") from None
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged ({reason}); use a copy that is whole") from None
+        raise UserError(
+            f"{path} is damaged ({first_line(error)}); use a copy that is whole"
+        ) from None
 
 
 def _of_file(path: str) -> Weights:
@@ -114,7 +116,7 @@ def _some(weights: Weights) -> Weights:
 def _of_zip(path: str) -> Weights:
     names = zips.open_zip(path, _ARRAYS_RATIO).namelist()
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        found = state_dict.find(pytorch.read_zip(zips.open_zip(path)))
+        found = state_dict.find(pytorch.read_zip(path))
         return Weights(found.tensors, "PyTorch (zip)", found.part)
     archive = zips.open_zip(path, _ARRAYS_RATIO)
     if keras_files.MEMBER in names:
@@ -163,8 +165,9 @@ def _arrays(archive: Any) -> dict[str, LazyTensor]:
                 }[version]
                 shape, is_fortran, kind = read_header(stream, _HEADER_BYTES)
             except (ValueError, KeyError, EOFError, TypeError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise UserError(f"{member.filename} in it is no array ({reason})") from None
+                raise UserError(
+                    f"{member.filename} in it is no array ({first_line(error)})"
+                ) from None
             start = stream.tell()
         name = member.filename.removesuffix(".npy")
         dtype = kind.name
@@ -211,7 +214,7 @@ def _tensorflow(prefix: str) -> dict[str, LazyTensor]:
     import tensorflow as tf
 
     folder, start = os.path.split(prefix)
-    parts = pathlib.Path(folder or ".").glob(f"{_plain(start)}.data-*")
+    parts = pathlib.Path(folder or ".").glob(f"{glob.escape(start)}.data-*")
     size = sum(part.stat().st_size for part in parts)
     if not size:
         raise UserError("the values (.data-00000-of-00001) are missing beside its .index")
@@ -219,7 +222,7 @@ def _tensorflow(prefix: str) -> dict[str, LazyTensor]:
         reader = tf.train.load_checkpoint(prefix)
         shapes, kinds = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise UserError(f"it is damaged ({str(error).splitlines()[0]})") from None
+        raise UserError(f"it is damaged ({first_line(error)})") from None
     tensors = {}
     for name in sorted(shapes):
         shape, dtype = tuple(shapes[name]), kinds[name].name
@@ -241,14 +244,7 @@ def _variable(reader: Any, name: str, shape: tuple[int, ...], dtype: str) -> Laz
         try:
             values = reader.get_tensor(name)
         except (tf.errors.OpError, RuntimeError) as error:
-            raise UserError(f"{name} is damaged ({str(error).splitlines()[0]})") from None
+            raise UserError(f"{name} is damaged ({first_line(error)})") from None
         return values.astype(np.float32) if dtype == "bfloat16" else values
 
     return LazyTensor(shape, dtype, load)
-
-
-def _plain(name: str) -> str:
-    """A name for `glob` that means just itself."""
-    import glob
-
-    return glob.escape(name)

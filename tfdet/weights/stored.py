@@ -17,7 +17,7 @@ import numpy as np
 from keras.src.saving import saving_lib
 
 from tfdet import documents, files
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
 
 _CHECKSUM = "tfdet_sha256"  # attribute of the file; readers that do not know it pass it over
 _SETTINGS = "tfdet_settings"  # likewise: JSON of the configuration's keys that the weights need
@@ -127,7 +127,7 @@ def load(model: keras.Model, path: str | pathlib.Path) -> None:
             warnings.simplefilter("ignore")  # about each layer that is missing, ahead of the error
             model.load_weights(path)
     except (ValueError, OSError, KeyError, RuntimeError) as error:
-        reason = _difference(model, path) or str(error).splitlines()[0]
+        reason = _difference(model, path) or first_line(error)
         raise UserError(f"{path} does not hold the weights of this model: {reason}") from None
 
 
@@ -159,16 +159,12 @@ def _telling(path: str | pathlib.Path) -> Iterator[None]:
             reason = os.strerror(error.errno)
             raise UserError(f"weights {path} cannot be read ({reason})") from None
         raise UserError(
-            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+            f"{path} is damaged ({first_line(error)}); use a copy that is whole"
         ) from None
     except (ValueError, KeyError, RuntimeError) as error:
         raise UserError(
-            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+            f"{path} is damaged ({first_line(error)}); use a copy that is whole"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check(path: str | pathlib.Path) -> None:
