@@ -80,7 +80,13 @@ def test_damaged_checkpoints_of_tensorflow(prefix, tmp_path):
         (b"<!DOCTYPE html><html>", "a web page in place of the file"),
         (b"\x1f\x8b\x08\x00", "a gzip archive"),
         (b"\x93NUMPY\x01\x00", "one array of NumPy's"),
-        (b"hello, this is text", "of a kind that is not known"),
+        (b"hello, this is text", r"a text\. Files of PyTorch"),
+        (b"data:\n  train: x\n", "a text"),  # which begins as a pickle may
+        ("classes: für".encode(), "a text"),
+        (b"\xff\xd8\xff\xe0", "a picture"),
+        (b"\x08\x01\x12\x00", "give the checkpoint that it was made from"),
+        (b"\x1c\0\0\0TFL3\0\0", "a LiteRT model; give the checkpoint"),
+        (b"\x01\x02\x03", "of a kind that is not known"),
         (b"PK\x03\x04" + b"\0" * 100, "the end of a zip archive is missing"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "is damaged"),
         (b"\x80\x02}q\x00.", "it is empty"),
@@ -104,7 +110,17 @@ def test_other_zips(tmp_path):
 def test_paths_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match=r"gone\.pth cannot be read \(No such file"):
         reading.read(tmp_path / "gone.pth")
-    with pytest.raises(UserError, match="a folder with 0 checkpoints of TensorFlow"):
+    with pytest.raises(UserError, match=r"a folder without a checkpoint .*; give a file$"):
+        reading.read(tmp_path)
+
+
+def test_a_folder_that_is_no_checkpoint_offers_what_is_in_it(tmp_path):
+    (tmp_path / "x.pth").touch()
+    with pytest.raises(UserError, match=r"give a file, such as .*x\.pth$"):
+        reading.read(tmp_path)
+    for step in (10, 20):
+        (tmp_path / f"model-{step}.index").touch()
+    with pytest.raises(UserError, match=r"with 2 checkpoints .* such as .*model-20\.index$"):
         reading.read(tmp_path)
 
 

@@ -16,6 +16,13 @@ def test_a_file_of_one_project_is_recognised(monkeypatch):
     assert sources.recognised({"net.counter": ()}, "x.pth") is fake_source.SOURCE
 
 
+def test_a_part_of_a_larger_model_is_named():
+    part = foreign.shapes("torchvision", "resnet18")
+    shapes = {f"{role}.{name}": x for role in ("student", "teacher") for name, x in part.items()}
+    with pytest.raises(UserError, match=r"begins with 'student\.' would be of torchvision by"):
+        sources.recognised(shapes, "x.pth")
+
+
 def test_none_and_several_are_errors(monkeypatch):
     with pytest.raises(UserError, match=r"2 tensors \(a, b\) and is of no project"):
         sources.recognised({"a": (), "b": ()}, "x.pth")

@@ -75,7 +75,13 @@ def fetch(
     if place.exists():
         say(f"{place} is there already")
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{place.parent} cannot be made ({error.strerror}); set {cache.VARIABLE} to a folder "
+            "that can be written to"
+        ) from None
     part = place.with_name(f"{place.name}.part")
     with _alone(part) as file:
         if place.exists():  # another process has just finished
@@ -102,7 +108,10 @@ def _alone(part: pathlib.Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(part, flags, 0o666)
     except OSError as error:
-        raise UserError(f"{part} cannot be written ({error.strerror})") from None
+        raise UserError(
+            f"{part} cannot be written ({error.strerror}); set {cache.VARIABLE} to a folder that "
+            "can be written to"
+        ) from None
     with os.fdopen(descriptor, "r+b") as file:
         with contextlib.suppress(ImportError):  # Windows
             import fcntl
@@ -143,10 +152,13 @@ def _download(
             failures = 0 if reached > furthest else failures + 1
             furthest = max(furthest, reached)
             if failures >= _ATTEMPTS:
-                raise UserError(
-                    f"{entry.url} could not be downloaded: {error}. {reached} bytes are kept; the "
-                    "same command resumes"
-                ) from None
+                kept = (
+                    f"{reached} bytes are kept; the same command resumes"
+                    if reached
+                    else "On a machine without network, give the path of a file that was "
+                    "downloaded on another one, in place of the name"
+                )
+                raise UserError(f"{entry.url} could not be downloaded: {error}. {kept}") from None
             say(f"{error} after {reached} bytes; resuming")
             time.sleep(pause_seconds)
         except OSError as error:  # of the file: those of the net are _Broken

@@ -140,7 +140,8 @@ def _assign(
     entry: CheckpointTensor, variable: keras.Variable, tensor: LazyTensor, path: str
 ) -> bool:
     """Copies a tensor; False if it has another number of classes."""
-    array = tensor.read().astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        array = tensor.read().astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise UserError(
             f"{path} holds values that are not numbers (NaN or infinite) in {entry.name}; it comes "

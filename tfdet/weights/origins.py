@@ -1,5 +1,6 @@
 """Where weights come from, as users type it, and what they ask of a model's configuration."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -51,11 +52,11 @@ def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = Non
             one that weights of a backbone are for.
     """
     config = registry.config(name, **(overrides or {}))  # an unknown model or key is said first
-    path, source_name = _located(name, typed)
+    path, source_name = located(typed, name)
     if not source_name and stored.is_ours(path):
         return Origin(path, None, None, stored.settings_of(path))
     weights = reading.open_weights(path)
-    if not source_name and _looks_like_ours(weights):
+    if not source_name and looks_like_ours(weights):
         return Origin(path, None, None, {})
     if source_name:
         source = sources.named(source_name, weights.shapes, path)
@@ -67,22 +68,27 @@ def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = Non
     return Origin(path, source, weights, _plain(source.settings(model, weights.shapes)))
 
 
-def _located(name: str, typed: str) -> tuple[str, str]:
-    """Where the file is, and the name of its source; "" where nobody said it."""
+def located(typed: str, model: str | None = None) -> tuple[str, str]:
+    """Where a file is, and the name of its source; "" where nobody said it.
+
+    Args:
+        typed: as of `open_origin`.
+        model: registered name of the model that the file is for; None for any.
+    """
     prefix, _, rest = typed.partition(":")
     if rest and prefix in sources.NAMES:
         return _existing(rest), prefix
     if os.path.isfile(typed) or os.path.isfile(f"{typed}.index"):
         return typed, ""
     # Ahead of folders: those of data sets and clones have such names.
-    if typed == SHAPES:
-        return _of_shapes(name), ""
-    entry = catalog.find(name, typed)
+    if typed == SHAPES and model is not None:
+        return _of_shapes(model), ""
+    entry = catalog.find(model, typed)
     if entry is not None:
         return cache.path_of(entry), entry.source
-    if typed in KINDS:
+    if typed in KINDS and model is not None:
         raise UserError(
-            f"no published {typed} weights are known for {name}; `tfdet-weights list` shows all"
+            f"no published {typed} weights are known for {model}; `tfdet-weights list` shows all"
         )
     return _existing(typed), ""
 
@@ -90,9 +96,21 @@ def _located(name: str, typed: str) -> tuple[str, str]:
 def _existing(path: str) -> str:
     if os.path.exists(path) or os.path.exists(f"{path}.index"):
         return path
-    raise UserError(
-        f"weights {path} do not exist; give a file, SOURCE:FILE with one of "
-        f"{', '.join(sources.NAMES)}, or a name that `tfdet-weights list` shows"
+    raise UserError(f"weights {path} do not exist; {_advice(path)}")
+
+
+def _advice(path: str) -> str:
+    prefix, _, rest = path.partition(":")
+    if rest and os.path.exists(rest):
+        return records.nearest(prefix, sources.NAMES)
+    folder = os.path.dirname(path)
+    with contextlib.suppress(OSError):
+        beside = [os.path.join(folder, name) for name in os.listdir(folder or ".")]
+        if found := catalog.nearest(path, *beside):
+            return found
+    return (
+        f"give a file, SOURCE:FILE with one of {', '.join(sources.NAMES)}, or a name that "
+        "`tfdet-weights list` shows"
     )
 
 
@@ -111,7 +129,8 @@ def shapes_models() -> tuple[str, ...]:
     )
 
 
-def _looks_like_ours(weights: reading.Weights) -> bool:
+def looks_like_ours(weights: reading.Weights) -> bool:
+    """Whether a file is of tfdet or of another program that saved a model of Keras."""
     return all(_OURS.fullmatch(name) for name in weights.tensors)
 
 

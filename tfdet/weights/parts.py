@@ -57,6 +57,17 @@ def backbone_owner(model: keras.Model, title: str) -> BackboneDetector:
     return owner
 
 
+def own_backbone(owner: Owner, title: str) -> Any:
+    """The backbone that a detector has by itself; a `UserError` where it cannot be chosen."""
+    own = getattr(owner.config, "backbone", None)
+    if own is None:
+        raise UserError(
+            f"{owner.name} has no backbone that {title}'s weights could be for; give it weights "
+            "that `tfdet-weights list` has for it"
+        )
+    return own
+
+
 def check(model: BackboneDetector, settings: Mapping[str, Any], title: str) -> None:
     """Refuses a model whose configuration makes another function than `settings` do."""
     for key, wanted in settings.items():
@@ -318,10 +329,19 @@ def resnet_style(
         mine = own if isinstance(own, str) else _shown(own)
         raise UserError(
             f"these weights of {title} are for a ResNet with {found} blocks, and the model's "
-            f"backbone is {mine}, which has other shapes; choose a model with that backbone"
+            f"backbone is {mine}, which has other shapes; {_with_kernels(prefix, shapes)}"
         )
     fields = {f: getattr(encoding, f) for f in ("stages", "stem")}
     return style_name(Encoding(**fields, **habits))
+
+
+def _with_kernels(prefix: str, shapes: Shapes) -> str:
+    """Which backbone to choose for a file's ResNet."""
+    there = _kernels_there(prefix, shapes)
+    found = [name for name, style in resnet.STYLES.items() if _kernels(style) == there]
+    if not found:
+        return "no backbone with a name has those"
+    return f"choose a model with the backbone {found[0]}, or set backbone: {found[0]}"
 
 
 def style_name(encoding: Encoding) -> str | Encoding:

@@ -4,6 +4,7 @@ Nothing in a file is executed, and no file makes this program take much more mem
 bytes itself. What cannot be read is a `UserError` of one sentence.
 """
 
+import codecs
 import contextlib
 import glob
 import math
@@ -31,7 +32,12 @@ _OTHERS = {
     b"\xfd7zXZ": "an xz archive; unpack it first",
     b"\x93NUMPY": "one array of NumPy's (.npy); an .npz with names is read",
     b"\x7fELF": "a program",
+    b"\xff\xd8\xff": "a picture (JPEG)",
+    b"\x89PNG": "a picture (PNG)",
+    b"\x08": "a graph of ONNX or of a SavedModel; give the checkpoint that it was made from",
 }
+_LITERT = "a LiteRT model; give the checkpoint that it was made from"
+_ENDINGS = (".pth", ".pt", ".pkl", ".safetensors", ".npz", ".h5", ".keras")
 
 
 class Weights(NamedTuple):
@@ -133,8 +139,25 @@ def _of_pickle(path: str, file: BinaryIO, size: int) -> Weights:
     if pytorch.is_stream(file, size):
         found = state_dict.find(pytorch.read_stream(path))
         return Weights(found.tensors, "PyTorch (stream, before 1.6)", found.part)
-    found = state_dict.find(pytorch.read_plain(file, size))
+    try:
+        content = pytorch.read_plain(file, size)
+    except UserError:
+        if _is_text(file):  # which may begin as old pickles do: "data:", "classes:"
+            raise UserError(_not_weights(file)) from None
+        raise
+    found = state_dict.find(content)
     return Weights(found.tensors, "pickle of NumPy arrays", found.part)
+
+
+def _is_text(file: BinaryIO) -> bool:
+    file.seek(0)
+    start = file.read(512)
+    try:
+        # A letter at the end may be cut.
+        text, _ = codecs.utf_8_decode(start, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def _not_weights(file: BinaryIO) -> str:
@@ -143,6 +166,10 @@ def _not_weights(file: BinaryIO) -> str:
     known = [what for begin, what in _OTHERS.items() if start.lstrip().startswith(begin)]
     if start[257:262] == b"ustar":
         known = ["a tar archive; unpack it first"]
+    if start[4:8] == b"TFL3":
+        known = [_LITERT]
+    if not known and _is_text(file):
+        known = ["a text"]
     what = known[0] if known else "of a kind that is not known"
     return (
         f"it is {what}. Files of PyTorch, safetensors, .npz, .h5, .keras and checkpoints of "
@@ -201,13 +228,22 @@ def _tensorflow_prefix(path: str) -> str:
     if os.path.isdir(path):
         found = sorted(x.name for x in pathlib.Path(path).glob("*.index"))
         if len(found) != 1:
-            raise UserError(
-                f"it is a folder with {len(found)} checkpoints of TensorFlow (*.index); give one "
-                "of them, or a file"
-            )
+            raise UserError(_folder(path, found))
         return os.path.join(path, found[0].removesuffix(".index"))
     prefix = path.removesuffix(".index").partition(".data-0")[0]
     return prefix if os.path.isfile(f"{prefix}.index") else ""
+
+
+def _folder(path: str, checkpoints: list[str]) -> str:
+    """Why a folder is not taken, and what to give in its place."""
+    if checkpoints:
+        return (
+            f"it is a folder with {len(checkpoints)} checkpoints of TensorFlow; give one of them, "
+            f"such as {os.path.join(path, checkpoints[-1])}"
+        )
+    files = sorted(name for name in os.listdir(path) if name.endswith(_ENDINGS))
+    such = f", such as {os.path.join(path, files[0])}" if files else ""
+    return f"it is a folder without a checkpoint of TensorFlow (*.index); give a file{such}"
 
 
 def _tensorflow(prefix: str) -> dict[str, LazyTensor]:

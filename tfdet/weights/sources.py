@@ -23,6 +23,7 @@ NAMES = (
     "torchvision",
     "yolov7",
 )
+_MOST_PARTS = 8
 
 
 def source(name: str) -> Source:
@@ -54,7 +55,7 @@ def recognised(shapes: Shapes, path: str) -> Source:
         raise UserError(f"the project of {path} has to be named: {_offered(found, path)}")
     raise UserError(
         f"{path} has {len(shapes)} tensors ({_some(shapes)}) and is of no project that is known "
-        f"here ({', '.join(NAMES)})"
+        f"here ({', '.join(NAMES)}){_inside(shapes)}"
     )
 
 
@@ -78,6 +79,20 @@ def named(name: str, shapes: Shapes, path: str) -> Source:
 
 def _offered(found: list[Source], path: str) -> str:
     return " or ".join(f"{one.name}:{path} ({one.title})" for one in found)
+
+
+def _inside(shapes: Shapes) -> str:
+    """A clause about a part of a larger model that would be recognised by itself."""
+    prefixes = {f"{name.partition('.')[0]}." for name in shapes if "." in name}
+    for prefix in sorted(prefixes) if len(prefixes) <= _MOST_PARTS else ():
+        part = {x.removeprefix(prefix): s for x, s in shapes.items() if x.startswith(prefix)}
+        found = candidates(part)
+        if found:
+            return (
+                f"; what begins with {printable(prefix)!r} would be of {found[0].title} by itself: "
+                "save the state dict of that part"
+            )
+    return ""
 
 
 def _some(names: Iterable[str]) -> str:

@@ -40,10 +40,7 @@ def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     if not backbone_only(shapes):
         return torchvision_detectors.settings(name, shapes)
     owner = parts.owner_of(name)
-    own = getattr(owner.config, "backbone", None)
-    if own is None:
-        raise UserError(f"{owner.name} has no backbone that torchvision's weights could be for")
-    backbone = _backbone(own, shapes)
+    backbone = _backbone(parts.own_backbone(owner, _TITLE), shapes)
     return {f"{owner.prefix}backbone": backbone, f"{owner.prefix}pixels": "imagenet"}
 
 
