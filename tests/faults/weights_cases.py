@@ -91,6 +91,11 @@ CASES += [
         says=r"y\.weights\.h5 is a folder; choose another --output",
     ),
     Case(
+        "W59 the word for published weights, without a model",
+        _with("tfdet-weights", "inspect", "coco"),
+        says="there are no weights 'coco'; it means another file for each model",
+    ),
+    Case(
         "W58 published weights that nobody has downloaded are not shown",
         _with("tfdet-weights", "inspect", "yolov7"),
         says="download them with `tfdet-weights fetch yolov7`",

@@ -146,6 +146,8 @@ def test_files_that_nobody_knows(tmp_path):
         tfdet.create(NAME, weights=str(tmp_path / "x.pth"))
     with pytest.raises(UserError, match="do not exist; give a file"):
         tfdet.create(NAME, weights="gone.pth")
+    with pytest.raises(UserError, match=r"names a project and no file; give yolov7$"):
+        tfdet.create("yolov7", weights="fake:yolov7")
     for typed, meant in (
         ("Imagnet", "imagenet"),
         ("torchvison-resnet18", "torchvision-resnet18"),

@@ -30,7 +30,7 @@ COMMAND = app.Command(
     example="""
         tfdet-weights list retinanet
         tfdet-weights fetch torchvision-retinanet-r50
-        tfdet-weights import --model_name=fcos-r50 --input=mmdet:fcos.pth --output=fcos.weights.h5
+        tfdet-weights import --model_name=retinanet-r50 --input=mmdet:x.pth --output=x.weights.h5
         tfdet-weights inspect checkpoint.pth
     """,
 )
@@ -59,9 +59,7 @@ flags.DEFINE_boolean(
 flags.DEFINE_boolean(
     "overwrite", False, "import: replace files that are there already.", flag_values=COMMAND.flags
 )
-flags.DEFINE_boolean(
-    "json", False, "list, inspect: print one JSON object.", flag_values=COMMAND.flags
-)
+flags.DEFINE_boolean("json", False, "list, inspect: print JSON.", flag_values=COMMAND.flags)
 
 # Flags that a subcommand understands.
 _FLAGS = {

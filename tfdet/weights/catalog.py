@@ -67,10 +67,15 @@ def find(model: str | None, typed: str) -> Entry | None:
 
 
 def named(name: str) -> Entry:
-    """The entry of a name; a `UserError` that offers others where there is none."""
+    """The entry of a name; `unknown` where there is none."""
     for entry in ENTRIES:
         if entry.name == name:
             return entry
+    raise unknown(name)
+
+
+def unknown(name: str) -> UserError:
+    """The error of a name that no entry has; it offers others."""
     of_model = [entry.name for entry in ENTRIES if name in entry.models]
     if name in (COCO, IMAGENET):
         advice = "it means another file for each model, which `tfdet-weights list` shows"
@@ -78,7 +83,7 @@ def named(name: str) -> Entry:
         advice = f"there are for the model {name}: {', '.join(of_model)}"
     else:
         advice = nearest(name) or "`tfdet-weights list` shows all"
-    raise UserError(f"there are no weights {name!r}; {advice}")
+    return UserError(f"there are no weights {name!r}; {advice}")
 
 
 def nearest(typed: str, *others: str) -> str:

@@ -77,6 +77,8 @@ def located(typed: str, model: str | None = None) -> tuple[str, str]:
     """
     prefix, _, rest = typed.partition(":")
     if rest and prefix in sources.NAMES:
+        if not os.path.exists(rest) and catalog.find(model, rest):
+            raise UserError(f"{typed} names a project and no file; give {rest}")
         return _existing(rest), prefix
     if os.path.isfile(typed) or os.path.isfile(f"{typed}.index"):
         return typed, ""
@@ -90,6 +92,8 @@ def located(typed: str, model: str | None = None) -> tuple[str, str]:
         raise UserError(
             f"no published {typed} weights are known for {model}; `tfdet-weights list` shows all"
         )
+    if typed in KINDS:
+        raise catalog.unknown(typed)
     return _existing(typed), ""
 
 
