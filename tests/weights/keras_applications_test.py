@@ -7,7 +7,16 @@ import pytest
 from tests.weights import filled, foreign
 from tfdet import registry
 from tfdet.errors import UserError
-from tfdet.weights.keras_applications import SOURCE, tensors_of
+from tfdet.weights.keras_applications import SOURCE
+
+
+def tensors_of(network):
+    """The tensors of a model of `keras.applications` as its .h5 file has them."""
+    return {
+        "/".join(variable.path.split("/")[-2:]): keras.ops.convert_to_numpy(variable)
+        for layer in network.layers
+        for variable in layer.weights
+    }
 
 
 def theirs(name: str, images: np.ndarray, ends: tuple[str, ...]):

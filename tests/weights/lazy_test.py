@@ -12,7 +12,7 @@ def test_nothing_is_read_before_it_is_asked_for():
         return np.ones((2, 3), np.float32)
 
     tensor = LazyTensor((2, 3), "float32", load)
-    assert (tensor.size, tensor.nbytes, calls) == (6, 24, [])
+    assert (tensor.size, calls) == (6, [])
     assert np.asarray(tensor, "float64").dtype == np.float64
     np.testing.assert_array_equal(tensor, np.ones((2, 3)))
     assert len(calls) == 2

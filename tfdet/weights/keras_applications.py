@@ -2,8 +2,7 @@
 MobileNet and MobileNetV2 of full width.
 
 From the .h5 files that `keras.applications` downloads or that a whole model was saved to
-(`model.save("x.h5")`), whose tensors have the names of layers; or from such a model in memory, see
-`tensors_of`.
+(`model.save("x.h5")`), whose tensors have the names of layers.
 
 MobileNets are for the backbones "mnv1-keras", "mnv2-keras" and "mnv2-keras-1280": TensorFlow pads
 other sides than PyTorch. ResNet's convolutions have biases there. A bias before a batch norm only
@@ -45,15 +44,6 @@ _NAMES = {
     "project_conv": "project_conv",
     "project_bn": "project_bn",
 }
-
-
-def tensors_of(model: keras.Model) -> dict[str, np.ndarray]:
-    """The tensors of a model of `keras.applications` as its .h5 file has them."""
-    return {
-        "/".join(variable.path.split("/")[-2:]): keras.ops.convert_to_numpy(variable)
-        for layer in model.layers
-        for variable in layer.weights
-    }
 
 
 def _kind(shapes: Shapes) -> type | None:

@@ -36,11 +36,6 @@ class LazyTensor:
         """How many values it has."""
         return math.prod(self.shape)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the values take in the file."""
-        return self.size * SIZES[self.dtype]
-
     def read(self) -> np.ndarray:
         """The values."""
         array = self._load()

@@ -198,7 +198,8 @@ def _backbone_keys(kind: type | None, own: Any, shapes: Shapes, style: Style) ->
         if own != found:
             raise UserError(
                 f"these weights of mmdetection are for the backbone {found or 'of another Swin'}, "
-                f"and the model's is {own if isinstance(own, str) else 'a ResNet'}"
+                f"and the model's is {own if isinstance(own, str) else 'a ResNet'}; choose a model "
+                "with that backbone"
             )
         return {"backbone": own, "pixels": "imagenet"}
     habits = {"strides_first": style.strides_first, "epsilon": 1e-5}

@@ -59,7 +59,7 @@ class Weights(NamedTuple):
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
+def open_weights(path: str | os.PathLike[str]) -> Weights:
     """The tensors of a weights file by name; their values are read when they are asked for.
 
     Args:
@@ -68,11 +68,6 @@ def read(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
             prefix, its .index file or a folder with one. Detectors and training states around the
             weights are taken off.
     """
-    return open_weights(path).tensors
-
-
-def open_weights(path: str | os.PathLike[str]) -> Weights:
-    """As `read`, with what kind of file it is."""
     path = os.fspath(path)
     with _telling(path):
         prefix = _tensorflow_prefix(path)

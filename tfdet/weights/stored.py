@@ -18,12 +18,12 @@ from keras.src.saving import saving_lib
 
 from tfdet import documents, files
 from tfdet.errors import UserError, first_line
+from tfdet.weights import keras_files
 
 _CHECKSUM = "tfdet_sha256"  # attribute of the file; readers that do not know it pass it over
 _SETTINGS = "tfdet_settings"  # likewise: JSON of the configuration's keys that the weights need
 _MOST_SETTINGS_LETTERS = 60_000  # of an attribute of HDF5 in its usual place
 _SHOWN = 3
-_LARGEST_RATIO = 16  # of an array to its file, which may be compressed; weights hardly can be
 
 
 def save(
@@ -170,14 +170,18 @@ def _telling(path: str | pathlib.Path) -> Iterator[None]:
 def _check(path: str | pathlib.Path) -> None:
     """Refuses values that are not those that were written, and values that are no numbers."""
     with h5py.File(path) as file:
-        _check_storage(path, _arrays(file))
+        arrays = _arrays(file)
+        for name, array in arrays.items():
+            try:
+                keras_files.check_array(name, array, os.path.getsize(path))
+            except UserError as error:
+                raise UserError(f"{path} is refused: {error}") from None
         wanted = file.attrs.get(_CHECKSUM)
         if wanted is not None and wanted != _checksum(file):
             raise UserError(
                 f"{path} is damaged: its values are not those that were written (their checksum "
                 "differs); use a copy that is whole"
             )
-        arrays = _arrays(file)
         broken = [name for name, array in arrays.items() if not _is_finite(array)]
     if broken:
         raise UserError(
@@ -186,18 +190,6 @@ def _check(path: str | pathlib.Path) -> None:
             "its detections mean nothing. Take weights of an earlier epoch, or train with a lower "
             "train.learning_rate"
         )
-
-
-def _check_storage(path: str | pathlib.Path, arrays: dict[str, h5py.Dataset]) -> None:
-    """Refuses, before anything is read, arrays of other files and such as would fill the memory."""
-    most = _LARGEST_RATIO * os.path.getsize(path)
-    for name, array in arrays.items():
-        if array.external or array.is_virtual:
-            raise UserError(f"{path} is refused: {name} lies in another file")
-        if array.nbytes > most:
-            raise UserError(
-                f"{path} is damaged: {name} claims {array.size} values, more than the file can hold"
-            )
 
 
 def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:

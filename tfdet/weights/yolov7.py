@@ -87,7 +87,7 @@ def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
         parts.check(detector, _form(shapes), "YOLOv7")
     found = [
         x
-        for x in _model_entries(model, shapes)
+        for x in reference_entries(model, shapes)
         if _has_router(shapes) or not x.name.startswith("router.")
     ]
     used = {x.name for x in found}
@@ -104,19 +104,18 @@ def new(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
     return list(model.router.weights) if is_new else []
 
 
-def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]:
-    """All tensors of the published checkpoint of a model that is not merged, in the file's order.
+def reference_entries(model: YoloV7 | DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
+    """All tensors of a model's checkpoint, in the file's order.
 
     Args:
         model: `yolov7`, `yolov7-x` or `yolov7-w6`, with auxiliary heads or without, or a dynamic
             detector of two of them.
+        shapes: of the file, which tell what of it is merged; {} for what the model has.
     """
-    detectors: tuple[Any, ...] = (model,)
     if isinstance(model, DynamicDetector):
-        detectors = (model.first, model.second)
-    if any(detector.config.merged for detector in detectors):
-        raise ValueError("expected a model that is not merged")
-    return _model_entries(model, {})
+        return _cascade_entries(model, shapes)
+    rows = [*_own_backbone_rows(model), *_detection_rows(model)]
+    return _entries_of_rows("model", rows, shapes)
 
 
 def _predictor(shapes: Shapes) -> tuple[str, int, int]:
@@ -156,13 +155,6 @@ def _has_auxiliary(shapes: Shapes) -> bool:
 
 def _is_in_convolutions(name: str, shapes: Shapes) -> bool:
     return _is_merged(shapes) and name.endswith(".implicit")
-
-
-def _model_entries(model: YoloV7 | DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
-    if isinstance(model, DynamicDetector):
-        return _cascade_entries(model, shapes)
-    rows = [*_own_backbone_rows(model), *_detection_rows(model)]
-    return _entries_of_rows("model", rows, shapes)
 
 
 def _cascade_entries(model: DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
