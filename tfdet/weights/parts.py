@@ -329,19 +329,20 @@ def resnet_style(
         mine = own if isinstance(own, str) else _shown(own)
         raise UserError(
             f"these weights of {title} are for a ResNet with {found} blocks, and the model's "
-            f"backbone is {mine}, which has other shapes; {_with_kernels(prefix, shapes)}"
+            f"backbone is {mine}, which has other shapes; {_other_backbone(prefix, shapes, habits)}"
         )
     fields = {f: getattr(encoding, f) for f in ("stages", "stem")}
     return style_name(Encoding(**fields, **habits))
 
 
-def _with_kernels(prefix: str, shapes: Shapes) -> str:
-    """Which backbone to choose for a file's ResNet."""
+def _other_backbone(prefix: str, shapes: Shapes, habits: Mapping[str, Any]) -> str:
+    """Which backbone to choose for a file's ResNet, as advice."""
     there = _kernels_there(prefix, shapes)
-    found = [name for name, style in resnet.STYLES.items() if _kernels(style) == there]
-    if not found:
-        return "no backbone with a name has those"
-    return f"choose a model with the backbone {found[0]}, or set backbone: {found[0]}"
+    for name, style in resnet.STYLES.items():
+        is_alike = all(getattr(style, habit) == value for habit, value in habits.items())
+        if is_alike and _kernels(style) == there:
+            return f"choose a model with the backbone {name}, or set backbone: {name}"
+    return "no backbone with a name has those"
 
 
 def style_name(encoding: Encoding) -> str | Encoding:
