@@ -146,8 +146,9 @@ def test_files_that_nobody_knows(tmp_path):
         tfdet.create(NAME, weights=str(tmp_path / "x.pth"))
     with pytest.raises(UserError, match="do not exist; give a file"):
         tfdet.create(NAME, weights="gone.pth")
-    with pytest.raises(UserError, match=r"names a project and no file; give yolov7$"):
-        tfdet.create("yolov7", weights="fake:yolov7")
+    for typed in ("yolov7", "coco"):
+        with pytest.raises(UserError, match=f"names a project and no file; give {typed}$"):
+            tfdet.create("yolov7", weights=f"fake:{typed}")
     for typed, meant in (
         ("Imagnet", "imagenet"),
         ("torchvison-resnet18", "torchvision-resnet18"),
@@ -192,6 +193,12 @@ def test_settings_travel_in_our_own_files(model, path, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(UserError, match="would make another function"):
         tfdet.create(NAME, weights=str(tmp_path / "own.weights.h5"), activation="swish")
+
+
+def test_our_own_files_are_of_no_project(model, tmp_path):
+    stored.save(model, tmp_path / "own.weights.h5")
+    with pytest.raises(UserError, match="is a file of tfdet; give it without 'fake'"):
+        tfdet.create(NAME, weights=f"fake:{tmp_path}/own.weights.h5")
 
 
 def test_half_precision_files(model, tmp_path):

@@ -39,7 +39,7 @@ def test_a_wrong_project_is_an_error_that_names_the_right_one(name):
         assert sources.named(name, shapes, "x.pth").name == name
         shapes = foreign.shapes("automl", "efficientdet-d0")
     right = "automl" if name == "torchvision" else "torchvision"
-    with pytest.raises(UserError, match=rf"is not of .*; give {right}:x\.pth \("):
+    with pytest.raises(UserError, match=rf"is not of .*; give {right}:x\.pth( \(|$)"):
         sources.named(name, shapes, "x.pth")
 
 

@@ -259,16 +259,16 @@ def _inspect(options: types.SimpleNamespace, words: list[str]) -> None:
         raise app.UsageError(f"inspect takes one file, got {len(words)}")
     path, _ = origins.located(words[0])
     weights = reading.open_weights(path)
-    found = {one.name: one.title for one in sources.candidates(weights.shapes)}
+    found = {one.name: one.note for one in sources.candidates(weights.shapes)}
     if stored.is_ours(path) or origins.looks_like_ours(weights):
-        found = {"tfdet": "a model of Keras"}
+        found = {"tfdet": ""}
     if options.json:
         print(json.dumps(_described(path, weights, list(found)), indent=1))
         return
     inside = f", under {weights.part!r}" if weights.part else ""
     total = sum(tensor.size for tensor in weights.tensors.values())
     print(f"{path}: {weights.kind}{inside}; {len(weights.tensors)} tensors, {total:,} values")
-    projects = " or ".join(f"{name} ({title})" for name, title in found.items())
+    projects = " or ".join(f"{name}{note}" for name, note in found.items())
     print(f"project: {projects or 'none that is known here'}")
     for name, tensor in weights.tensors.items():
         print(f"{printable(name)}  {_shape(tensor)}  {tensor.dtype}")

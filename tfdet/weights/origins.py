@@ -56,7 +56,9 @@ def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = Non
     if not source_name and stored.is_ours(path):
         return Origin(path, None, None, stored.settings_of(path))
     weights = reading.open_weights(path)
-    if not source_name and looks_like_ours(weights):
+    if looks_like_ours(weights):
+        if source_name:
+            raise UserError(f"{path} is a file of tfdet; give it without {source_name!r}")
         return Origin(path, None, None, {})
     if source_name:
         source = sources.named(source_name, weights.shapes, path)
@@ -77,7 +79,8 @@ def located(typed: str, model: str | None = None) -> tuple[str, str]:
     """
     prefix, _, rest = typed.partition(":")
     if rest and prefix in sources.NAMES:
-        if not os.path.exists(rest) and catalog.find(model, rest):
+        is_name = rest in KINDS or catalog.find(model, rest) is not None
+        if is_name and not os.path.exists(rest):
             raise UserError(f"{typed} names a project and no file; give {rest}")
         return _existing(rest), prefix
     if os.path.isfile(typed) or os.path.isfile(f"{typed}.index"):

@@ -60,3 +60,8 @@ class Source(NamedTuple):
     entries: Callable[[keras.Model, Shapes], list[CheckpointTensor]]
     new: Callable[[keras.Model, Shapes], list[keras.Variable]] = nothing
     is_ambiguous: bool = False
+
+    @property
+    def note(self) -> str:
+        """What stands behind the name in messages."""
+        return "" if self.title == self.name else f" ({self.title})"

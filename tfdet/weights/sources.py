@@ -78,7 +78,7 @@ def named(name: str, shapes: Shapes, path: str) -> Source:
 
 
 def _offered(found: list[Source], path: str) -> str:
-    return " or ".join(f"{one.name}:{path} ({one.title})" for one in found)
+    return " or ".join(f"{one.name}:{path}{one.note}" for one in found)
 
 
 def _inside(shapes: Shapes) -> str:
