@@ -55,6 +55,9 @@ def test_inspect_shows_tensors_and_their_project(run, foreign, model):
     facts = json.loads(run("weights", "inspect", f"fake:{foreign}", "--json")[1])
     assert len(facts["tensors"]) == len(model.weights) + 2
     assert facts["projects"] == ["fake"]
+    stored.save(model, foreign.with_name("own.weights.h5"))
+    output = run("weights", "inspect", foreign.with_name("own.weights.h5"))[1]
+    assert "project: tfdet\n" in output
 
 
 def test_import_writes_weights_that_load_and_a_report(run, refused, foreign, tmp_path):

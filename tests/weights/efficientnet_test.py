@@ -29,7 +29,7 @@ def test_parts_are_all_layers_with_weights_in_their_order():
         *("stem_conv", "stem_bn"),
         *("depthwise_conv", "depthwise_bn"),
     ]
-    places = list(dict.fromkeys((part.stage, part.index, part.block) for part in parts))
+    places = list(dict.fromkeys((part.stage, part.repeat, part.block) for part in parts))
     assert places[:5] == [(-1, -1, -1), (0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)]
     assert len(places) == 1 + 23
 
