@@ -76,13 +76,17 @@ class BatchQueue(Generic[Item, Result]):
         self._thread.start()
 
     def reserve(
-        self, count: int, is_refused: Callable[[int], bool] = lambda held: False
+        self,
+        count: int,
+        is_refused: Callable[[int], bool] = lambda held: False,
+        arrived: float | None = None,
     ) -> list[Ticket[Item, Result]]:
         """Places for `count` items, all or none.
 
         Args:
             count: at most the capacity.
             is_refused: called with the number of places that are held; may refuse them too.
+            arrived: when their request came; None for now.
 
         Raises:
             QueueFull, QueueClosed: there are no places.
@@ -93,7 +97,8 @@ class BatchQueue(Generic[Item, Result]):
             held = len(self._held)
             if held + count > self._capacity or is_refused(held):
                 raise QueueFull
-            tickets = [Ticket[Item, Result](self._clock()) for _ in range(count)]
+            when = self._clock() if arrived is None else arrived
+            tickets = [Ticket[Item, Result](when) for _ in range(count)]
             self._held.update(dict.fromkeys(tickets))
             return tickets
 
