@@ -237,6 +237,10 @@ def _run(application: Any, listening: socket.socket, host: str) -> None:
             shown = f"[{host}]" if ":" in host else host
             print(f"serving at http://{shown}:{port}; a page to try it is there", flush=True)
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            application.state.stop()
+            await super().shutdown(sockets)
+
     config = uvicorn.Config(
         application,
         access_log=False,

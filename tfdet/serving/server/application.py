@@ -44,6 +44,9 @@ def make_application(
 ) -> Starlette:
     """The application that serves models; its end answers what was accepted.
 
+    `application.state.stop()` has nothing more accepted, and is called before a server waits for
+    its last answers: images would else wait for others to share a batch with.
+
     Args:
         models: with different names.
         metrics: that the models count in.
@@ -56,7 +59,7 @@ def make_application(
         ("/metrics", server.metrics_text, ["GET"]),
         ("/v1/{rest:path}", server.rest, ["GET", "POST", "PUT", "DELETE", "PATCH"]),
     ]
-    return Starlette(
+    application = Starlette(
         routes=[
             *(Route(path, end, methods=methods) for path, end, methods in paths),
             *page.routes(models, samples),
@@ -64,6 +67,8 @@ def make_application(
         exception_handlers={exceptions.HTTPException: _http_error},
         lifespan=server.lifespan,
     )
+    application.state.stop = server.stop
+    return application
 
 
 class _Server:
@@ -89,6 +94,11 @@ class _Server:
         for model in self._models.values():
             await asyncio.to_thread(model.queue.close)
         self._pool.shutdown()
+
+    def stop(self) -> None:
+        """Accepts nothing more."""
+        for model in self._models.values():
+            model.queue.stop()
 
     async def health(self, request: Request) -> Response:
         return _json(200, answers.to_json({"status": "ok", "models": list(self._models)}))

@@ -120,11 +120,15 @@ class BatchQueue(Generic[Item, Result]):
         with self._changed:
             return list(self._held)
 
-    def close(self, timeout_s: float | None = None) -> None:
-        """Accepts nothing more, and returns when all that was accepted has its result."""
+    def stop(self) -> None:
+        """Accepts nothing more, and computes what was accepted without waiting for others."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+    def close(self, timeout_s: float | None = None) -> None:
+        """As `stop`, and returns when all that was accepted has its result."""
+        self.stop()
         self._thread.join(timeout_s)
 
     def _work(self) -> None:

@@ -44,7 +44,7 @@ function showModel() {
   $("name").textContent = name;
   $("effort-box").hidden = !calibration;
   $("threshold-box").hidden = !is_dynamic || Boolean(calibration);
-  $("effort").value = effort ?? 1;
+  $("effort").value = slo_ms ? 0 : effort ?? 1;
   $("threshold").value = threshold ?? 0;
   $("server-label").hidden = !slo_ms;
   $("server-chooses").checked = Boolean(slo_ms);
@@ -193,7 +193,7 @@ function paint(canvas, bitmap, detections) {
   const pen = canvas.getContext("2d");
   pen.imageSmoothingEnabled = false;
   pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  const unit = Math.max(canvas.width, canvas.height) / 640;
+  const unit = canvas.width / (canvas.clientWidth || canvas.width); // of the screen
   pen.lineWidth = 2 * unit;
   pen.font = `${14 * unit}px sans-serif`;
   pen.textBaseline = "bottom";
