@@ -15,7 +15,10 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 import chromium
 
-_START_SECONDS = 300
+# One worker exports once for both files.
+pytestmark = pytest.mark.xdist_group("server")
+
+_START_SECONDS = 600
 
 
 class _Served:

@@ -26,6 +26,7 @@ from tfdet.serving.server.served_model import Prepared, Row, ServedModel
 _MOST_THREADS = 8
 _BODIES_HELD = 8  # times the largest body
 _MOST_DIGITS = 18  # of a version
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,9 @@ def make_application(
     paths: list[tuple[str, Callable[[Request], Awaitable[Response]], list[str]]] = [
         ("/healthz", server.health, ["GET"]),
         ("/metrics", server.metrics_text, ["GET"]),
-        ("/v1/{rest:path}", server.rest, ["GET", "POST", "PUT", "DELETE", "PATCH"]),
+        # Both, since TensorFlow Serving's addresses may be in capitals.
+        ("/v1/{rest:path}", server.rest, _METHODS),
+        ("/V1/{rest:path}", server.rest, _METHODS),
     ]
     application = Starlette(
         routes=[

@@ -7,7 +7,7 @@ from tfdet.data import decode, gif
 from tfdet.serving.server.refusal import Refusal
 
 _SENTENCES = {
-    "unreadable_image": "not a JPEG, PNG, GIF, BMP or WebP image",
+    "unreadable_image": "not a whole JPEG, PNG, GIF, BMP or WebP image",
     "animated_image": "an animated WebP; only GIFs may move, of which the first frame counts",
     "palette_image": "a BMP with a palette; send it as PNG",
     "truncated_image": "damaged image",
