@@ -39,7 +39,7 @@ class EffortInputs:
     @property
     def specs(self) -> tuple[tf.TensorSpec, ...]:
         """Of the inputs, by their names."""
-        shape = None if self.is_per_image else []
+        shape: list[int] | None = None if self.is_per_image else []
         return tuple(tf.TensorSpec(shape, tf.float32, name=name) for name in self.defaults)
 
     @property

@@ -108,7 +108,7 @@ def _efforts(model: Detector, driver: Driver, thresholds: list[float | None]) ->
     if driver.calibration is None:
         return None
     found = [driver.calibration.effort_at(x) for x in thresholds if x is not None]
-    if not model.takes_threshold_per_image:  # type: ignore[attr-defined]  # it is dynamic
+    if not model.takes_threshold_per_image:
         return np.asarray(found[-1], np.float32)
     return np.resize(np.array(found, np.float32), 3)
 

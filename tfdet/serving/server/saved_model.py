@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from tfdet.errors import UserError
 from tfdet.serving.server.requests import InputSpec
 
-_DTYPES = {
+_DTYPES: dict[int, np.dtype] = {
     types_pb2.DT_UINT8: np.dtype(np.uint8),
     types_pb2.DT_FLOAT: np.dtype(np.float32),
     types_pb2.DT_INT32: np.dtype(np.int32),

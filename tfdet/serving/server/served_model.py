@@ -115,9 +115,8 @@ class ServedModel:
         self._detector = batches.BatchDetector(self._driver, size)
         self.batch_size = size
         self._effort = options.effort if self.calibration else None
-        self._own_effort = (
-            self.calibration.effort_at(self._driver.threshold or 0.0) if self.calibration else None
-        )
+        own = self._driver.threshold
+        self._own_effort: float = self.calibration.effort_at(own) if self.calibration else 1.0
         self.controller: EffortController | None = None
         times, outputs = self._measure([self._fit(sample) for sample in samples])
         self._nothing = _no_row(outputs)
@@ -148,11 +147,10 @@ class ServedModel:
 
     def about(self) -> dict[str, Any]:
         """What the page shows."""
-        calibration = self.calibration
-        table = calibration and {
-            "macs": calibration.macs[::5],
-            "latency_ms": calibration.latency_ms[::5],
-        }
+        table, effort = None, None
+        if self.calibration:
+            table = {name: getattr(self.calibration, name)[::5] for name in ("macs", "latency_ms")}
+            effort = self._own_effort if self._effort is None else self._effort
         return {
             "name": self.name,
             "version": self.version,
@@ -160,7 +158,7 @@ class ServedModel:
             "class_names": list(self._driver.class_names),
             "is_dynamic": self._driver.threshold is not None,
             "threshold": self._driver.threshold,
-            "effort": self._own_effort if self._effort is None else self._effort,
+            "effort": effort,
             "calibration": table,
             "slo_ms": self._options.slo_ms if self.controller else None,
         }
