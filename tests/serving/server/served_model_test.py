@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def _ask(model, content, **others):
     body = {"signature_name": "serving_encoded", "inputs": inputs, **others}
     request = parse_predict(json.dumps(body).encode(), model.inputs)
     model.check(request)
-    (ticket,) = model.reserve(1, 0.0)
+    (ticket,) = model.reserve(1, time.monotonic())
     try:
         item = model.prepare(request, 0)
     except Refusal:
