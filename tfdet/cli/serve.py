@@ -225,6 +225,12 @@ def _check_effort(options: types.SimpleNamespace, models: list["ServedModel"]) -
     for model in models:
         if given and not model.calibration:
             print(f"{model.name} has no calibration: --{given} does not apply to it", flush=True)
+        if model.is_limit_too_low:
+            print(
+                f"{model.name}: a single image takes about as long as --slo_ms={options.slo_ms:g} "
+                "on this machine with the least effort; few answers will be in time",
+                flush=True,
+            )
 
 
 def _run(application: Any, listening: socket.socket, host: str) -> None:

@@ -111,8 +111,7 @@ def test_a_place_counts_from_its_reservation_until_the_result(make_queue):
     queue.give_back(one)
     queue.put(other, 5)
     assert other.result.result(10) == 10
-    while queue.waiting():
-        time.sleep(0.001)
+    assert queue.waiting() == []
     assert len(queue.reserve(2)) == 2
 
 

@@ -110,7 +110,7 @@ class BatchQueue(Generic[Item, Result]):
             self._changed.notify_all()
 
     def give_back(self, ticket: Ticket[Item, Result]) -> None:
-        """Frees a place whose item will not come."""
+        """Frees a place whose item will not come, or whose result is there."""
         with self._changed:
             self._held.pop(ticket, None)
             self._changed.notify_all()
@@ -134,10 +134,6 @@ class BatchQueue(Generic[Item, Result]):
     def _work(self) -> None:
         while batch := self._next_batch():
             self._answer(batch)
-            with self._changed:
-                for ticket in batch:
-                    self._held.pop(ticket, None)
-                self._changed.notify_all()
 
     def _next_batch(self) -> list[Ticket[Item, Result]]:
         """Items with the key of the first one; none when all is done and the queue closed."""
@@ -167,10 +163,13 @@ class BatchQueue(Generic[Item, Result]):
             results = self._compute(batch)
         except Exception as error:
             if len(batch) == 1:
+                self.give_back(batch[0])
                 batch[0].result.set_exception(error)
                 return
             for ticket in batch:
                 self._answer([ticket])
             return
         for ticket, result in zip(batch, results, strict=True):
+            # First the place: whoever has its answer may ask again at once.
+            self.give_back(ticket)
             ticket.result.set_result(result)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tfdet.data import decode
 from tfdet.errors import UserError
 from tfdet.serving import batches
 from tfdet.serving.driver import SavedModelDriver
@@ -118,7 +119,8 @@ class ServedModel:
         own = self._driver.threshold
         self._own_effort: float = self.calibration.effort_at(own) if self.calibration else 1.0
         self.controller: EffortController | None = None
-        times, outputs = self._measure([self._fit(sample) for sample in samples])
+        fitted = [self._fit_pixels(decode.decode_image(sample)) for sample in samples]
+        times, outputs = self._measure(fitted)
         self._nothing = _no_row(outputs)
         if options.slo_ms is not None and self.calibration:
             self.controller = EffortController(times, shares_of(self.calibration), options.slo_ms)
@@ -132,6 +134,11 @@ class ServedModel:
     @property
     def _factor(self) -> float:
         return self.controller.factor if self.controller else 1.0
+
+    @property
+    def is_limit_too_low(self) -> bool:
+        """Whether one image alone, with the least effort, takes about as long as `slo_ms`."""
+        return self.controller is not None and self.controller.is_hopeless(0)
 
     @property
     def calibration(self) -> Any:
@@ -173,9 +180,12 @@ class ServedModel:
         controller = self.controller
         if controller is None:
             return self.queue.reserve(count, arrived=arrived)
-        return self.queue.reserve(
-            count, lambda held: controller.is_hopeless(held + count - 1), arrived
-        )
+
+        def is_refused(held: int) -> bool:
+            # Whoever finds nobody is let in: times are learned from what is computed.
+            return held > 0 and controller.is_hopeless(held + count - 1)
+
+        return self.queue.reserve(count, is_refused, arrived)
 
     def count_images(self, request: PredictRequest) -> int:
         """How many images a request has."""
@@ -229,9 +239,6 @@ class ServedModel:
 
     def _main_input(self, signature: str) -> str:
         return {ENCODED: "encoded", PIXELS: "images", FITTED: "fitted"}[signature]
-
-    def _fit(self, encoded: bytes) -> Prepared:
-        return self._fit_pixels(images.decoded(encoded, self._options.max_image_pixels))
 
     def _fit_pixels(self, image: np.ndarray) -> Prepared:
         fitted = self._detector.fit(image)
