@@ -1,5 +1,6 @@
 """`tfdet-serve`: exported detectors over HTTP, as TensorFlow Serving serves them."""
 
+import pathlib
 import re
 import socket
 import sys
@@ -185,8 +186,6 @@ def _samples(folder: str | None) -> list[bytes]:
     if folder is None:
         pictures = shapes.open_shapes("val", 60)
         return [pictures.encoded(i) for i in range(0, 60, 10)]
-    import pathlib
-
     if not pathlib.Path(folder).is_dir():
         raise UserError(f"--samples={folder} is not a folder")
     files = [path for path in sorted(pathlib.Path(folder).iterdir()) if is_image(path.name)]
@@ -195,7 +194,7 @@ def _samples(folder: str | None) -> list[bytes]:
     return [_sample(path) for path in files[:_MOST_SAMPLES]]
 
 
-def _sample(path: Any) -> bytes:
+def _sample(path: pathlib.Path) -> bytes:
     from tfdet.data import decode
 
     content = path.read_bytes()
