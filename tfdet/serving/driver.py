@@ -14,6 +14,7 @@ from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
+from tfdet.serving.effort_inputs import NOT_GIVEN
 
 # Where TensorFlow Serving's conventions put files that travel with a SavedModel.
 LIBRARY_FOLDER = "assets.extra"
@@ -188,13 +189,39 @@ class SavedModelDriver:
         size: np.ndarray,
         threshold: float | None = None,
     ) -> dict[str, np.ndarray]:
+        chosen = _chosen(self, threshold, None)
+        return self._run_fitted(canvas, scale, size, chosen)
+
+    def detect_at_efforts(
+        self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, efforts: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """As `detect_fitted`, with an effort for each image, float32 [B].
+
+        Only where `takes_efforts`: of calibrated cascades.
+        """
+        return self._run_fitted(canvas, scale, size, {"effort": tf.constant(efforts, tf.float32)})
+
+    @property
+    def takes_efforts(self) -> bool:
+        """Whether the images of a batch may have efforts of their own."""
+        inputs = self._detect.structured_input_signature[1]
+        return "effort" in inputs and inputs["effort"].shape.rank is None
+
+    def _run_fitted(
+        self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, chosen: dict[str, tf.Tensor]
+    ) -> dict[str, np.ndarray]:
         if self.pad_value is None:
             raise UserError(f"{self._path} takes no fitted images; export it again")
-        chosen = _chosen(self, threshold, None)
         return self._run(self._detect_fitted, fitted=canvas, scale=scale, size=size, **chosen)
 
     def _run(self, function: Any, **inputs: Any) -> dict[str, np.ndarray]:
-        tensors = {name: tf.convert_to_tensor(x) for name, x in inputs.items()}
+        # Python's loader wants all inputs; what is not chosen is left to the others.
+        unchosen = {
+            name: tf.constant(NOT_GIVEN)
+            for name in ("threshold", "effort")
+            if name in function.structured_input_signature[1]
+        }
+        tensors = unchosen | {name: tf.convert_to_tensor(x) for name, x in inputs.items()}
         try:
             found = _to_numpy(function(**tensors))
         except (tf.errors.InvalidArgumentError, TypeError) as error:
@@ -240,7 +267,7 @@ def _signatures(path: str | pathlib.Path, signatures: Any) -> tuple[Any, dict[st
         raise UserError(f"{refusal}: its signatures are {sorted(signatures)}")
     detect = signatures["serving_default"]
     inputs = set(detect.structured_input_signature[1])
-    if not {"images"} <= inputs <= {"images", "threshold"}:
+    if not {"images"} <= inputs <= {"images", "threshold", "effort"}:
         raise UserError(f"{refusal}: it takes {sorted(inputs)} instead of images")
     try:
         metadata = _to_numpy(signatures["metadata"]())

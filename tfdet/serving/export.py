@@ -19,6 +19,7 @@ from tfdet.ops import pack_native
 from tfdet.serving import compare, signatures, verify
 from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
+from tfdet.serving.effort_inputs import EffortInputs
 
 # All that lies in an export, by its path.
 _SINGLE_FILES = (".onnx", ".tflite", ".pb", ".h5", ".keras", ".pt", ".pth", ".xml", ".zip")
@@ -47,8 +48,10 @@ def export(
       `pad_value` float32 [3], the colour around fitted images.
 
     All serving signatures return what `model.predict` returns. Those of a dynamic detector also
-    take the `threshold`, float32 [], whose default for TensorFlow Serving is the model's; Python's
-    loader wants it given. Its metadata has `threshold`, that default, and `calibration`,
+    take the `threshold`, float32, whose default for TensorFlow Serving is the model's, and, where
+    it is calibrated, the `effort`, float32, whose default of -1 leaves the choice to the threshold
+    (a threshold of -1: to the model). Both are scalars; of a cascade also [B], one per image.
+    Python's loader wants them given. The metadata has `threshold`, that default, and `calibration`,
     the table of `model.calibration` as JSON with times of the exported form, or "".
 
     Args:
@@ -89,15 +92,15 @@ def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
     with pack_native.allowed(native_ops):
         network = networks.frozen_network(model)
     canvas = signatures.Canvas(model.image_size, model.pad_value)
-    threshold = model.threshold if model.is_dynamic else None
     table = _calibration(model, network) if model.is_dynamic else None
+    efforts = EffortInputs.of(model, table) if model.is_dynamic else None
     tf.saved_model.save(
         tf.Module(),
         str(folder),
         signatures={
-            "serving_default": signatures.images_function(network, canvas, threshold),
-            "serving_encoded": signatures.encoded_function(network, canvas, threshold),
-            "serving_fitted": signatures.fitted_function(network, canvas, threshold),
+            "serving_default": signatures.images_function(network, canvas, efforts),
+            "serving_encoded": signatures.encoded_function(network, canvas, efforts),
+            "serving_fitted": signatures.fitted_function(network, canvas, efforts),
             "metadata": signatures.metadata_function(model, table),
         },
     )
