@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfdet import records
 from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
+from tfdet.ops.as_written import as_written
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import decode
 from tfdet.serving.network import Network
@@ -135,7 +136,7 @@ def metadata_function(
     if model.route_map is not None:
         more["grid"] = json.dumps(records.to_dict(model.route_map))
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def metadata() -> dict[str, tf.Tensor]:
         return {
             "class_names": tf.constant(list(model.class_names), tf.string),
@@ -157,7 +158,7 @@ def _served(
 
     Signatures know arguments that have a name each; here they are one, or three.
     """
-    is_single = len(inputs) == 1
+    is_single, detect = len(inputs) == 1, as_written(detect)
     if threshold is None:
         plain = (lambda x: detect(x)) if is_single else (lambda x, y, z: detect(x, y, z))
         return tf.function(plain, input_signature=inputs)
