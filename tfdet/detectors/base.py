@@ -18,6 +18,7 @@ from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import masks as mask_ops
+from tfdet.ops.as_written import as_written
 from tfdet.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -372,7 +373,7 @@ class Detector(keras.Model):
         args = self._checked(args)
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
-        return replicas.as_reducible(_as_written(self._tensorflow_step)(*args))
+        return replicas.as_reducible(as_written(self._tensorflow_step)(*args))
 
     def _tensorflow_step(self, data: Any) -> dict[str, Any]:
         """Keras's step, but for the gradient of the L2 loss, which is written out.
@@ -436,7 +437,7 @@ class Detector(keras.Model):
 
     def predict_step(self, data: Any) -> dict[str, Any]:
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return _as_written(self.detect)(images)
+        return as_written(self.detect)(images)
 
     def get_config(self) -> dict[str, Any]:
         return {"config": records.to_dict(self.config), "name": self.name}
@@ -511,19 +512,6 @@ def each_alone(
         return ops.sum(ops.stack([ops.cast(x, "float32") for x in terms.values()]))
 
     return ops.map(alone, (targets, raw))
-
-
-def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which TensorFlow need not rewrite while it traces: half the time of a trace.
-
-    AutoGraph makes graph operations of Python's `if` and `for` on tensors. This package has none:
-    it says `cond`, `map_fn` and `while_loop` where it means those.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _plus(gradient: Tensor, decay: Any) -> Tensor:

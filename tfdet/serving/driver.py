@@ -14,6 +14,7 @@ from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
+from tfdet.ops.as_written import as_written
 from tfdet.serving.effort_inputs import NOT_GIVEN
 
 # Where TensorFlow Serving's conventions put files that travel with a SavedModel.
@@ -122,15 +123,12 @@ def _graph(
 
     It takes the options behind the tensors, in their order here.
     """
-    # AutoGraph has nothing to rewrite here, and takes a third of the time of a trace.
-    function = tf.function(
-        lambda *given: detect(
-            *given[: len(specs)], **dict(zip(options, given[len(specs) :], strict=True))
-        ),
-        input_signature=[*specs, *options.values()],
-        autograph=False,
-    )
-    return function
+
+    def run(*given: tf.Tensor) -> dict[str, tf.Tensor]:
+        named = zip(options, given[len(specs) :], strict=True)
+        return detect(*given[: len(specs)], **dict(named))
+
+    return tf.function(as_written(run), input_signature=[*specs, *options.values()])
 
 
 # What TensorFlow raises on damaged files, by where the damage is.

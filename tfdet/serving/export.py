@@ -16,6 +16,7 @@ from tfdet.detectors.calibration import Calibration
 from tfdet.detectors.dynamic import Dynamic
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
+from tfdet.ops.as_written import as_written
 from tfdet.serving import compare, signatures, verify
 from tfdet.serving import network as networks
 from tfdet.serving.driver import LIBRARY_FOLDER
@@ -120,7 +121,7 @@ def _calibration(model: Dynamic, network: networks.Network) -> Calibration | Non
     """The model's table with the times of what is exported, which is faster than the model."""
     if model.calibration is None:
         return None
-    run = tf.function(network).get_concrete_function(
+    run = tf.function(as_written(network)).get_concrete_function(
         tf.TensorSpec([1, *model.image_size, 3]), tf.TensorSpec([])
     )
     # The images of the calibration are gone; these have something to find in them, too.

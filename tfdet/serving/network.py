@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdet.detectors.base import Detector
 from tfdet.ops import conditional
+from tfdet.ops.as_written import as_written
 
 # Canvas float32 [B, h, w, 3] to detections in its pixels; of a dynamic detector with a threshold.
 Network = Callable[..., dict[str, tf.Tensor]]
@@ -56,7 +57,7 @@ def frozen(function: Callable[..., Any], *specs: Any, inline_branches: bool = Fa
             where it can. Variables that are read in there need `conditional.value_of`.
     """
     with conditional.constant_branches() if inline_branches else contextlib.nullcontext():
-        concrete = tf.function(function).get_concrete_function(*specs)
+        concrete = tf.function(as_written(function)).get_concrete_function(*specs)
     graph = _without_variables(concrete)
     # TensorFlow may know functions of these names, of this graph or of one that was frozen before.
     _rename_functions(graph, f"_served_{next(_NUMBERS)}")

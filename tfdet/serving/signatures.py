@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfdet import records
 from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
+from tfdet.ops.as_written import as_written
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import decode
 from tfdet.serving.effort_inputs import EffortInputs
@@ -137,7 +138,7 @@ def metadata_function(
     if model.route_map is not None:
         more["grid"] = json.dumps(records.to_dict(model.route_map))
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def metadata() -> dict[str, tf.Tensor]:
         return {
             "class_names": tf.constant(list(model.class_names), tf.string),
@@ -156,6 +157,7 @@ def _served(
     efforts: EffortInputs | None,
 ) -> tf.types.experimental.GenericFunction:
     """`detect(*inputs)`, of a dynamic detector `detect(*inputs, threshold)`, as a signature."""
+    detect = as_written(detect)
 
     def serve(*given: tf.Tensor) -> dict[str, tf.Tensor]:
         images, chosen = given[: len(inputs)], given[len(inputs) :]
