@@ -44,8 +44,8 @@ def pytest_collection_finish() -> None:
 def _let_go() -> Iterator[None]:
     """After each file its models and graphs are let go of, and their memory is given back.
 
-    What is left stays to the end, as TensorFlow's records of functions do. Without the freeze all of
-    it is looked through again after each file: seconds, for each of the last hundred files.
+    What is left stays to the end, as TensorFlow's records of functions do. Without the freeze all
+    of it is looked through again after each file: seconds, for each of the last hundred files.
     """
     yield
     _forget_gradients()

@@ -85,6 +85,15 @@ def test_one_value_per_channel_is_normalised_to_the_offset():
     np.testing.assert_allclose(layer.moving_variance, [0.99] * 3)
 
 
+def test_a_batch_of_unknown_size_moves_the_statistics_as_one_of_known_size():
+    ours, theirs, x = _pair()
+    run = tf.function(lambda x: ours(x, training=True))
+    run.get_concrete_function(tf.TensorSpec((None, None, None, 5)))(tf.constant(x))
+    theirs(x, training=True)
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 def test_an_unknown_kind_is_named():
     with pytest.raises(ValueError, match=r"got 'sync' for stem_bn"):
         norms.batch_norm("sync", "stem_bn")

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tfdet.layers.fusion import METHODS, Fusion
+from tfdet.layers.fusion import METHODS, Fusion, factors_of
 
 
 def _maps(count=3, dtype="float32"):
@@ -45,6 +45,20 @@ def test_channel_methods_weigh_each_channel_on_its_own():
 
 def test_all_negative_weights_stay_finite():
     np.testing.assert_array_equal(_fused("fast", [-1, -2, -3], _maps()), np.zeros((2, 3, 4, 5)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_factors_of_several_fusions_are_those_of_each_alone(method):
+    rng = np.random.default_rng(0)
+    fusions = [Fusion(method) for _ in range(3)]
+    for fusion, count in zip(fusions, (2, 3, 2), strict=True):
+        fusion.build([(2, 3, 4, 5)] * count)
+        fusion.set_weights([rng.normal(0, 50, w.shape) for w in fusion.weights])
+    for found, fusion in zip(factors_of(fusions), fusions, strict=True):
+        (expected,) = factors_of([fusion])
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        maps = _maps(len(fusion.weights) or 2)
+        np.testing.assert_allclose(fusion(maps, factors=found), fusion(maps), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -20,6 +21,26 @@ def test_enlarging_takes_the_floor_like_tensorflow_1(source):
 def test_three_to_five_repeats_the_first_rows():
     x = np.arange(3, dtype="float32").reshape(1, 3, 1, 1)
     assert enlarge_nearest(x, (5, 1))[0, :, 0, 0].numpy().tolist() == [0, 0, 1, 1, 2]
+
+
+def test_a_batch_without_a_size_is_enlarged_too():
+    assert enlarge_nearest(keras.KerasTensor((None, 3, 4, 2)), (5, 7)).shape == (None, 5, 7, 2)
+    run = tf.function(lambda x: enlarge_nearest(x, (5, 7)))
+    x = _map(3, 4)
+    found = run.get_concrete_function(tf.TensorSpec((None, 3, 4, 2)))(tf.constant(x))
+    np.testing.assert_array_equal(found, enlarge_nearest(x, (5, 7)))
+
+
+def test_the_gradient_of_enlarging_adds_up_the_copies():
+    x = tf.constant(_map(3, 4))
+    weights = np.random.default_rng(1).normal(size=(2, 5, 7, 2)).astype("float32")
+    gradients = []
+    for enlarge in (enlarge_nearest, tf.compat.v1.image.resize_nearest_neighbor):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(weights * enlarge(x, (5, 7)))
+        gradients.append(tf.convert_to_tensor(tape.gradient(loss, x)))
+    np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 5), (64, 3), (2, 2), (1, 4)])

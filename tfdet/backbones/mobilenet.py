@@ -12,6 +12,7 @@ import keras
 from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.batch_norm import batch_norm as tensorflow_batch_norm
 from tfdet.layers.composite import Composite, checkpointed
+from tfdet.layers.convolution import DepthwiseConv2D
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.separable_unit import SeparableUnit, pointwise
 from tfdet.layers.symmetric import SymmetricConv2D, SymmetricDepthwiseConv2D
@@ -273,7 +274,7 @@ class InvertedResidual(Composite):
         if self.expand > 1:
             self.expansion = pointwise(channels * self.expand, 1, "expansion")
             self.expansion_bn = norm(self.batch_norm, "expansion_bn")
-        conv = keras.layers.DepthwiseConv2D if self.is_keras else SymmetricDepthwiseConv2D
+        conv = DepthwiseConv2D if self.is_keras else SymmetricDepthwiseConv2D
         self.depthwise = conv(
             3,
             strides=self.strides,

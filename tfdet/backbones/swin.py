@@ -9,6 +9,7 @@ from keras import ops
 from tfdet import records
 from tfdet.errors import UserError
 from tfdet.layers.composite import Composite, checkpointed
+from tfdet.layers.convolution import Conv2D
 from tfdet.layers.window_attention import WindowAttention
 from tfdet.tensors import Tensor
 
@@ -82,7 +83,7 @@ class Swin(Composite):
         self.gives_tokens = gives_tokens
         self.continues = continues
         if not continues:
-            self.patches = keras.layers.Conv2D(style.filters, 4, strides=4, name="patches")
+            self.patches = Conv2D(style.filters, 4, strides=4, name="patches")
             self.patch_norm = _norm("patch_norm")
         self.stages = [self._stage(number) for number in range(4)]
         self.merges = [PatchMerging(name=f"merge_{number + 1}") for number in range(3)]

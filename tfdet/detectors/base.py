@@ -315,13 +315,18 @@ class Detector(keras.Model):
             tracker.update_state(share, sample_weight=ops.shape(x)[0])
         return ops.sum(ops.stack(list(terms.values())))
 
-    def _decayed_variables(self) -> list[keras.Variable]:
-        return [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
+    def _decayed_values(self) -> dict[int, Any]:
+        """What the variables in the L2 loss are now, float32, by their identity."""
+        variables = [v for v in self.trainable_variables if v.name.endswith(self.decayed)]
+        return {id(v): ops.cast(v, "float32") for v in variables}
 
     def _l2_loss(self) -> Tensor:
         if _fitting.detector is self and _fitting.l2_loss is not None:
             return _fitting.l2_loss
-        halves = [_half_square_of(v) for v in self._decayed_variables()]
+        return self._l2_loss_of(self._decayed_values())
+
+    def _l2_loss_of(self, decayed: dict[int, Tensor]) -> Any:
+        halves = [_half_square(values) for values in decayed.values()]
         total = ops.sum(ops.stack(halves)) if halves else 0.0
         return replicas.total_to_share(self.config.weight_decay * total)
 
@@ -391,7 +396,8 @@ class Detector(keras.Model):
 
         images, targets, _ = keras.utils.unpack_x_y_sample_weight(data)
         variables = self.trainable_variables
-        l2_loss = ops.convert_to_tensor(self._l2_loss() if self.config.weight_decay else 0.0)
+        decayed = self._decayed_values() if self.config.weight_decay else {}
+        l2_loss = ops.convert_to_tensor(self._l2_loss_of(decayed))
         with tf.GradientTape() as tape, _within(detector=self, l2_loss=l2_loss):
             tape.watch(l2_loss)
             raw = self(images, training=True)
@@ -399,20 +405,23 @@ class Detector(keras.Model):
             scaled = self.optimizer.scale_loss(loss)
         *gradients, l2_factor = tape.gradient(scaled, [*variables, l2_loss])
         if l2_factor is not None:
-            gradients = self._with_decay(gradients, variables, l2_factor)
+            gradients = self._with_decay(gradients, variables, decayed, l2_factor)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         total = replicas.share_to_total(loss)
         self._loss_tracker.update_state(total, sample_weight=tf.shape(images)[0])
         return self.compute_metrics(images, targets, None)
 
     def _with_decay(
-        self, gradients: list[Tensor], variables: list[keras.Variable], l2_factor: Any
+        self,
+        gradients: list[Tensor],
+        variables: list[keras.Variable],
+        decayed: dict[int, Tensor],
+        l2_factor: Any,
     ) -> list[Any]:
         """Gradients [...] of the variables with `l2_factor` times those of the L2 loss."""
-        scale = l2_factor * replicas.total_to_share(self.config.weight_decay)
-        decayed = {id(v) for v in self._decayed_variables()}
+        scale = l2_factor * replicas.total_to_share(-self.config.weight_decay)
         return [
-            _plus(gradient, scale * ops.cast(v, "float32")) if id(v) in decayed else gradient
+            _minus(gradient, scale * decayed[id(v)]) if id(v) in decayed else gradient
             for gradient, v in zip(gradients, variables, strict=True)
         ]
 
@@ -461,9 +470,8 @@ def serialize_part(part: keras.layers.Layer) -> dict[str, Any]:
     return data
 
 
-def _half_square_of(variable: keras.Variable) -> Tensor:
-    """Half the sum of its values' squares, in float32."""
-    values = ops.cast(variable, "float32")
+def _half_square(values: Tensor) -> Tensor:
+    """Half the sum of the squares of `values`, float32."""
     if keras.backend.backend() != "tensorflow":
         return 0.5 * ops.sum(ops.square(values))
     import tensorflow as tf
@@ -514,12 +522,9 @@ def each_alone(
     return ops.map(alone, (targets, raw))
 
 
-def _plus(gradient: Tensor, decay: Any) -> Tensor:
-    """The sum, as vectors: the graph optimizer would merge a plain addition into the AddN."""
-    if gradient is None:
-        return decay
-    flat = ops.reshape(gradient, (-1,)) + ops.reshape(decay, (-1,))
-    return ops.reshape(flat, ops.shape(decay))
+def _minus(gradient: Tensor, decay: Any) -> Tensor:
+    """The difference: the graph optimizer would merge an addition into the AddN before it."""
+    return -decay if gradient is None else ops.subtract(gradient, decay)
 
 
 def check_adds_terms(part: Detector, whole: str) -> None:

@@ -17,6 +17,7 @@ from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.errors import UserError
 from tfdet.layers.batch_norm import Kind
 from tfdet.layers.composite import Composite
+from tfdet.layers.convolution import Conv2D
 from tfdet.layers.image_normalization import Pixels
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 from tfdet.losses.set_prediction import SetLossConfig, corners, set_loss_terms
@@ -300,7 +301,7 @@ class Transformer(_Part):
         self.norm = _norm("norm")
 
     def build(self, input_shape: tuple[int, ...]) -> None:
-        self.project = keras.layers.Conv2D(
+        self.project = Conv2D(
             self.width,
             1,
             kernel_initializer=uniform_kernel(),

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.layers.composite import Composite
+from tfdet.layers.convolution import Conv2D
 from tfdet.layers.implicit import ImplicitAdd, ImplicitMultiply
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 from tfdet.tensors import Tensor
@@ -109,7 +110,7 @@ class Predictor(Composite):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         channels = input_shape[-1]
-        self.conv = keras.layers.Conv2D(
+        self.conv = Conv2D(
             self.anchors_per_cell * (5 + self.num_classes),
             1,
             kernel_initializer=uniform_kernel(),

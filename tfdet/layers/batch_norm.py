@@ -94,35 +94,49 @@ class BatchNormalization(keras.layers.BatchNormalization):
             outputs = super().call(inputs, training=training)
             return _multiplied(outputs, factors)
         is_fused = keras.backend.backend() == "tensorflow" and not self.synchronized
-        run = self._fused if is_fused else self._unfused
         # Gamma and beta are multiplied in the place of the output, which is larger.
         gamma, beta = (_multiplied(x.value, factors) for x in (self.gamma, self.beta))
-        outputs, mean, variance = run(inputs, gamma, beta)
-        answers = [hook.moves(self, mean, variance) for hook in hooks]  # none is left out
-        if all(answers):
-            self._update(self.moving_mean, mean)
-            self._update(self.moving_variance, variance)
+        if is_fused and not hooks:
+            outputs = self._fused_and_moved(inputs, gamma, beta)
+        else:
+            run = self._fused if is_fused else self._unfused
+            outputs, mean, variance = run(inputs, gamma, beta)
+            answers = [hook.moves(self, mean, variance) for hook in hooks]  # none is left out
+            if all(answers):
+                self._update(self.moving_mean, mean)
+                self._update(self.moving_variance, variance)
         return ops.cast(outputs, self.compute_dtype)
 
+    def _fused_and_moved(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> Any:
+        """The outputs; the moving statistics have followed, by the same operation."""
+        bias = _bias(inputs)
+        outputs, mean, variance = self._norm(
+            inputs,
+            gamma,
+            beta,
+            mean=self.moving_mean.value,
+            variance=self.moving_variance.value / bias,
+            exponential_avg_factor=1.0 - self.momentum,
+        )
+        self.moving_mean.assign(mean)
+        self.moving_variance.assign(variance * bias)
+        return outputs
+
     def _fused(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Any, Any]:
+        outputs, mean, variance = self._norm(inputs, gamma, beta, mean=[], variance=[])
+        return outputs, mean, variance * _bias(inputs)
+
+    def _norm(self, inputs: Tensor, gamma: Tensor, beta: Tensor, **moving: Any) -> Any:
+        """TensorFlow's operation: outputs, mean, and variance, which is the unbiased one."""
         import tensorflow as tf
 
         # The third version adds other types; its gradient makes zeros for statistics, the first's
         # does not.
         is_float32 = inputs.dtype == tf.float32
         norm = tf.raw_ops.FusedBatchNorm if is_float32 else tf.raw_ops.FusedBatchNormV3
-        outputs, mean, variance, *_ = norm(
-            x=inputs,
-            scale=gamma,
-            offset=beta,
-            mean=[],
-            variance=[],
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        # The operation returns the unbiased variance, and normalises with the biased one.
-        count = _count(inputs)
-        return outputs, mean, variance * ((count - 1.0) / count)
+        return norm(
+            x=inputs, scale=gamma, offset=beta, epsilon=self.epsilon, is_training=True, **moving
+        )[:3]
 
     def _unfused(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> tuple[Any, Any, Any]:
         inputs = ops.cast(inputs, "float32")
@@ -143,13 +157,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
         moving.assign(old + (value - old) * (1.0 - self.momentum))
 
 
-def _count(inputs: Tensor) -> Any:
-    """Values of a channel of `inputs` [B, H, W, C]; a number outside the graph if it is known."""
+def _bias(inputs: Tensor) -> Any:
+    """Biased through unbiased variance of the channels of `inputs` [B, H, W, C].
+
+    A number outside the graph if their size is known. 1 for a single value, which has neither.
+    """
     import tensorflow as tf
 
     if None not in inputs.shape:
-        return float(math.prod(inputs.shape[:-1]))
-    return tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+        count = math.prod(inputs.shape[:-1])
+        return max(count - 1, 1) / count
+    count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+    return tf.maximum(count - 1.0, 1.0) / count
 
 
 def _multiplied(x: Tensor, factors: Sequence[Any]) -> Any:

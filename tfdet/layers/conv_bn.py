@@ -50,13 +50,10 @@ class ConvBN(Composite):
         self.activation = activation
         self.batch_norm = batch_norm
         self.merged = merged
-        # "same" is symmetric where the stride is 1, and faster than padding first.
-        convolution = keras.layers.Conv2D if strides == 1 else SymmetricConv2D
-        self.conv = convolution(
+        self.conv = SymmetricConv2D(
             filters,
             kernel_size,
             strides,
-            padding="same",
             use_bias=merged,
             kernel_initializer=uniform_kernel(),
             name="conv",

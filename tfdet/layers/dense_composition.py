@@ -7,6 +7,7 @@ from keras import ops
 
 from tfdet.layers.batch_norm import batch_norm
 from tfdet.layers.composite import Composite
+from tfdet.layers.convolution import Conv2D
 from tfdet.layers.initializers import uniform_bias, uniform_kernel
 from tfdet.layers.resample import enlarge_nearest
 from tfdet.tensors import Tensor
@@ -66,9 +67,9 @@ class DenseComposition(Composite):
                 )
         super().build(input_shape)
 
-    def _conv(self, filters: int, inputs: int, name: str) -> keras.layers.Conv2D:
+    def _conv(self, filters: int, inputs: int, name: str) -> Conv2D:
         is_zero = self.starts_at_zero and not self.scaled
-        return keras.layers.Conv2D(
+        return Conv2D(
             filters,
             1,
             use_bias=not self.scaled,

@@ -8,6 +8,7 @@ from keras import ops
 from tfdet.layers.activation import activation as get_activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
+from tfdet.layers.convolution import Conv2D, DepthwiseConv2D
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.tensors import Tensor
 
@@ -60,7 +61,7 @@ class MBConv(Composite):
         if self.expand != 1:
             self.expand_conv = conv1x1(width * self.expand, name="expand_conv")
             self.expand_bn = batch_norm(self.batch_norm, name="expand_bn")
-        self.depthwise_conv = keras.layers.DepthwiseConv2D(
+        self.depthwise_conv = DepthwiseConv2D(
             self.kernel_size,
             self.strides,
             padding="same",
@@ -145,8 +146,6 @@ class SqueezeExcite(Composite):
         }
 
 
-def conv1x1(filters: int, name: str, use_bias: bool = False) -> keras.layers.Conv2D:
+def conv1x1(filters: int, name: str, use_bias: bool = False) -> Conv2D:
     """A 1x1 convolution with EfficientNet's initial weights."""
-    return keras.layers.Conv2D(
-        filters, 1, use_bias=use_bias, kernel_initializer=FAN_OUT_NORMAL, name=name
-    )
+    return Conv2D(filters, 1, use_bias=use_bias, kernel_initializer=FAN_OUT_NORMAL, name=name)

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from tfdet.layers.convolution import Conv2D
 from tfdet.tensors import Tensor
 
 
@@ -31,7 +32,7 @@ class _PerRegion:
 
 
 @keras.saving.register_keras_serializable(package="tfdet")
-class RegionConv2D(_PerRegion, keras.layers.Conv2D):
+class RegionConv2D(_PerRegion, Conv2D):
     """`keras.layers.Conv2D` of [B, N, H, W, C]."""
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from tfdet.layers.batch_norm import Kind, batch_norm
+from tfdet.layers.convolution import Conv2D
+from tfdet.ops.gather import gather_rows
 from tfdet.tensors import Tensor
 
 
@@ -42,7 +44,7 @@ class Resample(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if input_shape[-1] == self.filters:
             return
-        self.conv = keras.layers.Conv2D(self.filters, 1, name="conv")
+        self.conv = Conv2D(self.filters, 1, name="conv")
         self.conv.build(input_shape)
         if self.batch_norm is not None:
             self.bn = batch_norm(self.batch_norm, name="bn")
@@ -95,9 +97,10 @@ def enlarge_nearest(x: Tensor, size: tuple[int, int]) -> Any:
     height, width = x.shape[1:3]
     if size[0] % height == size[1] % width == 0:
         return _repeated(x, size[0] // height, size[1] // width)
-    for axis, target in ((1, size[0]), (2, size[1])):
-        x = ops.take(x, _floor_indices(x.shape[axis], target), axis=axis)
-    return x
+    rows, columns = (_floor_indices(*sides) for sides in zip((height, width), size, strict=True))
+    cells = width * rows[:, None] + columns  # of the flat map
+    x = gather_rows(ops.reshape(x, (-1, height * width, x.shape[-1])), cells.reshape(1, -1))
+    return ops.reshape(x, (-1, *size, x.shape[-1]))
 
 
 def _repeated(x: Tensor, rows: int, columns: int) -> Any:

@@ -7,6 +7,7 @@ import keras
 from tfdet.layers.batch_norm import Kind, pytorch_batch_norm
 from tfdet.layers.batch_norm import batch_norm as tensorflow_batch_norm
 from tfdet.layers.composite import Composite
+from tfdet.layers.convolution import DepthwiseConv2D
 from tfdet.layers.folding import normed
 from tfdet.layers.initializers import FAN_OUT_NORMAL
 from tfdet.layers.symmetric import SymmetricDepthwiseConv2D
@@ -50,7 +51,7 @@ class SeparableUnit(Composite):
         norm = tensorflow_batch_norm if is_keras else pytorch_batch_norm
         # "same" is symmetric where the stride is 1, and faster than padding first.
         is_same = strides == 1 or is_keras
-        depthwise = keras.layers.DepthwiseConv2D if is_same else SymmetricDepthwiseConv2D
+        depthwise = DepthwiseConv2D if is_same else SymmetricDepthwiseConv2D
         self.depthwise = depthwise(
             3,
             strides=strides,

@@ -11,7 +11,7 @@ from tfdet.layers.activation import activation
 from tfdet.layers.batch_norm import Kind, batch_norm
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.conv3x3 import conv3x3
-from tfdet.layers.fusion import Fusion, Method
+from tfdet.layers.fusion import Fusion, Method, factors_of
 from tfdet.layers.resample import Resample
 from tfdet.necks.topologies import FPNNode, Topology, topology
 from tfdet.tensors import Tensor
@@ -168,10 +168,17 @@ class FPNCell(Composite):
     def call(self, maps: list[Tensor], training: bool | None = None) -> list[Tensor]:
         sizes = [x.shape[1:3] for x in maps]
         known, outputs = list(maps), list(maps)
+        fusions = [fnode.fusion for fnode in self.fnodes if isinstance(fnode.fusion, Fusion)]
+        factors = dict(zip(fusions, factors_of(fusions), strict=True))
         for node, fnode in zip(self.nodes, self.fnodes, strict=True):
             level = node.level - self.min_level
             inputs = [known[i] for i in node.inputs]
-            outputs[level] = fnode(inputs, size=sizes[level], training=training)
+            outputs[level] = fnode(
+                inputs,
+                size=sizes[level],
+                training=training,
+                factors=factors.get(fnode.fusion),
+            )
             known.append(outputs[level])
         return outputs
 
@@ -224,7 +231,11 @@ class FusionNode(keras.layers.Layer):
         self.bn.build(shape)
 
     def call(
-        self, inputs: list[Tensor], size: tuple[int, int], training: bool | None = None
+        self,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        training: bool | None = None,
+        factors: list[Tensor] | None = None,
     ) -> Tensor:
         # An attention wants the coarser map first, whatever the order of the numbers.
         sources = [x.shape[1] * x.shape[2] for x in inputs]
@@ -234,15 +245,19 @@ class FusionNode(keras.layers.Layer):
         ]
         if self.node.combine == "attention" and sources[0] > sources[1]:
             maps[:2] = maps[1::-1]
-        x = self.fusion(maps)
+        x = self.fusion(maps) if factors is None else self.fusion(maps, factors)
         if self.style.conv_bn_act:
             return self.act(self.bn(self.conv(x), training=training))
         return self.bn(self.conv(self.act(x)), training=training)
 
     def compute_output_spec(
-        self, inputs: list[Tensor], size: tuple[int, int], training: bool | None = None
+        self,
+        inputs: list[Tensor],
+        size: tuple[int, int],
+        training: bool | None = None,
+        factors: list[Tensor] | None = None,
     ) -> Tensor:
-        return self.call(inputs, size, training)
+        return self.call(inputs, size, training, factors)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfdet.layers.composite import Composite
+from tfdet.layers.convolution import SeparableConv2D
 from tfdet.layers.resample import enlarge_nearest
 from tfdet.layers.symmetric import SymmetricConv2D
 from tfdet.tensors import Tensor
@@ -98,8 +99,8 @@ class FPN(Composite):
     def _conv3(self, name: str) -> SymmetricConv2D:
         return self._conv(3, 1, name)
 
-    def _separable(self, name: str) -> keras.layers.SeparableConv2D:
-        return keras.layers.SeparableConv2D(
+    def _separable(self, name: str) -> SeparableConv2D:
+        return SeparableConv2D(
             self.filters,
             3,
             padding="same",

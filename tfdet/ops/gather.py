@@ -16,6 +16,9 @@ def gather_rows(values, indices):
         [B, N, ...]. Whole rows are copied from one flat table, which is several times faster than
         an element-wise `take_along_axis`.
     """
+    if any(map(keras.utils.is_keras_tensor, (values, indices))):  # whose batch may have no size
+        shape = (values.shape[0], indices.shape[1], *values.shape[2:])
+        return keras.KerasTensor(shape, keras.backend.standardize_dtype(values.dtype))
     batch, rows, *tail = ops.shape(values)
     table = ops.reshape(values, (batch * rows, *tail))
     is_known = isinstance(batch, int) and isinstance(rows, int)  # then no part of a graph
@@ -25,8 +28,7 @@ def gather_rows(values, indices):
 
 def _take(table, indices):
     """Rows of `table`; without the twenty operations by which `ops.take` reads negative indices."""
-    is_symbolic = any(map(keras.utils.is_keras_tensor, (table, indices)))
-    if keras.backend.backend() != "tensorflow" or is_symbolic:
+    if keras.backend.backend() != "tensorflow":
         return ops.take(table, indices, axis=0)
     import tensorflow as tf
 

@@ -10,6 +10,7 @@ from keras import ops
 from tfdet import expressions, renames
 from tfdet.config import TrainConfig
 from tfdet.errors import UserError
+from tfdet.losses import replicas
 from tfdet.training import schedules
 from tfdet.training.accumulation import AccumulatedGradients, Mixin
 
@@ -80,7 +81,9 @@ class ClippedGradients(Mixin):
         Private in Keras, but there is no other place: before it a replica sees its own gradients
         only, and after it `update_step` has one of them at a time.
         """
-        reduced = super()._all_reduce_sum_gradients(grads_and_vars)
+        reduced = list(grads_and_vars)
+        if replicas.count() > 1:  # Keras would copy the gradients of one
+            reduced = super()._all_reduce_sum_gradients(reduced)
         # Those of gathered rows are of another kind.
         gradients = [tf.convert_to_tensor(gradient) for gradient, _ in reduced]
         squares = 2 * tf.stack([tf.cast(tf.nn.l2_loss(g), tf.float32) for g in gradients])
