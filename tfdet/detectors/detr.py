@@ -181,6 +181,13 @@ class DETR(BackboneDetector):
     ) -> dict[str, Tensor]:
         return set_loss_terms(targets, raw, self.config.loss)
 
+    @property
+    def halves(self) -> Any:
+        raise UserError(
+            f"{self.name} cannot be split for int8: where an image ends is found by comparing "
+            "exact colours"
+        )
+
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """See `Detector.decode`; each query is a detection of its most probable class."""
         logits = ops.cast(raw["class_logits"][:, -1], "float32")
