@@ -1,5 +1,7 @@
 """`tfdet-export`: a trained detector to a file that serves it."""
 
+import dataclasses
+import json
 import pathlib
 import sys
 import types
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING
 from absl import flags as absl_flags
 
 from tfdet.cli import app, flags
+from tfdet.errors import UserError
 from tfdet.serving import formats
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ COMMAND = app.Command(
         tfdet-export --model_dir=runs/shapes --output=served/onnx --format=onnx
         tfdet-export --model_dir=runs/shapes --output=served/phone --format=litert \\
             --precision=int8 --data=shapes:train
+        tfdet-export --model_dir=runs/shapes --output=compared --compare --data=shapes:val
     """,
     required=("output",),
 )
@@ -52,6 +56,18 @@ flags.define_data(
     "a precision costs",
 )
 absl_flags.DEFINE_bool(
+    "compare",
+    False,
+    "Write every format that is installed into --output, and measure size, time and AP on --data.",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_float(
+    "max_ap_loss",
+    0.3,
+    "--compare: AP, 0 to 100, that the format named as the fastest may lose.",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_bool(
     "native_ops",
     False,
     "Use the native PackOp (packed heads). Whoever serves the file must call tf.load_op_library; a "
@@ -63,6 +79,10 @@ absl_flags.DEFINE_bool(
 def main(options: types.SimpleNamespace) -> None:
     """Exports, and says what was compared."""
     flags.check_model(options)
+    _check(options)
+    if options.compare:
+        _compare(options)
+        return
     from tfdet.data import sources
     from tfdet.ops import pack_native
     from tfdet.serving import driver, export
@@ -81,6 +101,52 @@ def main(options: types.SimpleNamespace) -> None:
         print(f"before loading it: tf.load_op_library('{library}')")
     if dataset is not None and options.precision != "float32":
         _report_precision(options, model, dataset)
+
+
+def _check(options: types.SimpleNamespace) -> None:
+    """Refuses flags that would be without effect."""
+    if not options.compare:
+        if "max_ap_loss" in options.given:
+            raise app.UsageError("--max_ap_loss belongs to --compare")
+        return
+    useless = sorted(options.given & {"format", "precision", "native_ops"})
+    if useless:
+        raise app.UsageError(f"--compare writes all formats and takes no --{useless[0]}")
+    if not options.data:
+        raise app.UsageError("--compare needs --data to measure on")
+    if options.max_ap_loss < 0:
+        raise app.UsageError(f"--max_ap_loss must be at least 0, got {options.max_ap_loss:g}")
+
+
+def _compare(options: types.SimpleNamespace) -> None:
+    """Writes and measures all formats."""
+    from tfdet import files
+    from tfdet.data import sources
+    from tfdet.serving import formats_compared
+
+    flags.check_new_folder(options, "output")
+    dataset = sources.open_dataset(options.data)
+    model = flags.load_model(options)
+    folder = pathlib.Path(options.output)
+    rows = formats_compared.compare_formats(
+        model, folder, dataset, lambda line: print(line, flush=True)
+    )
+    print(formats_compared.format_table(rows))
+    best = formats_compared.fastest(rows, options.max_ap_loss / 100)
+    if best is None:
+        raise UserError(f"no format could be written: {rows[0].problem}")
+    print(
+        f"fastest with at most {options.max_ap_loss:g} AP less than the SavedModel: {best.name}, "
+        f"{best.ms[0]:.1f} ms an image"
+    )
+    facts = {
+        "model": model.name,
+        "data": options.data,
+        "fastest": best.name,
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    files.write_text(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
+    print(f"wrote {folder / 'comparison.json'}; each format is a folder beside it")
 
 
 def _report(options: types.SimpleNamespace, difference: "Difference") -> None:

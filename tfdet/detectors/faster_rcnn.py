@@ -270,7 +270,7 @@ class FasterRCNN(BackboneDetector):
 
     @property
     def halves(self) -> tuple[Callable[[Any], Any], Callable[[Any], dict[str, Tensor]]]:
-        """As `Detector.halves`: proposals are boxes, so that all after the backbone is in floats."""
+        """As `Detector.halves`: proposals are boxes, so that floats begin behind the backbone."""
 
         def after(taps: dict[str, Tensor]) -> dict[str, Tensor]:
             raw = self.predictions(taps, training=False, image_size=self.image_size)

@@ -12,8 +12,8 @@ from tfdet.ops import boxes as box_ops
 BOX_TOLERANCE = 0.5  # pixels
 SCORE_TOLERANCE = 1e-3
 MASK_TOLERANCE = 1e-2  # probabilities move with the edges of their boxes
-# What a detection is that counts in `closeness`, as `tfdet-infer` draws them; and how much of its box
-# another one must have in common with it to be the same one.
+# The score of detections that count in `closeness`, those that `tfdet-infer` draws; and the IoU
+# with one of the same class that makes it the same detection.
 CERTAIN, SAME_BOX = 0.3, 0.5
 # Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
 TIE = 1e-5

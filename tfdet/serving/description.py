@@ -70,6 +70,10 @@ class Description:
         path = pathlib.Path(folder) / FILE
         plain = documents.parse_json(documents.read_text(path, "the export's"), str(path))
         try:
-            return records.from_dict(cls, plain)
+            about = records.from_dict(cls, plain)
         except UserError as error:
             raise UserError(f"{path} is not as tfdet-export writes it: {error}") from None
+        for name in about.pieces:
+            if not name.isidentifier():
+                raise UserError(f"{path} names a piece {name!r}; export the model again")
+        return about

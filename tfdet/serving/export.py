@@ -49,7 +49,8 @@ def export(
 ) -> compare.Difference:
     """Writes `model` in a form that serves it, runs that in a new process and compares.
 
-    Of the other formats see docs/export.md. The file of a SavedModel needs TensorFlow alone: no tfdet, no custom ops, no variables. Its signatures are
+    Of the other formats see docs/export.md. A SavedModel needs TensorFlow alone: no tfdet, no
+    custom ops, no variables. Its signatures are
 
     - `serving_default`: `images` uint8 [B, H, W, 3], any batch size (also 0) and image size;
     - `serving_encoded`: `encoded` string [B], JPEG, PNG, GIF, BMP or WebP, each of its own size;

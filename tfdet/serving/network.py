@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfdet.detectors.base import Detector
 from tfdet.ops import conditional
+from tfdet.serving import depthwise_folding
 
 # Canvas float32 [B, h, w, 3] to detections in its pixels; of a dynamic detector with a threshold.
 Network = Callable[..., dict[str, tf.Tensor]]
@@ -62,6 +63,7 @@ def frozen(function: Callable[..., Any], *specs: Any, inline_branches: bool = Fa
     with conditional.constant_branches() if inline_branches else contextlib.nullcontext():
         concrete = tf.function(function).get_concrete_function(*specs)
     graph = _without_variables(concrete)
+    depthwise_folding.fold(graph)
     # TensorFlow may know functions of these names, of this graph or of one that was frozen before.
     _rename_functions(graph, f"_served_{next(_NUMBERS)}")
     _rewrite(graph, inline_branches)

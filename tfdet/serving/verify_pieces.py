@@ -4,7 +4,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,8 +43,9 @@ def verify_pieces(
     """
     driver = ModelDriver(model)
     images = verify.image_batches(driver.image_size)
-    fitted = {"batch of sizes": _fitted(model, verify.encoded_batches(model.image_size))}
-    fitted |= {f"photos {i}": batch for i, batch in enumerate(photos)}
+    sizes = verify.encoded_batches(model.image_size)["batch of 3"]
+    batches = {"batch of sizes": fitted(model, sizes)}
+    batches |= {f"photos {i}": batch for i, batch in enumerate(photos)}
     cases, expected = {}, {}
     for threshold in verify.thresholds_of(model, driver, images["batch of 3"]):
         at = "" if threshold is None else f" at {threshold:g}"
@@ -52,7 +53,7 @@ def verify_pieces(
         for name, batch in images.items():
             cases[name + at] = {"images": batch, **given}
             expected[name + at] = driver.detect(batch, threshold)
-        for name, rows in fitted.items():
+        for name, rows in batches.items():
             cases[name + at] = {**rows._asdict(), **given}
             expected[name + at] = driver.detect_fitted(*rows, threshold)
     found = _replay(path, cases)
@@ -63,8 +64,8 @@ def verify_pieces(
     return total
 
 
-def _fitted(model: Detector, batches: dict[str, list[np.ndarray]]) -> FittedBatch:
-    images = batches["batch of 3"]
+def fitted(model: Detector, images: Sequence[np.ndarray]) -> FittedBatch:
+    """Images, uint8 [H, W, 3] each of its own size, on the canvas of a model."""
     pairs = [letterbox(image, model.image_size, model.pad_value) for image in images]
     return FittedBatch(
         np.stack([canvas for canvas, _ in pairs]),
