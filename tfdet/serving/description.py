@@ -46,10 +46,15 @@ class Description:
     version: str = __version__
 
     @classmethod
-    def of(cls, model: Detector, **about: Any) -> "Description":
-        """That of a detector; `about` has what the detector does not say."""
+    def of(
+        cls, model: Detector, format: str, precision: str, pieces: tuple[str, ...]
+    ) -> "Description":
+        """That of a detector in a form."""
         dynamic: Any = model if model.is_dynamic else None
         return cls(
+            format=format,
+            precision=precision,
+            pieces=pieces,
             model=model.name,
             class_names=tuple(model.class_names),
             class_ids=tuple(model.class_ids),
@@ -58,7 +63,6 @@ class Description:
             threshold=dynamic and dynamic.threshold,
             calibration=dynamic and dynamic.calibration,
             grid=model.route_map,
-            **about,
         )
 
     def write(self, folder: pathlib.Path) -> None:

@@ -1,11 +1,13 @@
 """A detector to a SavedModel that takes pictures and gives detections."""
 
 import contextlib
+import dataclasses
 import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +24,7 @@ from tfdet.serving import compare, description, formats, photos, signatures, ver
 from tfdet.serving import network as networks
 from tfdet.serving.description import Description
 from tfdet.serving.driver import LIBRARY_FOLDER
+from tfdet.serving.piece_driver import PieceDriver
 from tfdet.serving.pieces import pieces_of
 
 # Images that the ranges of int8 are chosen from, and that are compared.
@@ -98,6 +101,11 @@ def export(
             _save(model, folder, native_ops)
             library = _add_library(model, folder) if native_ops else ""
             difference = verify.verify(model, folder, library)
+            if data is not None:
+                batches = [photos.first_of(model, data, _COMPARED_PHOTOS)]
+                difference += verify_pieces.verify_pieces(
+                    model, folder, photos=batches, has_scenes=False
+                )
         else:
             difference = _export_pieces(model, folder, formats.form(format), precision, data)
         if difference.mismatches:
@@ -140,10 +148,20 @@ def _export_pieces(
     samples = [{name: canvas, **_threshold_of(model)} for canvas in canvases]
     for piece in pieces:
         form.write(piece, folder, precision, samples)
-    about = {"pieces": tuple(piece.name for piece in pieces), "precision": precision}
-    Description.of(model, format=form.name, **about).write(folder)
+    about = Description.of(
+        model, form.name, precision, pieces=tuple(piece.name for piece in pieces)
+    )
+    about.write(folder)
+    if model.is_dynamic and model.calibration:
+        table = _with_latency(model, _canvas_function(model, PieceDriver(folder)))
+        dataclasses.replace(about, calibration=table).write(folder)
     batches = [] if data is None else [photos.first_of(model, data, _COMPARED_PHOTOS)]
     return verify_pieces.verify_pieces(model, folder, precision == "float32", batches)
+
+
+def _canvas_function(model: Detector, driver: PieceDriver) -> Callable[..., Any]:
+    one, size = np.ones(1, np.float32), np.array([model.image_size], np.int32)
+    return lambda canvas, at: driver.detect_fitted(canvas.numpy(), one, size, float(at))
 
 
 def _threshold_of(model: Detector) -> dict[str, np.ndarray]:
@@ -191,6 +209,12 @@ def _calibration(model: Dynamic, network: networks.Network) -> Calibration | Non
     run = tf.function(network).get_concrete_function(
         tf.TensorSpec([1, *model.image_size, 3]), tf.TensorSpec([])
     )
+    return _with_latency(model, run)
+
+
+def _with_latency(model: Dynamic, run: Callable[..., Any]) -> Calibration:
+    """The model's table with the times of `run(canvas, threshold)`."""
+    assert model.calibration is not None
     # The images of the calibration are gone; these have something to find in them, too.
     samples = cost_measurement.sample_canvases(model, sources.open_dataset("shapes:val"))
     return model.calibration.with_latency(cost_measurement.least_and_most(model, run, samples))

@@ -52,7 +52,9 @@ class PieceDriver:
         if not self._form.is_fixed and len(images):
             return self._run(len(images), images=images.astype(np.float32), **at)
         with tf.device("CPU:0"):
-            canvas, scale = letterbox(tf.constant(images), self.image_size, self.pad_value)
+            canvas, scale = letterbox(
+                tf.constant(images), self.image_size, self.description.pad_value
+            )
         size = np.full((len(images), 2), images.shape[1:3], np.int32)
         return self._fitted(canvas.numpy(), np.full(len(images), scale, np.float32), size, at)
 

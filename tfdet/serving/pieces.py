@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfdet.detectors.base import Detector, to_original
 from tfdet.errors import UserError
+from tfdet.layers import symmetric
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import network as networks
 from tfdet.serving.formats import Form, Piece
@@ -28,11 +29,12 @@ def pieces_of(model: Detector, form: Form, precision: str) -> list[Piece]:
     in float32. Boxes in eighths of a bit of an image's side would be useless.
     """
     model = model.for_inference()
-    if not form.is_fixed:
-        return [Piece(WHOLE, _of_images(model))]
-    if precision == "int8":
-        return _halves(model, form.name)
-    return [Piece(WHOLE, _of_canvas(model))]
+    with symmetric.padding_apart():
+        if not form.is_fixed:
+            return [Piece(WHOLE, _of_images(model))]
+        if precision == "int8":
+            return _halves(model, form.name)
+        return [Piece(WHOLE, _of_canvas(model))]
 
 
 def _of_images(model: Detector) -> Any:

@@ -27,7 +27,11 @@ class FittedBatch(NamedTuple):
 
 
 def verify_pieces(
-    model: Detector, path: pathlib.Path, is_exact: bool, photos: Iterable[FittedBatch] = ()
+    model: Detector,
+    path: pathlib.Path,
+    is_exact: bool = True,
+    photos: Iterable[FittedBatch] = (),
+    has_scenes: bool = True,
 ) -> compare.Difference:
     """Runs the export at `path` by its driver in a new process and compares with the model.
 
@@ -40,14 +44,18 @@ def verify_pieces(
         path: folder of the export.
         is_exact: whether its numbers are float32: `compare.compare`, else `compare.closeness`.
         photos: batches of real images.
+        has_scenes: False compares in the photos alone.
     """
     driver = ModelDriver(model)
     images = verify.image_batches(driver.image_size)
+    thresholds = verify.thresholds_of(model, driver, images["batch of 3"])
     sizes = verify.encoded_batches(model.image_size)["batch of 3"]
     batches = {"batch of sizes": fitted(model, sizes)}
+    if not has_scenes:
+        images, batches = {}, {}
     batches |= {f"photos {i}": batch for i, batch in enumerate(photos)}
     cases, expected = {}, {}
-    for threshold in verify.thresholds_of(model, driver, images["batch of 3"]):
+    for threshold in thresholds:
         at = "" if threshold is None else f" at {threshold:g}"
         given = {} if threshold is None else {"threshold": np.asarray(threshold)}
         for name, batch in images.items():
