@@ -41,7 +41,7 @@ absl_flags.DEFINE_enum(
     "format",
     formats.SAVED_MODEL,
     list(formats.NAMES),
-    "What to write; docs/export.md says what is in each.",
+    "What to write; docs/export.md lists what is in each.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_string(

@@ -14,7 +14,6 @@ from keras import ops
 
 from tfdet.tensors import Tensor
 
-
 _state = threading.local()
 
 

@@ -71,7 +71,15 @@ class Form:
             precision: one of `precisions`.
             samples: inputs of the piece, to choose int8 ranges from; empty where not wanted.
         """
-        self._functions().write(piece, folder, precision, samples)
+        try:
+            self._functions().write(piece, folder, precision, samples)
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # each converter has its own
+            reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+            raise UserError(
+                f"{self.name} cannot express this detector ({reason}); take another format"
+            ) from error
 
     def check(self, precision: str) -> None:
         """Refuses what cannot be written, or not without a package that is missing."""

@@ -24,7 +24,7 @@ def write(
     """A piece as an ONNX file, see `formats.Form.write`."""
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     signature = piece.function.input_signature
     graph, _ = tf2onnx.convert.from_function(
         piece.function, input_signature=list(signature), opset=_OPSET
