@@ -9,8 +9,8 @@ from tfdet.layers.symmetric import (
     SymmetricConv2D,
     SymmetricDepthwiseConv2D,
     SymmetricMaxPooling2D,
-    padding_apart,
 )
+from tfdet.ops import portable
 
 
 def slow_windows(x, size, strides, fill):
@@ -99,7 +99,7 @@ def test_padding_of_its_own_changes_nothing_but_the_graph():
     x = np.random.default_rng(0).normal(size=(1, 8, 10, 3)).astype(np.float32)
     depthwise = SymmetricDepthwiseConv2D(3, strides=2, use_bias=False)
     expected, paddings = depthwise(x), []
-    for context in (contextlib.nullcontext(), padding_apart()):
+    for context in (contextlib.nullcontext(), portable.operations()):
         with context:
             graph = tf.function(lambda x: depthwise(x)).get_concrete_function(
                 tf.TensorSpec(x.shape)

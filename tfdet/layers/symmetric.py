@@ -4,31 +4,13 @@ TensorFlow's "same" pads a map of even size at its end only where the stride is 
 weights were trained with symmetric padding are shifted by a pixel under it.
 """
 
-import contextlib
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
+from tfdet.ops import portable
 from tfdet.tensors import Tensor
-
-_state = threading.local()
-
-
-@contextlib.contextmanager
-def padding_apart() -> Iterator[None]:
-    """Within it all padding is an operation of its own.
-
-    Depthwise convolutions that pad by themselves are TensorFlow's alone; OpenVINO refuses them.
-    """
-    outer = getattr(_state, "is_apart", False)
-    _state.is_apart = True
-    try:
-        yield
-    finally:
-        _state.is_apart = outer
 
 
 class _Symmetric:
@@ -76,12 +58,13 @@ class SymmetricDepthwiseConv2D(_Symmetric, keras.layers.DepthwiseConv2D):
     def call(self, inputs: Tensor) -> Tensor:
         # In bfloat16 some processors get a kernel's gradient wrong by half (TensorFlow 2.21).
         is_float32 = keras.backend.standardize_dtype(inputs.dtype) == "float32"
-        is_apart = getattr(_state, "is_apart", False)
-        if keras.backend.backend() != "tensorflow" or not is_float32 or is_apart:
+        is_native = keras.backend.backend() == "tensorflow" and not portable.is_wanted()
+        if not is_native or not is_float32:
             return super().call(inputs)
         import tensorflow as tf
 
-        # A padded copy of a large map takes three times as long as the convolution itself.
+        # A padded copy of a large map takes three times as long as the convolution itself. Such
+        # paddings are TensorFlow's alone; OpenVINO refuses them.
         sides = [[margin, margin] for margin in self._margins]
         outputs = tf.nn.depthwise_conv2d(
             inputs,

@@ -28,6 +28,7 @@ class Description:
         threshold: of a dynamic detector, its own; None of others.
         calibration: of a dynamic detector that has been calibrated.
         grid: of a CADDet, what its routes lead through.
+        takes_canvas: whether it takes one fitted image at a time, see `pieces.pieces_of`.
         pieces: names of the files, in the order in which they run.
         version: of tfdet that wrote it.
     """
@@ -35,6 +36,7 @@ class Description:
     format: str
     precision: str
     model: str
+    takes_canvas: bool
     class_names: tuple[str, ...]
     class_ids: tuple[int, ...]
     image_size: tuple[int, int]
@@ -47,13 +49,19 @@ class Description:
 
     @classmethod
     def of(
-        cls, model: Detector, format: str, precision: str, pieces: tuple[str, ...]
+        cls,
+        model: Detector,
+        format: str,
+        precision: str,
+        takes_canvas: bool,
+        pieces: tuple[str, ...],
     ) -> "Description":
         """That of a detector in a form."""
         dynamic: Any = model if model.is_dynamic else None
         return cls(
             format=format,
             precision=precision,
+            takes_canvas=takes_canvas,
             pieces=pieces,
             model=model.name,
             class_names=tuple(model.class_names),

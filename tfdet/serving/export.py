@@ -25,7 +25,7 @@ from tfdet.serving import network as networks
 from tfdet.serving.description import Description
 from tfdet.serving.driver import LIBRARY_FOLDER
 from tfdet.serving.piece_driver import PieceDriver
-from tfdet.serving.pieces import pieces_of
+from tfdet.serving.pieces import pieces_of, takes_canvas
 
 # Images that the ranges of int8 are chosen from, and that are compared.
 _RANGE_IMAGES, _COMPARED_PHOTOS = 100, 8
@@ -144,12 +144,13 @@ def _export_pieces(
 ) -> compare.Difference:
     pieces = pieces_of(model, form, precision)
     canvases = photos.some_of(model, data, _RANGE_IMAGES) if precision == "int8" else []
-    name = "canvas" if form.is_fixed else "images"
+    is_fitted = takes_canvas(model, form)
+    name = "canvas" if is_fitted else "images"
     samples = [{name: canvas, **_threshold_of(model)} for canvas in canvases]
     for piece in pieces:
         form.write(piece, folder, precision, samples)
     about = Description.of(
-        model, form.name, precision, pieces=tuple(piece.name for piece in pieces)
+        model, form.name, precision, is_fitted, tuple(piece.name for piece in pieces)
     )
     about.write(folder)
     if model.is_dynamic and model.calibration:

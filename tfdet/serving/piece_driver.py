@@ -49,7 +49,7 @@ class PieceDriver:
         self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
     ) -> dict[str, np.ndarray]:
         at = self._at(threshold, effort)
-        if not self._form.is_fixed and len(images):
+        if not self.description.takes_canvas and len(images):
             return self._run(len(images), images=images.astype(np.float32), **at)
         with tf.device("CPU:0"):
             canvas, scale = letterbox(
@@ -79,7 +79,7 @@ class PieceDriver:
             blank = np.zeros((1, *canvas.shape[1:]), np.float32)
             found = self._fitted(blank, np.ones(1, np.float32), np.ones((1, 2), np.int32), at)
             return {name: values[:0] for name, values in found.items()}
-        if self._form.is_fixed:
+        if self.description.takes_canvas:
             rows = [self._run(1, canvas=row[None], **at) for row in canvas]
             found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
         else:  # an image of the canvas's size is left as it is

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdet.detectors.base import Detector, to_original
 from tfdet.errors import UserError
-from tfdet.layers import symmetric
+from tfdet.ops import portable
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import network as networks
 from tfdet.serving.formats import Form, Piece
@@ -23,18 +23,26 @@ def pieces_of(model: Detector, form: Form, precision: str) -> list[Piece]:
     dynamic detector's also takes the `threshold`. Its images are float32, RGB, 0-255,
 
     - `images` [B, H, W, 3] of any batch and size, with detections in their pixels;
-    - of a form that `is_fixed`, `canvas` [1, *image_size, 3], with detections in its pixels.
+    - where `takes_canvas`, `canvas` [1, *image_size, 3], with detections in its pixels.
 
     In int8 a form that is fixed has two pieces: the network, and what is made of its predictions
     in float32. Boxes in eighths of a bit of an image's side would be useless.
     """
     model = model.for_inference()
-    with symmetric.padding_apart():
-        if not form.is_fixed:
-            return [Piece(WHOLE, _of_images(model))]
-        if precision == "int8":
+    with portable.operations():
+        if form.is_fixed and precision == "int8":
             return _halves(model, form.name)
-        return [Piece(WHOLE, _of_canvas(model))]
+        whole = _of_canvas if takes_canvas(model, form) else _of_images
+        return [Piece(WHOLE, whole(model))]
+
+
+def takes_canvas(model: Detector, form: Form) -> bool:
+    """Whether the export takes one fitted image at a time.
+
+    Where images take routes through a grid, they do so in a loop with conditions in conditions:
+    OpenVINO opens the wrong ones then, and ONNX's converter fails.
+    """
+    return form.is_fixed or model.route_map is not None
 
 
 def _of_images(model: Detector) -> Any:
