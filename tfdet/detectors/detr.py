@@ -217,7 +217,9 @@ def image_extents(images: Tensor, pad_value: tuple[float, float, float]) -> Tens
     colours are whole numbers) are whole, too.
     """
     colour = ops.convert_to_tensor(pad_value, "float32")
-    is_image = ops.any(ops.cast(images, "float32") != colour, axis=-1)
+    images = ops.cast(images, "float32")
+    # TensorFlow does not infer the shape of `!=`, and ONNX's converter needs it.
+    is_image = ops.any((images < colour) | (images > colour), axis=-1)
     ends = []
     for axis, size in ((2, images.shape[1]), (1, images.shape[2])):
         # Positions count from 1.

@@ -117,7 +117,9 @@ def driver_cases(driver: Driver, inputs: dict[str, np.ndarray]) -> dict[str, np.
     outputs = {}
     for name, given in cases.items():
         at = float(given.pop("threshold")) if "threshold" in given else None
-        detect = driver.detect if "images" in given else driver.detect_fitted
-        found = detect(**given, threshold=at)
+        if "images" in given:
+            found = driver.detect(given["images"], at)
+        else:
+            found = driver.detect_fitted(*FittedBatch(**given), at)
         outputs.update({f"{name}/{key}": value for key, value in found.items()})
     return outputs
