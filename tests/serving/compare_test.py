@@ -102,3 +102,35 @@ def test_only_ties_at_the_end_of_a_full_list_are_left_open():
 def test_empty_detections_can_be_compared():
     found = _detections(count=0)
     assert compare.compare(found, _copy(found), "a") == compare.Difference()
+
+
+def test_coarser_detections_are_near_or_lost():
+    found, other = _detections(), _detections()
+    found["boxes"][..., 2:] = found["boxes"][..., :2] + 20  # of a size
+    other["boxes"] = found["boxes"] + 2.0
+    other["scores"] -= np.float32(0.05)
+    certain = int((found["scores"] >= compare.CERTAIN).sum())
+    near = compare.closeness(found, other, "a")
+    assert (near.detections, near.lost, near.mismatches) == (certain, 0, ())
+    assert near.box == pytest.approx(2.0, abs=1e-3)
+    assert near.score == pytest.approx(0.05, abs=1e-6)
+    other["labels"][0, 0] = (other["labels"][0, 0] + 1) % 3
+    other["boxes"][0, 1] += 30
+    assert compare.closeness(found, other, "a").lost == 2
+
+
+def test_one_detection_is_the_partner_of_one():
+    found = _detections(count=2, places=2)
+    found["boxes"][0], found["scores"][0], found["labels"][0] = [0, 0, 10, 10], [0.9, 0.8], [1, 1]
+    other = _copy(found)
+    other["count"][:] = 1
+    assert compare.closeness(found, other, "a").lost == 1
+    other["count"][:] = 0
+    assert compare.closeness(found, other, "a").lost == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none_are_never_near(value):
+    found, other = _detections(), _detections()
+    other["scores"][0, 2] = value
+    assert "not finite" in compare.closeness(found, other, "a").mismatches[0]

@@ -286,6 +286,18 @@ class Detector(keras.Model):
             copy_merged(self, form)
         return form
 
+    @property
+    def halves(self) -> tuple[Callable[[Any], Any], Callable[[Any], dict[str, Tensor]]]:
+        """Two functions that follow each other: what int8 may compute, and what needs floats.
+
+        The first takes a canvas [B, *image_size, 3], the second what the first returns, to
+        detections in pixels of the canvas.
+        """
+        return (
+            lambda canvas: self(canvas, training=False),
+            lambda raw: self.decode(raw, self.image_size),
+        )
+
     def compute_loss(
         self,
         x: Tensor = None,

@@ -151,7 +151,7 @@ def least_and_most(
     at_least, at_most = time_paths(run, samples, model.threshold_ends)
     least, most = model.cost_ends
     end = tf.constant(model.threshold_ends[1], tf.float32)
-    macs = np.mean([run(tf.cast(x, tf.float32)[None], end)["macs"].numpy() for x in samples])
+    macs = np.mean([np.asarray(run(tf.cast(x, tf.float32)[None], end)["macs"]) for x in samples])
     share = (float(macs) - least) / (most - least)
     return at_least, float(mixed((at_least, at_most), 1 / share if share else 1.0))
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdet.ops import portable
 from tfdet.ops.bilinear import bilinear_sample
 from tfdet.tensors import Tensor
 
@@ -140,8 +141,8 @@ def _regions(
     boxes = ops.clip(ops.where(is_finite, boxes, 0.0), -_FAR, _FAR)
     boxes = ops.reshape(boxes, (-1, 4))
     row = ops.reshape(ops.cast(levels, "int32"), (-1,)) - min_level
-    scale = ops.take(2.0 ** -np.arange(min_level, min_level + len(canvas.size)), row)
-    corners = boxes * ops.cast(scale, "float32")[:, None] - (0.5 if aligned else 0.0)
+    scales = 2.0 ** -np.arange(min_level, min_level + len(canvas.size))
+    corners = boxes * ops.take(scales.astype(np.float32), row)[:, None] - (0.5 if aligned else 0.0)
     start, end = (ops.stack([corners[:, i + 1], corners[:, i]], axis=-1) for i in (0, 2))
     image = ops.arange(ops.shape(boxes)[0], dtype="int32") // count
     origin, size = (ops.take(x, row, axis=0) for x in (canvas.origin, canvas.size))
@@ -177,7 +178,8 @@ def _adaptive(canvas_map, grid: Grid, bins, size: tuple[int, int]):
 
 def _samples(canvas_map, grid: Grid, count: tuple[int, int]):
     """Bilinear samples [R, *count, C] at the points of the grid."""
-    read = _crop if keras.backend.backend() == "tensorflow" else _gather
+    is_native = keras.backend.backend() == "tensorflow" and not portable.is_wanted()
+    read = _crop if is_native else _gather  # LiteRT cannot crop and resize
     samples = read(canvas_map, grid, count)
     inside = [
         (points >= -1.0) & (points <= grid.size[:, axis : axis + 1])

@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from tfdet.detectors.dynamic import reported
+from tfdet.ops import boxes as box_ops
 
 BOX_TOLERANCE = 0.5  # pixels
 SCORE_TOLERANCE = 1e-3
 MASK_TOLERANCE = 1e-2  # probabilities move with the edges of their boxes
+# The score of detections that count in `closeness`, those that `tfdet-infer` draws; and the IoU
+# with one of the same class that makes it the same detection.
+CERTAIN, SAME_BOX = 0.3, 0.5
 # Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
 TIE = 1e-5
 
@@ -24,6 +28,7 @@ class Difference:
         box, score: the largest difference of a pair, in pixels and in probability.
         tied: detections without a partner whose score ties with that of the last place of a full
             list, where rounding decides who gets it.
+        lost: detections without a partner where `closeness` compared.
         mismatches: a sentence for each image that differs otherwise.
     """
 
@@ -31,6 +36,7 @@ class Difference:
     box: float = 0.0
     score: float = 0.0
     tied: int = 0
+    lost: int = 0
     mismatches: tuple[str, ...] = ()
 
     def __add__(self, other: "Difference") -> "Difference":
@@ -39,6 +45,7 @@ class Difference:
             max(self.box, other.box),
             max(self.score, other.score),
             self.tied + other.tied,
+            self.lost + other.lost,
             self.mismatches + other.mismatches,
         )
 
@@ -59,18 +66,64 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
     """
     expected = {key: np.asarray(value) for key, value in expected.items()}
     found = {key: np.asarray(value) for key, value in found.items()}
+    wrong = _wrong_form(expected, found)
+    if wrong:
+        return _mismatch(f"{name}: {wrong}")
     total = Difference()
-    for key, value in expected.items():
-        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype):
-            sentence = (
-                f"{name}: {key} should be {value.dtype} {list(value.shape)}, "
-                f"got {found[key].dtype} {list(found[key].shape)}"
-            )
-            return Difference(mismatches=(sentence,))
     for i in range(len(expected["count"])):
         ours, theirs = ({k: value[i] for k, value in side.items()} for side in (expected, found))
         total += _compare_image(ours, theirs, f"{name}, image {i}")
     return total
+
+
+def closeness(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) -> Difference:
+    """As `compare`, of a detector with coarser numbers, which cannot give the same.
+
+    Expected detections with a score of `CERTAIN` or more look for a partner of the same class whose
+    box overlaps theirs by `SAME_BOX` or more; `lost` are those that find none. Only another form of
+    the results, or numbers that are not finite, are mismatches.
+    """
+    expected = {key: np.asarray(value) for key, value in expected.items()}
+    found = {key: np.asarray(value) for key, value in found.items()}
+    wrong = _wrong_form(expected, found)
+    numbers = (x for x in found.values() if x.dtype.kind == "f")
+    if wrong or not all(np.isfinite(x).all() for x in numbers):
+        return _mismatch(f"{name}: {wrong or 'some numbers are not finite'}")
+    total = Difference()
+    for i in range(len(expected["count"])):
+        sides = ({k: value[i] for k, value in side.items()} for side in (expected, found))
+        total += _close_image(*sides)
+    return total
+
+
+def _close_image(expected: dict, found: dict) -> Difference:
+    certain = int((expected["scores"][: expected["count"]] >= CERTAIN).sum())
+    count = int(found["count"])
+    overlap = np.array(box_ops.iou(expected["boxes"][:certain], found["boxes"][:count]))
+    is_same = expected["labels"][:certain, None] == found["labels"][None, :count]
+    overlap = np.where(is_same, overlap, 0.0)
+    pairs = []
+    for i in range(certain):
+        if count and overlap[i].max() >= SAME_BOX:
+            partner = int(overlap[i].argmax())
+            overlap[:, partner] = 0.0
+            pairs.append((i, partner))
+    ours, theirs = np.array(pairs, int).reshape(-1, 2).T
+    box, score = (
+        float(np.abs(expected[key][ours] - found[key][theirs]).max(initial=0.0))
+        for key in ("boxes", "scores")
+    )
+    return Difference(detections=certain, box=box, score=score, lost=certain - len(pairs))
+
+
+def _wrong_form(expected: dict, found: dict) -> str:
+    for key, value in expected.items():
+        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype):
+            return (
+                f"{key} should be {value.dtype} {list(value.shape)}, "
+                f"got {found[key].dtype} {list(found[key].shape)}"
+            )
+    return ""
 
 
 def _compare_image(expected: dict, found: dict, name: str) -> Difference:

@@ -92,8 +92,8 @@ class ModelDriver:
     def detect(
         self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, effort)
-        return _to_numpy(self._detect(tf.constant(images), *chosen.values()))
+        at = chosen(self, threshold, effort)
+        return _to_numpy(self._detect(tf.constant(images), *at.values()))
 
     def detect_fitted(
         self,
@@ -102,9 +102,9 @@ class ModelDriver:
         size: np.ndarray,
         threshold: float | None = None,
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, None)
+        at = chosen(self, threshold, None)
         inputs = (tf.constant(x) for x in (canvas, scale, size))
-        return _to_numpy(self._detect_fitted(*inputs, *chosen.values()))
+        return _to_numpy(self._detect_fitted(*inputs, *at.values()))
 
 
 def _fitted_detection(model: Detector) -> Callable[..., dict[str, tf.Tensor]]:
@@ -174,10 +174,10 @@ class SavedModelDriver:
     def detect(
         self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, effort)
+        at = chosen(self, threshold, effort)
         missing = max(0, (self.batch_size or 0) - len(images))
         blank = np.zeros((missing, *images.shape[1:]), images.dtype)
-        found = self._run(self._detect, images=np.concatenate([images, blank]), **chosen)
+        found = self._run(self._detect, images=np.concatenate([images, blank]), **at)
         return {name: values[: len(images)] for name, values in found.items()}
 
     def detect_fitted(
@@ -187,8 +187,7 @@ class SavedModelDriver:
         size: np.ndarray,
         threshold: float | None = None,
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, None)
-        return self._run_fitted(canvas, scale, size, chosen)
+        return self._run_fitted(canvas, scale, size, chosen(self, threshold, None))
 
     def detect_at_efforts(
         self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, efforts: np.ndarray
@@ -206,11 +205,11 @@ class SavedModelDriver:
         return "effort" in inputs and inputs["effort"].shape.rank is None
 
     def _run_fitted(
-        self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, chosen: dict[str, tf.Tensor]
+        self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, at: dict[str, tf.Tensor]
     ) -> dict[str, np.ndarray]:
         if self.pad_value is None:
             raise UserError(f"{self._path} takes no fitted images; export it again")
-        return self._run(self._detect_fitted, fitted=canvas, scale=scale, size=size, **chosen)
+        return self._run(self._detect_fitted, fitted=canvas, scale=scale, size=size, **at)
 
     def _run(self, function: Any, **inputs: Any) -> dict[str, np.ndarray]:
         # Python's loader wants all inputs; what is not chosen is left to the others.
@@ -226,7 +225,7 @@ class SavedModelDriver:
             reason = str(error).partition("\n")[0]
             raise UserError(f"{self._path} cannot detect in such images ({reason})") from None
         images = len(next(iter(inputs.values())))
-        _check_detections(self._path, found, images, len(self.class_names))
+        check_detections(self._path, found, images, len(self.class_names))
         return found
 
 
@@ -281,7 +280,7 @@ def _signatures(path: str | pathlib.Path, signatures: Any) -> tuple[Any, dict[st
     return detect, metadata
 
 
-def _check_detections(
+def check_detections(
     path: str | pathlib.Path, found: dict[str, np.ndarray], images: int, classes: int
 ) -> None:
     """Refuses what no model of tfdet gives, such as labels that have no name."""
@@ -326,7 +325,7 @@ def threshold_for(driver: Driver, **target: float) -> float:
     return driver.calibration.threshold_for(**target)
 
 
-def _chosen(driver: Driver, threshold: float | None, effort: float | None) -> dict[str, tf.Tensor]:
+def chosen(driver: Driver, threshold: float | None, effort: float | None) -> dict[str, tf.Tensor]:
     if driver.threshold is None:
         if threshold is not None or effort is not None:
             raise UserError("the model is static: it takes neither a threshold nor an effort")

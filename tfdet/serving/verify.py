@@ -36,8 +36,8 @@ def verify(
     is loaded by the process first.
     """
     driver = ModelDriver(model)
-    images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
-    thresholds = _thresholds(model, driver, images["batch of 3"])
+    images, encoded = image_batches(driver.image_size), encoded_batches(driver.image_size)
+    thresholds = thresholds_of(model, driver, images["batch of 3"])
     inputs: dict[str, np.ndarray] = {}
     for threshold in thresholds:
         for name, batch in images.items():
@@ -94,8 +94,11 @@ def _fitted_inputs(
     return {_FITTED: canvas, **{f"GIVEN/{name}/{_FITTED}": x for name, x in given.items()}}
 
 
-def _thresholds(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
-    """Thresholds to try: of both ends of effort, and one that parts the scores of `batch`."""
+def thresholds_of(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
+    """Thresholds to try: of both ends of effort, and one that parts the scores of `batch`.
+
+    Of a static detector None alone.
+    """
     if not model.is_dynamic:
         return [None]
     least, most = model.threshold_ends
@@ -130,7 +133,8 @@ def _at(name: str, threshold: float | None) -> str:
     return name if threshold is None else f"{name} at {threshold:g}"
 
 
-def _image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
+def image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Batches of pictures of one size each, by name, for a canvas of `size`."""
     height, width = size[0] * 3 // 4 + 1, size[1] + 7
     return {
         "batch of 1": _empty_scene(height, width)[None],
@@ -138,7 +142,8 @@ def _image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
     }
 
 
-def _encoded_batches(size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+def encoded_batches(size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+    """As `image_batches`, each picture of a size of its own."""
     height, width = size
     return {
         "batch of 1": [_crowded_scene(height, width // 2 + 1, seed=3)],
