@@ -79,11 +79,13 @@ class GridNode(Composite):
         else:
             x = self.block(inputs["x"], training)
         sent = {}
-        for i, (name, path) in enumerate(self.paths.items()):
+        count = len(self.paths)
+        gates = ops.unstack(ops.reshape(inputs["gates"], (-1, 1, 1, 1, count)), count, axis=-1)
+        for gate, (name, path) in zip(gates, self.paths.items(), strict=True):
             if wanted is not None and name not in wanted:
                 continue
             size = {"up_size": up_size} if name == "up" else {}
-            sent[name] = path({"x": x, "gate": inputs["gates"][:, i]}, **size, training=training)
+            sent[name] = path({"x": x, "gate": gate}, **size, training=training)
         return sent
 
     def get_config(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ class GridNode(Composite):
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class GridPath(Composite):
-    """{"x": [B, H, W, C], "gate": [B]} to what arrives at the next node: convolution, gate.
+    """{"x": [B, H, W, C], "gate": [B, 1, 1, 1]} to what the next node gets: convolution, gate.
 
     `x` is what `GridNode.block` gives. Where that is not after a ReLU, the ways up and down have
     one of their own.
@@ -135,8 +137,7 @@ class GridPath(Composite):
         up_size: tuple[int, int] | None = None,
         training: bool | None = None,
     ) -> Tensor:
-        gate = ops.reshape(inputs["gate"], (-1, 1, 1, 1))
-        return self.carry(inputs["x"], gate, up_size, training)
+        return self.carry(inputs["x"], inputs["gate"], up_size, training)
 
     def carry(
         self,

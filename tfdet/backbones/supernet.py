@@ -160,12 +160,12 @@ class Supernet(Composite):
         if not self.config.routers:
             return _fixed_gates(h, np.ones(len(self.config.nodes[number].paths)))
         g = self.routers[number](h, training=training)
-        is_open = is_here[:, None]
+        is_open = ops.expand_dims(is_here, 1)
         if not training:
             is_open = ops.logical_and(is_open, g >= threshold)
             if self.config.hard_gates:
                 g = ops.ones_like(g)
-        return ops.where(is_open, g, 0.0)
+        return g * ops.cast(is_open, g.dtype)
 
     def _sent(
         self,
@@ -179,11 +179,12 @@ class Supernet(Composite):
     ) -> dict[str, tuple[Tensor, Tensor]]:
         """By path what a node sends, and the images for which it sends something."""
         spec, sent, is_open = self.config.nodes[number], {}, g >= CLOSED
+        opened = dict(zip(spec.paths, ops.unstack(is_open, len(spec.paths), axis=1), strict=True))
         if paths:
             size = {"up_size": sizes[spec.scale - 1]} if "up" in paths else {}
             inputs = {"x": h, "gates": g}
             maps = self.nodes[number](inputs, **size, wanted=paths, training=training)
-            sent = {path: (x, is_open[:, spec.paths.index(path)]) for path, x in maps.items()}
+            sent = {path: (x, opened[path]) for path, x in maps.items()}
         if self.config.bypass and ("keep" in paths or not paths):
             is_closed = ops.logical_not(ops.any(is_open, axis=1))
             bypass = ops.cast(ops.reshape(is_closed, (-1, 1, 1, 1)), h.dtype) * h

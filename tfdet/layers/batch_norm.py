@@ -109,7 +109,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _fused_and_moved(self, inputs: Tensor, gamma: Tensor, beta: Tensor) -> Any:
         """The outputs; the moving statistics have followed, by the same operation."""
-        bias = _bias(inputs)
+        bias = ops.convert_to_tensor(_bias(inputs), "float32")
         outputs, mean, variance = self._norm(
             inputs,
             gamma,

@@ -80,7 +80,8 @@ def assign(
 def is_learnable(boxes, labels, is_crowd):
     """[B, M] bool: True for boxes that can be learnt."""
     is_object = (labels >= 0) & ops.all(ops.isfinite(boxes), axis=-1)
-    is_object &= (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    left, top, right, bottom = box_ops.columns(boxes)
+    is_object &= (right > left) & (bottom > top)
     return is_object if is_crowd is None else is_object & ~is_crowd
 
 

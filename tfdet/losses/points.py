@@ -134,7 +134,7 @@ def _match(cells: point_ops.Cells, boxes, is_known, center_radius: float, reach:
 def _is_inside(distances, box, cells: point_ops.Cells, center_radius: float):
     """[B, K] bool: the points lie strictly in the box, and near its centre where that is asked."""
     if center_radius > 0:
-        left, top, right, bottom = (distances[..., i] for i in range(4))
+        left, top, right, bottom = box_ops.columns(distances)
         reach = center_radius * cells.strides
         # From the centre, the point is (left - right) / 2 to the right and (top - bottom) / 2 down.
         is_near = (ops.abs(left - right) < 2 * reach) & (ops.abs(top - bottom) < 2 * reach)
@@ -152,7 +152,7 @@ def _ranges(cells: point_ops.Cells, reach: float) -> tuple[np.ndarray, np.ndarra
 
 def centerness(distances):
     """How central a point is in its box, 1 in the middle and 0 at the edge: [..., 4] -> [...]."""
-    left, top, right, bottom = (distances[..., i] for i in range(4))
+    left, top, right, bottom = box_ops.columns(distances)
     x = ops.minimum(left, right) / ops.maximum(left, right)
     y = ops.minimum(top, bottom) / ops.maximum(top, bottom)
     return ops.sqrt(x * y)
@@ -163,8 +163,8 @@ def distance_loss(distances, targets, kind: DistanceLoss = "giou"):
 
     The published 1 is added to both areas, in whatever unit the distances have.
     """
-    left, top, right, bottom = (distances[..., i] for i in range(4))
-    left_t, top_t, right_t, bottom_t = (targets[..., i] for i in range(4))
+    left, top, right, bottom = box_ops.columns(distances)
+    left_t, top_t, right_t, bottom_t = box_ops.columns(targets)
     width = ops.minimum(left, left_t) + ops.minimum(right, right_t)
     height = ops.minimum(top, top_t) + ops.minimum(bottom, bottom_t)
     shared = width * height

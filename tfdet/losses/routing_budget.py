@@ -4,15 +4,16 @@ Costs are parts of the cost of the whole grid, see `detectors.grid_cost.GridCost
 """
 
 import dataclasses
-import itertools
 from typing import Any, Literal
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfdet.errors import UserError
 from tfdet.losses import replicas
 from tfdet.losses.assignment import is_learnable
+from tfdet.ops import boxes as box_ops
 from tfdet.tensors import Tensor
 
 
@@ -99,7 +100,8 @@ def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
     boxes, labels = targets["boxes"], targets["labels"]
     is_object = is_learnable(boxes, labels, targets.get("is_crowd"))
     boxes = ops.where(is_object[..., None], ops.cast(boxes, "float32"), 0.0)
-    longer = ops.maximum(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    left, top, right, bottom = box_ops.columns(boxes)
+    longer = ops.maximum(right - left, bottom - top)
     if config.scale_frame == "file":
         if "scale" not in targets:
             raise UserError(
@@ -107,11 +109,10 @@ def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
                 "image per pixel of the file, which tfdet's own pipeline provides"
             )
         longer = longer / ops.cast(targets["scale"], "float32")[:, None]
-    edges = (0.0, *config.scale_edges, float("inf"))
-    is_in = [
-        is_object & (longer > low) & (longer <= high) for low, high in itertools.pairwise(edges)
-    ]
-    return ops.cast(ops.any(ops.stack(is_in, axis=-1), axis=1), "float32")
+    edges = np.array([0.0, *config.scale_edges, np.inf], np.float32)
+    longer = longer[..., None]
+    is_in = is_object[..., None] & (longer > edges[:-1]) & (longer <= edges[1:])
+    return ops.cast(ops.any(is_in, axis=1), "float32")
 
 
 def scale_budget(codes: Tensor, config: RoutingLossConfig) -> Any:

@@ -29,9 +29,19 @@ class Sides(NamedTuple):
     area: Any
 
 
+def columns(rows) -> list[Any]:
+    """The four numbers of boxes or codes [..., 4] as tensors [...], by one operation.
+
+    Slices would be sixteen, each with a gradient that is added up. Arrays stay arrays.
+    """
+    if isinstance(rows, np.ndarray):
+        return list(np.moveaxis(rows, -1, 0))
+    return ops.unstack(rows, 4, axis=-1)
+
+
 def sides(boxes_xyxy, border: float = 0.0) -> Sides:
     """Splits boxes [..., 4]; `border` is added to width and height (1 = inclusive pixels)."""
-    left, top, right, bottom = ops.unstack(boxes_xyxy, 4, axis=-1)
+    left, top, right, bottom = columns(boxes_xyxy)
     width = ops.maximum(right - left + border, 0.0)
     height = ops.maximum(bottom - top + border, 0.0)
     return Sides(left, top, right, bottom, width * height)
@@ -67,7 +77,7 @@ def clip(boxes_xyxy, image_size):
     The sizes are numbers or tensors that broadcast against [...].
     """
     height, width = (ops.cast(side, "float32") for side in image_size)
-    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    left, top, right, bottom = columns(boxes_xyxy)
     return ops.stack(
         [
             ops.clip(left, 0.0, width),
@@ -81,7 +91,7 @@ def clip(boxes_xyxy, image_size):
 
 def _centers(boxes_xyxy):
     """(y centre, x centre, height, width) of boxes [..., 4]."""
-    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    left, top, right, bottom = columns(boxes_xyxy)
     return (top + bottom) * 0.5, (left + right) * 0.5, bottom - top, right - left
 
 
@@ -112,9 +122,9 @@ def decode(codes, anchors_xyxy, max_log_size: float | None = None):
     post-processing drops.
     """
     anchor_y, anchor_x, anchor_height, anchor_width = _centers(anchors_xyxy)
-    y = codes[..., 0] * anchor_height + anchor_y
-    x = codes[..., 1] * anchor_width + anchor_x
-    log_height, log_width = codes[..., 2], codes[..., 3]
+    y, x, log_height, log_width = columns(codes)
+    y = y * anchor_height + anchor_y
+    x = x * anchor_width + anchor_x
     if max_log_size is not None:
         log_height = ops.minimum(log_height, max_log_size)
         log_width = ops.minimum(log_width, max_log_size)

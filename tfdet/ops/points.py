@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from tfdet.ops.anchors import level_sizes
+from tfdet.ops.boxes import columns
 
 # A point that belongs to no map; no box contains it.
 _NOWHERE = (-1.0, -1.0)
@@ -93,13 +94,13 @@ def encode(boxes_xyxy, points, last_pixel: float = 1.0):
     """
     x, y = points[..., 0], points[..., 1]
     ends = np.array([0.0, 0.0, last_pixel, last_pixel], np.float32)
-    left, top, right, bottom = (boxes_xyxy[..., i] - ends[i] for i in range(4))
+    left, top, right, bottom = columns(boxes_xyxy - ends)
     return ops.stack([x - left, y - top, right - x, bottom - y], axis=-1)
 
 
 def decode(distances, points, last_pixel: float = 1.0):
     """Boxes xyxy [..., 4] of distances in pixels; the inverse of `encode`."""
     x, y = points[..., 0], points[..., 1]
-    left, top, right, bottom = (distances[..., i] for i in range(4))
+    left, top, right, bottom = columns(distances)
     boxes = ops.stack([x - left, y - top, x + right, y + bottom], axis=-1)
     return boxes + np.array([0.0, 0.0, last_pixel, last_pixel], np.float32)

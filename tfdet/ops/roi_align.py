@@ -13,6 +13,7 @@ from keras import ops
 
 from tfdet.ops import portable
 from tfdet.ops.bilinear import bilinear_sample
+from tfdet.ops.boxes import columns
 from tfdet.tensors import Tensor
 
 Alignment = Literal["aligned", "torchvision"]  # see `aligned` of `roi_align`
@@ -58,7 +59,7 @@ def region_levels(boxes_xyxy, min_level: int, max_level: int, canonical: float =
     floor(log2(sqrt(area) / canonical)) levels above the finest, within the given ones. 56 is
     FPN's (https://arxiv.org/abs/1612.03144): 224 pixels belong two levels above the finest.
     """
-    left, top, right, bottom = (boxes_xyxy[..., i] for i in range(4))
+    left, top, right, bottom = columns(boxes_xyxy)
     side = ops.sqrt(ops.maximum(right - left, 0.0) * ops.maximum(bottom - top, 0.0))
     # 1e-6 as in mmdetection: a box of exactly a power of two belongs to the upper level.
     octave = ops.floor(ops.log2(side / canonical + 1e-6))
@@ -143,7 +144,8 @@ def _regions(
     row = ops.reshape(ops.cast(levels, "int32"), (-1,)) - min_level
     scales = 2.0 ** -np.arange(min_level, min_level + len(canvas.size))
     corners = boxes * ops.take(scales.astype(np.float32), row)[:, None] - (0.5 if aligned else 0.0)
-    start, end = (ops.stack([corners[:, i + 1], corners[:, i]], axis=-1) for i in (0, 2))
+    left, top, right, bottom = columns(corners)
+    start, end = ops.stack([top, left], axis=-1), ops.stack([bottom, right], axis=-1)
     image = ops.arange(ops.shape(boxes)[0], dtype="int32") // count
     origin, size = (ops.take(x, row, axis=0) for x in (canvas.origin, canvas.size))
     extent = end - start if aligned else ops.maximum(end - start, 1.0)
