@@ -119,3 +119,11 @@ def test_eval_takes_weights_of_other_projects(run, foreign):
     code, output, errors = run("eval", *argv, "--hparams=model.num_classes=5")
     assert code == 0, errors
     assert "it is of 4 classes and the model of 5, so that the class outputs are new" in output
+
+
+def test_the_weights_in_the_package_find_the_shapes(run, tmp_path):
+    path = tmp_path / "out.json"
+    flags = ("--weights=shapes", "--data=shapes:val:40", f"--json_out={path}")
+    code, _, _ = run("eval", "--model_name=fcos-nano", *flags)
+    assert code == 0
+    assert json.loads(path.read_text())["metrics"]["AP"] > 0.75
