@@ -76,7 +76,7 @@ class Form:
         except (UserError, OSError):
             raise
         except Exception as error:  # each converter has its own
-            reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+            reason = (str(error).strip() or type(error).__name__).partition("\n")[0][:_REASON]
             raise UserError(
                 f"{self.name} cannot express this detector ({reason}); take another format"
             ) from error
@@ -114,6 +114,7 @@ def _is_missing(module: str) -> bool:
 
 
 SAVED_MODEL = "saved_model"
+_REASON = 200  # characters of a converter's own words
 _FORMS = (
     Form(
         name="litert",

@@ -49,6 +49,7 @@ def load(name: str, folder: pathlib.Path, precision: str) -> Runner:
         interpreter: Any = Interpreter(
             model_path=str(folder / f"{name}{ENDING}"), num_threads=os.cpu_count()
         )
+        interpreter.allocate_tensors()
         run = interpreter.get_signature_runner()
     taken = set(run.get_input_details())
     return lambda inputs: run(**{key: x for key, x in inputs.items() if key in taken})

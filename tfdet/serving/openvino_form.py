@@ -1,5 +1,8 @@
 """OpenVINO: batches of images of any size on Intel's and other x86 or ARM processors."""
 
+import contextlib
+import io
+import logging
 import os
 import pathlib
 import tempfile
@@ -43,9 +46,10 @@ def write(
 
 def _quantized(model: Any, samples: Sequence[dict[str, np.ndarray]]) -> Any:
     os.environ.setdefault("NNCF_CI", "1")  # without it NNCF reports to its makers
-    with quiet.no_stderr():
+    with quiet.no_stderr(), contextlib.redirect_stdout(io.StringIO()):
         import nncf
 
+        nncf.set_log_level(logging.ERROR)  # a line for each operation that is left alone
         kinds = {op.get_type_name() for op in model.get_ops()} - set(_QUANTIZED)
         scope = nncf.IgnoredScope(types=sorted(kinds), validate=False)
         return nncf.quantize(

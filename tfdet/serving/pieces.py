@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfdet.detectors.base import Detector, to_original
 from tfdet.errors import UserError
-from tfdet.ops import portable
+from tfdet.ops import pack_native, portable
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import network as networks
 from tfdet.serving.formats import Form, Piece
@@ -29,7 +29,7 @@ def pieces_of(model: Detector, form: Form, precision: str) -> list[Piece]:
     in float32. Boxes in eighths of a bit of an image's side would be useless.
     """
     model = model.for_inference()
-    with portable.operations():
+    with portable.operations(), pack_native.allowed(False):
         if form.is_fixed and precision == "int8":
             return _halves(model, form.name)
         whole = _of_canvas if takes_canvas(model, form) else _of_images
