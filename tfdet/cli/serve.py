@@ -75,7 +75,7 @@ absl_flags.DEFINE_float(
     "slo_ms",
     None,
     "Calibrated dynamic detectors: the server chooses the effort of each batch, 1 when there is "
-    "time, so that 95 % of the answers take less than this many milliseconds.",
+    "time, with the aim that 95 % of the answers take less than this many milliseconds.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_string(
