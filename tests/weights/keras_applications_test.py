@@ -95,7 +95,7 @@ def test_efficientnet_gives_the_same_maps(size):
         assert_equal(maps[level], expected)
 
 
-@pytest.mark.parametrize("size", [(96, 128), (82, 109)])
+@pytest.mark.parametrize("size", [pytest.param((96, 128), marks=pytest.mark.slow), (82, 109)])
 def test_resnet_gives_the_same_maps_with_its_biases_taken_off_the_means(size):
     images = images_of(size)
     caffe = keras.applications.resnet.preprocess_input(images.copy())
@@ -120,7 +120,7 @@ def test_resnet_gives_the_same_maps_with_its_biases_taken_off_the_means(size):
         ("MobileNetV2", "mnv2-keras-1280", ("block_5_add", "block_12_add", "out_relu")),
     ],
 )
-@pytest.mark.parametrize("size", [(96, 128), (160, 96)])
+@pytest.mark.parametrize("size", [(96, 128), pytest.param((160, 96), marks=pytest.mark.slow)])
 def test_mobilenets_give_the_same_maps(theirs_name, backbone, ends, size):
     images = images_of(size)
     signed = keras.applications.mobilenet.preprocess_input(images.copy())
