@@ -61,4 +61,6 @@ def test_the_calibration_came_along(unpacked, model, exported):
     expected = np.load(unpacked / "expected.npz")["thresholds"][-1]
     model.effort = 0.5
     assert model.threshold == pytest.approx(float(expected), rel=1e-6)
-    assert exported.calibration.threshold_for(effort=0.5) == pytest.approx(float(expected), rel=1e-6)
+    assert exported.calibration.threshold_for(effort=0.5) == pytest.approx(
+        float(expected), rel=1e-6
+    )

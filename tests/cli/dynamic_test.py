@@ -113,7 +113,10 @@ def test_a_running_median_is_of_the_images_that_were_trained_on(joint, tmp_path)
 
 @pytest.mark.slow
 def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, tmp_path):
-    changes = _router_changes(joint) | {"model.router_loss.offset": "running", "train.save_seconds": 0.0}
+    changes = _router_changes(joint) | {
+        "model.router_loss.offset": "running",
+        "train.save_seconds": 0.0,
+    }
     hparams = ",".join(f"{key}={value}" for key, value in changes.items())
     command = [sys.executable, "-m", "tfdet.cli.train", f"--hparams={hparams}"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
@@ -247,9 +250,7 @@ def test_static_detectors_have_no_effort(refused, model_dir, flag):
     refused("eval", [f"--model_dir={model_dir}", "--data=shapes:val:2", flag], words)
 
 
-@pytest.mark.parametrize(
-    "flag", ["--target_madds=2e6", pytest.param("--effort=0.5", marks=SLOW)]
-)
+@pytest.mark.parametrize("flag", ["--target_madds=2e6", pytest.param("--effort=0.5", marks=SLOW)])
 def test_efforts_and_targets_need_a_calibration(refused, joint, flag):
     refused("eval", [f"--model_dir={joint}", flag], "tfdet-eval --calibrate")
 

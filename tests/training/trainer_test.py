@@ -206,9 +206,7 @@ def test_a_loss_that_explodes_names_step_part_and_files_and_spoils_nothing(tmp_p
     assert all(np.isfinite(value).all() for value in arrays.values())
 
 
-FINISHED = small_recipe(
-    "train.ema_decay=0.5,train.accumulate_batch=8,data.val='shapes:val:4'"
-)
+FINISHED = small_recipe("train.ema_decay=0.5,train.accumulate_batch=8,data.val='shapes:val:4'")
 
 
 @pytest.fixture(scope="module")
