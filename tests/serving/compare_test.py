@@ -134,3 +134,34 @@ def test_numbers_that_are_none_are_never_near(value):
     found, other = _detections(), _detections()
     other["scores"][0, 2] = value
     assert "not finite" in compare.closeness(found, other, "a").mismatches[0]
+
+
+def _rivals(gap):
+    """Two overlapping detections of almost equal score, of which either may weaken the other."""
+    found = _detections(count=2, places=3)
+    found["boxes"][0, :2] = [[0, 0, 10, 10], [0, 0, 10, 12]]
+    found["scores"][0, :2], found["labels"][0, :2] = [0.5, 0.1], [1, 1]
+    other = _copy(found)
+    other["boxes"][0, :2] = found["boxes"][0, 1::-1]
+    other["scores"][0, :2] += np.float32(gap)
+    return found, other
+
+
+def test_rivals_of_equal_score_tie():
+    difference = compare.compare(*_rivals(1e-7), "a")
+    assert (difference.mismatches, difference.tied) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda other: other["scores"].__iadd__(np.float32(5e-4)),
+        lambda other: other["boxes"].__iadd__(np.float32(50)),
+        lambda other: other["labels"].__iadd__(1),
+    ],
+)
+def test_others_are_no_rivals(change):
+    found, other = _rivals(0)
+    rows = {name: values[:, :2] for name, values in other.items() if name != "count"}
+    change(rows)
+    assert compare.compare(found, other, "a").mismatches

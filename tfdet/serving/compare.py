@@ -27,7 +27,7 @@ class Difference:
         detections: how many were compared.
         box, score: the largest difference of a pair, in pixels and in probability.
         tied: detections without a partner whose score ties with that of the last place of a full
-            list, where rounding decides who gets it.
+            list, or with that of a rival: there rounding decides who gets the place.
         lost: detections without a partner where `closeness` compared.
         mismatches: a sentence for each image that differs otherwise.
     """
@@ -141,6 +141,7 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
     is_full = count == len(expected["scores"])
     last = max(expected["scores"][count - 1], found["scores"][count - 1]) if is_full else -1.0
     lost = [i for i in alone if expected["scores"][i] > last + TIE]
+    lost = _without_rivals(lost, expected, found, np.setdiff1d(np.arange(count), partner))
     pairs = np.flatnonzero(partner >= 0)
     boxes = np.abs(expected["boxes"][pairs] - found["boxes"][partner[pairs]])
     scores = np.abs(expected["scores"][pairs] - found["scores"][partner[pairs]])
@@ -188,6 +189,31 @@ def _partners(expected: dict, found: dict, count: int) -> np.ndarray:
             partner[i] = candidates[boxes[i, candidates].argmin()]
             is_same[:, partner[i]] = False
     return partner
+
+
+def _without_rivals(lost: list, expected: dict, found: dict, extra: np.ndarray) -> list:
+    """Those of `lost` whose place no rival took: rounding decides which of two is the better one.
+
+    A rival overlaps the lost detection, has its class, its score but for a tie, and no partner
+    either; suppression then weakens the other one of the two.
+
+    Args:
+        lost: rows of `expected`.
+        expected, found: detections of an image.
+        extra: rows of `found` without a partner.
+    """
+    overlap = np.array(box_ops.iou(expected["boxes"][lost], found["boxes"][extra]))
+    scores = np.abs(expected["scores"][lost][:, None] - found["scores"][extra])
+    is_same = expected["labels"][lost][:, None] == found["labels"][extra]
+    is_rival = (overlap > 0) & (scores <= TIE) & is_same
+    left = []
+    for row, i in enumerate(lost):
+        rivals = np.flatnonzero(is_rival[row])
+        if rivals.size:
+            is_rival[:, rivals[0]] = False  # it took one place
+        else:
+            left.append(i)
+    return left
 
 
 def _mismatch(sentence: str) -> Difference:
