@@ -24,7 +24,6 @@ import pytest
 
 import tfdet
 from tfdet import profiling, records, registry
-from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.serving import compare, export
 from tfdet.training.optimizer import Adam
 
@@ -48,13 +47,9 @@ def case(name):
 
 
 @pytest.fixture(scope="module")
-def loaded(case, tmp_path_factory):
-    """What the file of the trained model holds, with a threshold of its own."""
-    if case.model.is_dynamic:
-        case.model.threshold = 0.375
-    path = tmp_path_factory.mktemp("saved") / "model.keras"
-    case.model.save(path)
-    return keras.saving.load_model(path)
+def fresh(name):
+    """A model with weights of its own."""
+    return registry.create(name)
 
 
 @dataclasses.dataclass
@@ -65,7 +60,7 @@ class Case:
         model: finds the objects of `images`, if it can learn.
         images, targets: what it was trained on.
         whole: `compute_loss` before the first step.
-        logs, last: of the first step, whose loss is that before it, and of the last one.
+        logs: of the first step, whose loss is that before it.
         after: the loss after it.
         still: paths of the trained variables that no step moved.
         empty, full: logs of steps without objects and with the maximum of them.
@@ -77,7 +72,6 @@ class Case:
     targets: dict[str, np.ndarray]
     whole: float
     logs: dict[str, float]
-    last: dict[str, float]
     after: float
     still: list[str]
     empty: dict[str, float]
@@ -125,13 +119,13 @@ def train(name: str, seed: int) -> Case:
     optimizer.learning_rate = 3e-3
     for _ in range(8):
         for _ in range(30):
-            last = step(targets)
+            step(targets)
         if misses(detect(model, images), targets) == []:
             break
     # At the end: a step that draws samples may draw none from a level.
     moved = zip(model.trainable_variables, before, strict=True)
     still = [v.path for v, value in moved if np.array_equal(v.numpy(), value)]
-    return Case(model, images, targets, whole, logs, last, after, still, empty, full, is_finite)
+    return Case(model, images, targets, whole, logs, after, still, empty, full, is_finite)
 
 
 def rewinder(model):
@@ -223,14 +217,10 @@ def varied(model):
     return np.stack([images[0], np.zeros_like(images[0]), images[1][::-1]])
 
 
-def detect(model, images, threshold=None, batch_size=None):
-    """What `predict` gives, whose graph is made once for each model."""
+def detect(model, images, threshold=None):
+    """What `predict` gives, without its graph: a small one takes longer to make than to run."""
     if threshold is not None:
         model.threshold = threshold
-    return model.predict(images, batch_size=batch_size or len(images), verbose=0)
-
-
-def detect_eagerly(model, images):
     return {key: np.asarray(value) for key, value in model.detect(images).items()}
 
 
@@ -276,11 +266,11 @@ def test_it_is_small(name, case):
     assert 0 < profiling.profile(case.model).parameters < limit
 
 
-def test_it_is_counted_by_name_as_it_is_built(case, name):
-    profile = profiling.profile(case.model)
+def test_it_is_counted_by_name_as_it_is_built(fresh, name):
+    profile = profiling.profile(fresh)
     assert profile == profiling.profile(name)
     assert 0 < profile.trainable <= profile.parameters <= profile.parameters_total
-    assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in case.model.weights)
+    assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in fresh.weights)
     for field in ("parameters", "trainable", "parameters_total"):
         parts = sum(getattr(part, field) for part in profile.parts.values())
         assert parts == getattr(profile, field), field
@@ -299,14 +289,6 @@ def test_a_step_lowers_the_loss(case):
     assert case.after < case.logs["loss"]
 
 
-def test_each_detector_in_it_learns(case):
-    is_cascade = isinstance(case.model, DynamicDetector)
-    for role in ("first_", "second_") if is_cascade else ("",):
-        terms = [term for term in case.model.loss_names if term.startswith(role)]
-        first, last = (sum(logs[term] for term in terms) for logs in (case.logs, case.last))
-        assert last < 0.7 * first
-
-
 def test_training_moves_every_weight(case):
     unreached = {e: [x for x in case.still if re.search(e, x)] for e in case.model.unreached}
     assert all(unreached.values()), unreached  # no expression is there in vain
@@ -320,35 +302,36 @@ def test_none_and_the_most_objects_give_finite_losses(case):
 
 
 def test_it_learns_to_find_the_objects_of_its_batch(case):
-    for run in (detect, detect_eagerly):
-        assert misses(run(case.model, case.images), case.targets) == []
+    assert misses(detect(case.model, case.images), case.targets) == []
+    assert misses(case.model.predict(case.images, verbose=0), case.targets) == []
 
 
 def test_a_batch_gives_what_each_image_gives_alone(case):
     images = varied(case.model)
     for threshold in thresholds(case.model):
         together = detect(case.model, images, threshold)
-        alone = detect(case.model, images, threshold, batch_size=1)
-        same(alone, together, f"at {threshold}")
+        for i in range(len(images)):
+            alone = detect(case.model, images[i : i + 1], threshold)
+            own = {key: value[i : i + 1] for key, value in together.items()}
+            same(alone, own, f"image {i} at {threshold}")
 
 
-def test_it_survives_keras_files(case, loaded):
-    assert type(loaded) is type(case.model) and loaded.config == case.model.config
+def test_it_survives_keras_files(case, tmp_path):
     if case.model.is_dynamic:
-        assert loaded.threshold == 0.375
         case.model.threshold = 0.375
-    expected, found = (detect_eagerly(x, case.images) for x in (case.model, loaded))
+    case.model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is type(case.model) and loaded.config == case.model.config
+    expected, found = (detect(x, case.images) for x in (case.model, loaded))
     assert expected["count"].sum() > 0
     for key, value in expected.items():
         np.testing.assert_array_equal(value, found[key], err_msg=key)
 
 
-def test_its_weights_survive_files(case, loaded, tmp_path):
+def test_its_weights_survive_files(case, fresh, tmp_path):
     case.model.save_weights(tmp_path / "model.weights.h5")
-    for variable in loaded.weights:
-        variable.assign(keras.ops.zeros_like(variable))
-    loaded.load_weights(tmp_path / "model.weights.h5")
-    for ours, theirs in zip(loaded.weights, case.model.weights, strict=True):
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    for ours, theirs in zip(fresh.weights, case.model.weights, strict=True):
         assert ours.path == theirs.path
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 

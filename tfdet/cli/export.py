@@ -174,8 +174,7 @@ def _report(options: types.SimpleNamespace, difference: "Difference") -> None:
         )
     if difference.tied:
         print(
-            f"{difference.tied} detections were left out of the "
-            "comparison, since their scores tie"
+            f"{difference.tied} detections were left out of the comparison, since their scores tie"
         )
 
 
