@@ -8,10 +8,6 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-# Within an operation of networks of this size there is nothing to share out, and threads that wait
-# for a share do so busily: a step takes twice the processor time. Operations still run at once, in
-# no fixed order. Processes that tests start inherit it, so that all have the same bits.
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import keras
 import numpy as np
