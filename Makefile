@@ -1,5 +1,5 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
-# make test   the tests, about an hour on two cores;  make slow   the rest
+# make test   the tests, about 20 minutes on two cores;  make slow   the rest
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make lowest common test, weights, pictures and faults with the oldest packages that are allowed
 # make bench  the timings of docs/results.md
@@ -23,21 +23,23 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
 
 # The demo is the commands that a user would type; Make prints each before it runs.
 demo: $(VENV)/.installed
+	$(BIN)/tfdet-data make shapes --split=val --count=12 --output=$(DEMO)/images
+	$(BIN)/tfdet-infer --model_name=fcos-nano --weights=shapes --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/first --min_score=0.5
 	$(BIN)/tfdet-train --hparams=configs/dynamicdet/yolov7_nano_shapes_joint.yaml --model_dir=$(DEMO)/joint
 	$(BIN)/tfdet-train --hparams=configs/dynamicdet/yolov7_nano_shapes_router.yaml --pretrained=$(DEMO)/joint --model_dir=$(DEMO)/model
 	$(BIN)/tfdet-eval --model_dir=$(DEMO)/model --data=shapes:val --tradeoff --figure_out=$(DEMO)/tradeoff.png
 	$(BIN)/tfdet-export --model_dir=$(DEMO)/model --output=$(DEMO)/saved_model
-	$(BIN)/tfdet-data make shapes --split=val --count=12 --output=$(DEMO)/images
-	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/fast --target_madds=5.2e7
-	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/thorough --target_madds=7.2e7
+	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/fast --effort=0.1
+	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/thorough --effort=0.7
 	@echo
+	@echo "a first picture     $(DEMO)/first"
 	@echo "trained models      $(DEMO)/joint, $(DEMO)/model    (training curves: curve.png)"
 	@echo "AP against cost     $(DEMO)/tradeoff.png"
 	@echo "SavedModel          $(DEMO)/saved_model"
 	@echo "detections drawn    $(DEMO)/fast, $(DEMO)/thorough  (one model at two speeds)"
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadgroup
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m slow

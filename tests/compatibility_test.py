@@ -10,6 +10,8 @@ from tfdet.serving import compare
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 from tfdet.training import trained
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 NAMES = [path.name.removesuffix(".tar.xz") for path in sorted(FIXTURES.glob("*.tar.xz"))]
 
@@ -20,6 +22,16 @@ def unpacked(request, tmp_path_factory):
     with tarfile.open(FIXTURES / f"{request.param}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="module")
+def model(unpacked):
+    return trained.load_trained(unpacked / "folder")
+
+
+@pytest.fixture(scope="module")
+def exported(unpacked):
+    return SavedModelDriver(unpacked / "export")
 
 
 def assert_detects_as_before(driver, folder, kind):
@@ -36,20 +48,19 @@ def assert_detects_as_before(driver, folder, kind):
         assert found.box < 0.01 and found.score < 1e-4
 
 
-def test_a_folder_detects_as_it_did(unpacked):
-    driver = ModelDriver(trained.load_trained(unpacked / "folder"))
-    assert_detects_as_before(driver, unpacked, "folder")
+def test_a_folder_detects_as_it_did(unpacked, model):
+    assert_detects_as_before(ModelDriver(model), unpacked, "folder")
 
 
-def test_an_export_detects_as_it_did(unpacked):
-    assert_detects_as_before(SavedModelDriver(unpacked / "export"), unpacked, "export")
+def test_an_export_detects_as_it_did(unpacked, exported):
+    assert_detects_as_before(exported, unpacked, "export")
 
 
-def test_the_calibration_came_along(unpacked):
+def test_the_calibration_came_along(unpacked, model, exported):
     """Its half is the threshold that the earlier version chose for a share of one half."""
     expected = np.load(unpacked / "expected.npz")["thresholds"][-1]
-    model = trained.load_trained(unpacked / "folder")
     model.effort = 0.5
     assert model.threshold == pytest.approx(float(expected), rel=1e-6)
-    driver = SavedModelDriver(unpacked / "export")
-    assert driver.calibration.threshold_for(effort=0.5) == pytest.approx(float(expected), rel=1e-6)
+    assert exported.calibration.threshold_for(effort=0.5) == pytest.approx(
+        float(expected), rel=1e-6
+    )

@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import ctypes
 import gc
 import os
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops as tf_ops
 
 # Graphs are made of many objects; looking for garbage as often as usual takes 7 % of the time.
 # What a file leaves behind is looked for at its end.
@@ -27,13 +29,6 @@ def _data_directory(variable: str, name: str) -> Path:
     return path
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of a file run in one worker, unless they have a group."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 def pytest_collection_finish() -> None:
     """What was imported stays, and need not be looked at each time; and no traceback is shortened.
 
@@ -47,9 +42,45 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def _let_go() -> Iterator[None]:
-    """After each file its models and graphs, which refer to themselves, are let go of."""
+    """After each file its models and graphs are let go of, and their memory is given back.
+
+    What is left stays to the end, as TensorFlow's records of functions do. Without the freeze all
+    of it is looked through again after each file: seconds, for each of the last hundred files.
+    """
     yield
-    gc.collect()
+    _forget_gradients()
+    while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
+        pass
+    gc.freeze()
+    _give_back()
+
+
+def _forget_gradients() -> None:
+    """Drops the gradients that TensorFlow keeps for ever, and with each the graph that it is of.
+
+    Each call of a function with a gradient of its own, such as `layers.activation.silu`, adds one.
+    """
+    registry = tf_ops.gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient-")]:
+        del registry[name]
+
+
+def _give_back() -> None:
+    """The C library keeps what was let go of unless it is told; only glibc can be told."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
+@pytest.fixture(scope="module")
+def plain_graphs() -> Iterator[None]:
+    """Graphs run as they were traced: optimising them takes a fifth of the time to a first step.
+
+    For files that compare neither bits nor times with what another process or file computes.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,11 @@ class UserError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """The reason in an error of a library: the first line of its text, or its class."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
 class Interrupted(KeyboardInterrupt):
     """A signal ended the work; the message tells the user what is kept.
 

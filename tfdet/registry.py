@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tfdet import records
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from tfdet.detectors.base import Detector
@@ -118,7 +118,7 @@ def load_model(path: str | os.PathLike[str]) -> Detector:
     try:
         model = keras.saving.load_model(path)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:_MOST_LETTERS]
+        reason = first_line(error)[:_MOST_LETTERS]
         raise UserError(f"{os.fspath(path)} cannot be loaded as a model: {reason}") from None
     if not hasattr(model, "detect"):
         raise UserError(f"{os.fspath(path)} holds a {type(model).__name__}, which is no detector")

@@ -62,14 +62,18 @@ def test_open_gates_are_factors_of_one(changes):
             np.testing.assert_allclose(values, route[name], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["floor", "cheapest", "all_open"])
-@pytest.mark.parametrize(
-    "changes", [{}, {"bypass": False}, {"opening": "full", "last_layer": "all"}]
+@pytest.fixture(
+    scope="module", params=[{}, {"bypass": False}, {"opening": "full", "last_layer": "all"}]
 )
-def test_closed_nodes_are_as_if_they_were_not_there(kind, changes):
-    """The dense form with a route's gates gives what running only the open parts gives."""
-    net = make(**changes)
+def net(request):
+    net = make(**request.param)
     net(IMAGES)
+    return net
+
+
+@pytest.mark.parametrize("kind", ["floor", "cheapest", "all_open"])
+def test_closed_nodes_are_as_if_they_were_not_there(net, kind):
+    """The dense form with a route's gates gives what running only the open parts gives."""
     route = net.config.route(kind)
     with_scores(net, np.where(route, 20.0, -1.0))
     found, expected = net(IMAGES), net.along(IMAGES, route)
@@ -149,6 +153,6 @@ def test_other_openings_skip_what_is_closed(changes):
 def test_units_may_have_an_inner_norm():
     plain, normed = make(), make(block_inner_norm=True)
     for net in (plain, normed):
-        net(IMAGES)
+        net.build(IMAGES.shape)
     more = len(normed.trainable_weights) - len(plain.trainable_weights)
     assert more == 2 * plain.config.block_units * len(plain.nodes)

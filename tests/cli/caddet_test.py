@@ -1,6 +1,7 @@
 """A CADDet through the commands: a table from effort to threshold, and what it is good for."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 from tfdet import config, registry
 from tfdet.data import sources
 from tfdet.training import router_step, trained
+
+pytestmark = pytest.mark.usefixtures("plain_graphs")
 
 CHANGES = {
     "model.name": "caddet-test",
@@ -23,11 +26,12 @@ CHANGES = {
 }
 
 
-@pytest.fixture
-def bare(tmp_path):
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
     """A training folder of a tiny CADDet with random weights and gates of all sizes."""
+    folder = tmp_path_factory.mktemp("made")
     recipe = config.make_recipe(changes=CHANGES)
-    config.save_recipe(recipe, tmp_path / trained.RECIPE_FILE)
+    config.save_recipe(recipe, folder / trained.RECIPE_FILE)
     keras.utils.set_random_seed(0)
     settings = {key: value for key, value in recipe.model.items() if key != "name"}
     model = registry.create("caddet-test", **settings)
@@ -35,8 +39,14 @@ def bare(tmp_path):
     for router in model.backbone.routers:
         router.score.kernel.assign(rng.normal(0, 2, router.score.kernel.shape))
         router.score.bias.assign(rng.normal(0.6, 0.3, router.score.bias.shape))
-    model.save_weights(tmp_path / "last.weights.h5")
-    return tmp_path
+    model.save_weights(folder / "last.weights.h5")
+    return folder
+
+
+@pytest.fixture
+def bare(made, tmp_path):
+    """A copy of it, without a table."""
+    return shutil.copytree(made, tmp_path, dirs_exist_ok=True)
 
 
 def test_commands_meet_a_cost(run, bare, tmp_path):

@@ -20,7 +20,7 @@ def model_dir(tmp_path_factory) -> pathlib.Path:
         "model.class_names": ["circle", "square", "triangle", "star", "cross"],
         "model.class_ids": [1, 2, 3, 4, 5],
         "data.train": "shapes:train",
-        "data.val": "shapes:val",
+        "data.val": "shapes:val:20",
     }
     recipe = config.make_recipe(changes=changes)
     config.save_recipe(recipe, folder / trained.RECIPE_FILE)

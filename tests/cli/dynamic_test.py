@@ -1,5 +1,7 @@
 """A dynamic detector through the commands: both training steps, calibration, trade-off, speeds."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -12,9 +14,14 @@ from tfdet import config
 from tfdet.data import sources
 from tfdet.training import checkpoint, trained, trainer
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 STEPS = 6
+SLOW = pytest.mark.slow
 COMMON = {
     "model.name": "dy-efficientdet-test",
+    "model.first.max_level": 5,
+    "model.second.max_level": 5,
     "data.train": f"shapes:train:{2 * STEPS}",
     "data.val": "shapes:val:12",
     "train.batch_size": 2,
@@ -36,20 +43,32 @@ def _router_changes(joint):
     return {
         **COMMON,
         "model.step": "router",
+        "model.router_loss.offset": "full",
         "train.num_epochs": 2,
         "train.optimizer": "adamw",
         "train.learning_rate": 0.01,
         "train.ema_decay": 0.0,
         "train.pretrained": str(joint),
-        "train.save_seconds": 0.0,
     }
 
 
 @pytest.fixture(scope="module")
-def router(joint, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("router")
-    trainer.train(config.make_recipe(changes=_router_changes(joint)), folder)
-    return folder
+def trained_router(joint, tmp_path_factory):
+    """Its folder, and what the training said."""
+    folder, said = tmp_path_factory.mktemp("router"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        trainer.train(config.make_recipe(changes=_router_changes(joint)), folder)
+    return folder, said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def router(trained_router):
+    return trained_router[0]
+
+
+@pytest.fixture(scope="module")
+def table(router):
+    return trained.load_trained(router).calibration
 
 
 def test_the_joint_step_measures_the_second_detector(joint):
@@ -72,21 +91,39 @@ def test_the_router_step_leaves_the_detectors_and_keeps_its_record(joint, router
     arrays, facts = checkpoint.StateFolder(router / "state").read()
     gains, seen, offset = (arrays[f"run/{i}"] for i in range(3))
     assert facts["step"] == 2 * STEPS
-    assert seen == 4 * STEPS
+    assert seen == 2 * STEPS  # before the first step
     assert offset == np.float32(np.median(gains[:seen]))
     rows = [json.loads(x) for x in (router / "logs" / "history.jsonl").read_text().splitlines()]
     assert {"router_loss", "easiness", "offset", "first_loss", "second_loss"} <= rows[-1].keys()
 
 
+def test_a_full_median_is_announced(trained_router):
+    assert "measuring the gain of the second detector" in trained_router[1]
+
+
 @pytest.mark.slow
-def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, router, tmp_path):
-    hparams = ",".join(f"{key}={value}" for key, value in _router_changes(joint).items())
-    command = [
-        *(sys.executable, "-m", "tfdet.cli.train", f"--hparams={hparams}"),
-        f"--model_dir={tmp_path}",
-    ]
+def test_a_running_median_is_of_the_images_that_were_trained_on(joint, tmp_path):
+    changes = _router_changes(joint) | {"model.router_loss.offset": "running"}
+    trainer.train(config.make_recipe(changes=changes), tmp_path, measure=False)
+    arrays, _ = checkpoint.StateFolder(tmp_path / "state").read()
+    gains, seen, offset = (arrays[f"run/{i}"] for i in range(3))
+    assert seen == 4 * STEPS
+    assert offset == np.float32(np.median(gains[:seen]))
+
+
+@pytest.mark.slow
+def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, tmp_path):
+    changes = _router_changes(joint) | {
+        "model.router_loss.offset": "running",
+        "train.save_seconds": 0.0,
+    }
+    hparams = ",".join(f"{key}={value}" for key, value in changes.items())
+    command = [sys.executable, "-m", "tfdet.cli.train", f"--hparams={hparams}"]
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    subprocess.run([*command, f"--model_dir={undisturbed}"], check=True, capture_output=True)
+    command.append(f"--model_dir={killed}")
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list((tmp_path / "state").glob("0*[3-9].npz")):
+    while not list((killed / "state").glob("0*[3-9].npz")):
         assert process.poll() is None
     process.kill()
     process.wait()
@@ -94,20 +131,10 @@ def test_a_router_step_that_is_killed_ends_with_the_same_bits(joint, router, tmp
     assert done.returncode == 0, done.stderr
     assert "resuming at step" in done.stdout
     (ours, _), (theirs, _) = (
-        checkpoint.StateFolder(folder / "state").read() for folder in (tmp_path, router)
+        checkpoint.StateFolder(folder / "state").read() for folder in (killed, undisturbed)
     )
     for key, value in ours.items():
         np.testing.assert_array_equal(value, theirs[key], err_msg=key)
-
-
-def test_a_full_median_is_taken_before_the_first_step(joint, tmp_path, capsys):
-    changes = _router_changes(joint) | {"model.router_loss.offset": "full", "train.num_epochs": 1}
-    trainer.train(config.make_recipe(changes=changes), tmp_path, measure=False)
-    assert "measuring the gain of the second detector" in capsys.readouterr().out
-    arrays, _ = checkpoint.StateFolder(tmp_path / "state").read()
-    gains, seen, offset = (arrays[f"run/{i}"] for i in range(3))
-    assert seen == 2 * STEPS
-    assert offset == np.float32(np.median(gains[:seen]))
 
 
 def test_training_the_router_ends_with_a_calibration(router):
@@ -116,21 +143,26 @@ def test_training_the_router_ends_with_a_calibration(router):
     assert model.threshold == 0.5
 
 
-def test_eval_at_a_threshold_tells_share_and_cost(run, router, tmp_path):
-    path = tmp_path / "out.json"
-    for flag, share in (("--threshold=0", 0.0), ("--threshold=1", 1.0)):
-        code, said, _ = run("eval", f"--model_dir={router}", flag, f"--json_out={path}")
-        assert code == 0
-        assert f"{100 * share:.1f} % of the images were hard" in said
-        facts = json.loads(path.read_text())
-        table = trained.load_trained(router).calibration
-        assert facts["share"] == share
-        assert facts["macs"] == pytest.approx(table.macs[-1 if share else 0])
+def _eval(run, router, flag, path):
+    """What the command says, and the facts that it writes to `path`."""
+    code, said, _ = run("eval", f"--model_dir={router}", flag, f"--json_out={path}")
+    assert code == 0
+    return said, json.loads(path.read_text())
+
+
+def test_eval_at_a_threshold_tells_share_and_cost(run, router, table, tmp_path):
+    said, facts = _eval(run, router, "--threshold=1", tmp_path / "out.json")
+    assert "100.0 % of the images were hard" in said
+    assert facts["share"] == 1.0
+    assert facts["macs"] == pytest.approx(table.macs[-1])
+
+
+@pytest.mark.parametrize("flag", ["--target_madds", pytest.param("--effort", marks=SLOW)])
+def test_eval_meets_a_cost(run, router, table, tmp_path, flag):
     wanted = (table.macs[0] + table.macs[-1]) / 2
-    for flag in (f"--target_madds={wanted}", "--effort=0.5"):
-        code, said, _ = run("eval", f"--model_dir={router}", flag, f"--json_out={path}")
-        assert code == 0
-        assert json.loads(path.read_text())["macs"] == pytest.approx(wanted, rel=0.05)
+    value = 0.5 if flag == "--effort" else wanted
+    _, facts = _eval(run, router, f"{flag}={value}", tmp_path / "out.json")
+    assert facts["macs"] == pytest.approx(wanted, rel=0.05)
 
 
 def test_calibrate_keeps_a_table_of_other_data(run, router):
@@ -151,31 +183,29 @@ def test_trade_off_writes_table_and_figure(run, router, tmp_path):
     assert len(result["curve"]) == 11
     assert len(result["targets"]["target_madds"]) == 10
     assert Image.open(figure).size[0] > 800
-    code, said, _ = run("eval", f"--model_dir={router}", "--threshold=0", f"--json_out={path}")
-    alone = json.loads(path.read_text())["metrics"]
-    assert alone["AP"] == pytest.approx(result["curve"][0]["AP"], abs=1e-6)
+    said, alone = _eval(run, router, "--threshold=0", path)
+    assert "0.0 % of the images were hard" in said
+    assert alone["share"] == 0.0
+    assert alone["macs"] == pytest.approx(result["curve"][0]["macs"])
+    assert alone["metrics"]["AP"] == pytest.approx(result["curve"][0]["AP"], abs=1e-6)
 
 
-def test_infer_takes_the_path_that_is_asked_for(run, router, tmp_path):
-    photos = tmp_path / "photos"
+@pytest.mark.parametrize(
+    ("flag", "percent"), [("--effort=0", 0), pytest.param("--threshold=1", 100, marks=SLOW)]
+)
+def test_infer_takes_the_path_that_is_asked_for(run, router, tmp_path, flag, percent):
+    photos, output = tmp_path / "photos", tmp_path / "found"
     photos.mkdir()
     dataset = sources.open_dataset("shapes:val:2")
     for i in range(2):
         (photos / f"{i}.png").write_bytes(dataset.encoded(i))
-    for threshold, is_hard in ((0, False), (1, True)):
-        output = tmp_path / f"at{threshold}"
-        code, said, _ = run(
-            "infer",
-            f"--model_dir={router}",
-            f"--input={photos}",
-            f"--output_dir={output}",
-            f"--threshold={threshold}",
-        )
-        assert code == 0
-        assert f"{100 * threshold} % of the images were hard" in said
-        for image in json.loads((output / "detections.json").read_text()):
-            assert image["is_hard"] is is_hard
-            assert 0 <= image["easiness"] < 1
+    folders = (f"--input={photos}", f"--output_dir={output}")
+    code, said, _ = run("infer", f"--model_dir={router}", *folders, flag)
+    assert code == 0
+    assert f"{percent} % of the images were hard" in said
+    for image in json.loads((output / "detections.json").read_text()):
+        assert image["is_hard"] is (percent == 100)
+        assert 0 <= image["easiness"] < 1
 
 
 def test_inspect_shows_the_cost_of_each_path(run):
@@ -206,24 +236,29 @@ def test_wrong_efforts_are_refused(refused, router, flags, code, message):
     refused("eval", [f"--model_dir={router}", *flags.split()], message, code=code)
 
 
-@pytest.mark.parametrize("flag", ["--threshold=0.5", "--effort=0.5", "--calibrate", "--tradeoff"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        pytest.param("--threshold=0.5", marks=SLOW),
+        "--effort=0.5",
+        "--calibrate",
+        pytest.param("--tradeoff", marks=SLOW),
+    ],
+)
 def test_static_detectors_have_no_effort(refused, model_dir, flag):
     words = "static" if "0.5" in flag else "no dynamic detector"
     refused("eval", [f"--model_dir={model_dir}", "--data=shapes:val:2", flag], words)
 
 
-@pytest.mark.parametrize("flag", ["--target_madds=2e6", "--effort=0.5"])
+@pytest.mark.parametrize("flag", ["--target_madds=2e6", pytest.param("--effort=0.5", marks=SLOW)])
 def test_efforts_and_targets_need_a_calibration(refused, joint, flag):
     refused("eval", [f"--model_dir={joint}", flag], "tfdet-eval --calibrate")
 
 
-@pytest.mark.parametrize(("target", "end"), [(1e3, 0), (1e15, -1)])
+@pytest.mark.parametrize(("target", "end"), [(1e3, 0), pytest.param(1e15, -1, marks=SLOW)])
 def test_a_target_out_of_reach_is_the_nearest_that_can_be_reached(
-    run, router, tmp_path, target, end
+    run, router, table, tmp_path, target, end
 ):
-    path = tmp_path / "out.json"
-    flags = (f"--target_madds={target:g}", f"--json_out={path}")
-    code, said, _ = run("eval", f"--model_dir={router}", *flags)
-    assert code == 0 and f"--target_madds={target:g} is out of reach" in said
-    table = trained.load_trained(router).calibration
-    assert json.loads(path.read_text())["macs"] == pytest.approx(table.macs[end])
+    said, facts = _eval(run, router, f"--target_madds={target:g}", tmp_path / "out.json")
+    assert f"--target_madds={target:g} is out of reach" in said
+    assert facts["macs"] == pytest.approx(table.macs[end])

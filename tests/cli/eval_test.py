@@ -10,6 +10,8 @@ import pytest
 from tfdet.cli import eval as command
 from tfdet.data import sources
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def _run(*argv):
     return command.COMMAND.run(command.main, argv)
@@ -21,12 +23,12 @@ def test_table_and_files_agree(model_dir, tmp_path, capsys):
     assert _run(*argv) == 0
     output = capsys.readouterr()
     facts = json.loads(numbers.read_text())
-    assert (facts["data"], facts["images"], facts["left_out"]) == ("shapes:val", 200, 0)
+    assert (facts["data"], facts["images"], facts["left_out"]) == ("shapes:val:20", 20, 0)
     assert f"AP         {100 * facts['metrics']['AP']:4.1f}" in output.out
     assert set(facts["metrics"]) >= {"AP", "AP50", "ARl", "AP/circle", "AP/cross"}
-    assert "200/200 images" in output.err
+    assert "20/20 images" in output.err
     detections = json.loads(found.read_text())
-    dataset = sources.open_dataset("shapes:val")
+    dataset = sources.open_dataset("shapes:val:20")
     assert {row["image_id"] for row in detections} <= set(dataset.image_ids.tolist())
     assert {row["category_id"] for row in detections} <= set(dataset.class_ids)
     assert np.array([row["bbox"] for row in detections]).min() >= 0

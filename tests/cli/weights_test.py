@@ -8,6 +8,8 @@ from tests.weights import fake_source, torch_files
 from tfdet import registry
 from tfdet.weights import cache, catalog, origins, stored
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 NAME = "efficientdet-test"
 
 
@@ -55,6 +57,9 @@ def test_inspect_shows_tensors_and_their_project(run, foreign, model):
     facts = json.loads(run("weights", "inspect", f"fake:{foreign}", "--json")[1])
     assert len(facts["tensors"]) == len(model.weights) + 2
     assert facts["projects"] == ["fake"]
+    stored.save(model, foreign.with_name("own.weights.h5"))
+    output = run("weights", "inspect", foreign.with_name("own.weights.h5"))[1]
+    assert "project: tfdet\n" in output
 
 
 def test_import_writes_weights_that_load_and_a_report(run, refused, foreign, tmp_path):
@@ -116,3 +121,11 @@ def test_eval_takes_weights_of_other_projects(run, foreign):
     code, output, errors = run("eval", *argv, "--hparams=model.num_classes=5")
     assert code == 0, errors
     assert "it is of 4 classes and the model of 5, so that the class outputs are new" in output
+
+
+def test_the_weights_in_the_package_find_the_shapes(run, tmp_path):
+    path = tmp_path / "out.json"
+    flags = ("--weights=shapes", "--data=shapes:val:40", f"--json_out={path}")
+    code, _, _ = run("eval", "--model_name=fcos-nano", *flags)
+    assert code == 0
+    assert json.loads(path.read_text())["metrics"]["AP"] > 0.75

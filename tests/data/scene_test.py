@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import io
 
 import numpy as np
@@ -13,7 +14,10 @@ from tfdet.data.scene import SceneMaker, mixup
 from tfdet.data.sources import open_dataset
 from tfdet.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SIZE = (64, 80)
+SLOW = pytest.mark.slow
 STILL = AugmentConfig(geometry="affine", flip=0.0, mosaic_nine=0.0)
 RECIPE = AugmentConfig(
     geometry="affine", mosaic=1.0, mixup=0.15, paste_in=0.15, hue=0.015, saturation=0.7, value=0.4
@@ -50,6 +54,12 @@ def _make(run, index, seed):
 @pytest.fixture(scope="module")
 def shapes():
     return open_dataset("shapes:train:10")
+
+
+@pytest.fixture(scope="module")
+def maker_of(shapes):
+    """Makers of scenes of `shapes` by their configuration, each traced once."""
+    return functools.cache(lambda config: _maker(shapes, config))
 
 
 class _InOrder(SceneMaker):
@@ -117,15 +127,15 @@ def test_painted_rectangles_fill_their_boxes(painted, settings, num_least):
     assert num_seen > num_least
 
 
-def test_a_mosaic_shows_many_images_and_its_absence_one(shapes):
-    alone = _maker(shapes, dataclasses.replace(STILL, scale=0.0, translate=0.0))
+def test_a_mosaic_shows_many_images_and_its_absence_one(shapes, maker_of):
+    alone = maker_of(dataclasses.replace(STILL, scale=0.0, translate=0.0))
     for index in range(10):
         picture, scale = _make(alone, index, index)
         assert len(picture.boxes) <= len(shapes.boxes[shapes.rows(index)])
         assert 0.25 <= scale <= 0.25 * 1.1 and picture.index == index
         bar = 64 - int(64 * scale * 4)  # the long bars beside the fitted image
         assert np.all(picture.image[:, : 8 - 4] == 114) and bar <= 0
-    joined = _maker(shapes, dataclasses.replace(STILL, mosaic=1.0, scale=0.9))
+    joined = maker_of(dataclasses.replace(STILL, mosaic=1.0, scale=0.9))
     counts = [len(_make(joined, k % 10, k)[0].boxes) for k in range(100)]
     assert np.mean(counts) > 1.5 * len(shapes.boxes) / 10
 
@@ -140,9 +150,9 @@ def test_fitted_image_stands_in_the_middle():
     np.testing.assert_allclose(lit[-1] + 1, 32 + (42 - 32) * scale, atol=1)
 
 
-@pytest.mark.parametrize("config", [STILL, RECIPE, EVERYTHING])
-def test_pictures_are_valid_and_follow_from_the_seed(shapes, config):
-    run = _maker(shapes, config)
+@pytest.mark.parametrize("config", [STILL, pytest.param(RECIPE, marks=SLOW), EVERYTHING])
+def test_pictures_are_valid_and_follow_from_the_seed(maker_of, config):
+    run = maker_of(config)
     for k in range(30):
         picture, scale = _make(run, k % 10, k)
         assert picture.image.shape == (*SIZE, 3) and picture.image.dtype == np.float32
@@ -158,7 +168,7 @@ def test_pictures_are_valid_and_follow_from_the_seed(shapes, config):
             assert not np.array_equal(picture.image, _make(run, k, k + 100)[0].image)
 
 
-@pytest.mark.parametrize("degrees", [0.0, 20.0])
+@pytest.mark.parametrize("degrees", [pytest.param(0.0, marks=SLOW), 20.0])
 def test_odd_images_go_through_everything(degrees):
     """Empty ones, one pixel, one row, one column, one-pixel boxes, boxes that fill the image."""
     sizes = [(40, 40), (1, 1), (1, 300), (300, 1), (30, 40), (2, 2)]
@@ -176,8 +186,8 @@ def test_odd_images_go_through_everything(degrees):
     assert 0 < num_empty < 60
 
 
-def test_mixup_blends_pixels_and_joins_the_objects(shapes):
-    run = _maker(shapes, dataclasses.replace(STILL, mosaic=1.0))
+def test_mixup_blends_pixels_and_joins_the_objects(maker_of):
+    run = maker_of(dataclasses.replace(STILL, mosaic=1.0))
     (first, _), (second, _) = _make(run, 1, 1), _make(run, 2, 2)
     shares = []
     for seed in range(200):
@@ -194,12 +204,12 @@ def test_mixup_blends_pixels_and_joins_the_objects(shapes):
     assert abs(np.mean(shares) - 0.5) < 0.03 and abs(np.std(shares) - 0.1213) < 0.02
 
 
-def test_steps_come_with_their_probabilities(shapes):
+def test_steps_come_with_their_probabilities(maker_of):
     still = dataclasses.replace(STILL, scale=0.0, translate=0.0)
-    plain = _maker(shapes, still)
+    plain = maker_of(still)
     # Often there is no room for what would be pasted.
     for key, least in (("mixup", 0.15), ("paste_in", 0.02)):
-        run = _maker(shapes, dataclasses.replace(still, **{key: 0.3}))
+        run = maker_of(dataclasses.replace(still, **{key: 0.3}))
         changed = [
             not np.array_equal(_make(run, 0, k)[0].image, _make(plain, 0, k)[0].image)
             for k in range(70)
@@ -207,11 +217,11 @@ def test_steps_come_with_their_probabilities(shapes):
         assert least < np.mean(changed) < 0.42, key
 
 
-def test_flips_move_all(shapes):
+def test_flips_move_all(maker_of):
     """With both flips the picture and its boxes are turned by half."""
     still = dataclasses.replace(STILL, mosaic=1.0)
-    upright, _ = _make(_maker(shapes, still), 3, 5)
-    turned, _ = _make(_maker(shapes, dataclasses.replace(still, flip=1.0, flip_vertical=1.0)), 3, 5)
+    upright, _ = _make(maker_of(still), 3, 5)
+    turned, _ = _make(maker_of(dataclasses.replace(still, flip=1.0, flip_vertical=1.0)), 3, 5)
     np.testing.assert_array_equal(turned.image, upright.image[::-1, ::-1])
     limits = np.array([80, 64, 80, 64], np.float32)
     np.testing.assert_allclose(turned.boxes, limits - upright.boxes[:, [2, 3, 0, 1]], atol=1e-4)

@@ -83,7 +83,7 @@ def test_a_step_lowers_the_loss(name):
         return float(sum(terms.values()))
 
     before = loss()
-    model.compile(optimizer=keras.optimizers.SGD(1e-3))
+    model.compile(optimizer=keras.optimizers.SGD(1e-3), run_eagerly=True)
     kernels = [conv.kernel.numpy() for conv in model.backbone.convs]
     model.train_on_batch(images, targets)
     model.optimizer.iterations.assign(0)
@@ -148,7 +148,7 @@ def test_a_functional_model_is_a_backbone(tmp_path):
     assert model.tap_channels == {"P3": 8, "P4": 8, "P5": 8}
     assert tfdet.profile(model).parts["backbone"].macs > 0
     pixels, targets = batch()
-    model.compile(optimizer=keras.optimizers.SGD(1e-3))
+    model.compile(optimizer=keras.optimizers.SGD(1e-3), run_eagerly=True)
     model.train_on_batch(pixels, targets)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

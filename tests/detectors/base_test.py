@@ -19,17 +19,12 @@ def batch(size=64):
     return images, {"boxes": boxes, "labels": np.array([[1, 0], [-1, -1]], np.int32)}
 
 
-def model_with(optimizer):
-    keras.utils.set_random_seed(3)
-    model = registry.create("efficientdet-test", weight_decay=0.01, num_classes=2)
-    model.compile(optimizer=optimizer)
-    return model
-
-
 @pytest.mark.parametrize("scale", [1, 1024])
-def test_step_follows_the_gradient_of_the_whole_loss(scale):
+def test_step_follows_the_gradient_of_the_whole_loss(make, scale):
     optimizer = keras.optimizers.SGD(1.0, loss_scale_factor=None if scale == 1 else scale)
-    model = model_with(optimizer)
+    model = make("efficientdet-test", weight_decay=0.01, num_classes=2)
+    # Once as a graph; the other tests need no more than what a step does.
+    model.compile(optimizer=optimizer, run_eagerly=scale != 1)
     images, targets = batch()
     variables = model.trainable_variables
     before = [v.numpy() for v in variables]
@@ -52,7 +47,7 @@ def test_evaluate_reports_the_loss_that_a_step_computes():
     """Of a detector whose forward pass is the same in training."""
     keras.utils.set_random_seed(3)
     model = registry.create("fcos-test", num_classes=2, batch_norm="frozen", weight_decay=0.01)
-    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    model.compile(optimizer=keras.optimizers.SGD(0.0), run_eagerly=True)
     images, targets = batch()
     fitted = model.train_on_batch(images, targets, return_dict=True)
     model.reset_metrics()
@@ -82,7 +77,7 @@ def _step(kind):
     config = registry.config("efficientdet-test", weight_decay=0.01, num_classes=2)
     model = kind.from_record(config, "efficientdet-test")
     model.build_variables()
-    model.compile(optimizer=keras.optimizers.SGD(0.125))
+    model.compile(optimizer=keras.optimizers.SGD(0.125), run_eagerly=True)
     before = [v.numpy() for v in model.trainable_variables]
     logs = model.train_on_batch(*batch(), return_dict=True)
     moves = [v.numpy() - x for v, x in zip(model.trainable_variables, before, strict=True)]
@@ -114,3 +109,13 @@ def test_a_whole_refuses_parts_with_a_loss_that_it_would_not_call():
         TrainingWrapper(part, (), "wrapper")
     with pytest.raises(UserError, match=message.format("DynamicDetector")):
         DynamicDetector(part, registry.create("efficientdet-test"))
+
+
+def test_xla_is_left_to_accelerators_unless_it_is_asked_for():
+    model = registry.create("fcos-test")
+    compiles_itself = bool(tf.config.list_physical_devices("GPU"))
+    model.compile(optimizer="sgd")
+    assert model.jit_compile is compiles_itself
+    assert registry.create("fcos-test").jit_compile is compiles_itself  # for `predict`
+    model.compile(optimizer="sgd", jit_compile=True)
+    assert model.jit_compile is True

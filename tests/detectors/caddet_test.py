@@ -39,11 +39,11 @@ def test_the_published_names_are_registered():
 
 @pytest.mark.parametrize("name", SMALL_NAMES)
 @pytest.mark.parametrize("head", ["plain", "packed"])
-def test_detections_have_the_cost_of_each_image(name, head):
-    model = registry.create(name, head=head)
+def test_detections_have_the_cost_of_each_image(make, name, head):
+    model = make(name, head=head)
     images, _ = batch()
     gates = np.asarray(model(images)["gates"])
-    macs = model.predict(images, verbose=0)["macs"]
+    macs = np.asarray(model.detect(images)["macs"])
     expected = model.floor + model.cost.total * np.asarray(model.cost.hard(gates))
     np.testing.assert_allclose(macs, expected, rtol=1e-6)
     assert np.all(macs > model.floor) and np.all(macs <= model.floor + model.cost.total)
@@ -55,6 +55,8 @@ def test_odd_sizes_run(size):
     assert np.isfinite(model.detect(np.zeros((1, 50, 90, 3), np.uint8))["boxes"]).all()
 
 
+# `common_test` compares what is detected.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_a_saved_model_comes_back_with_equal_outputs(name, tmp_path):
     model = registry.create(name)
@@ -70,14 +72,20 @@ def test_a_saved_model_comes_back_with_equal_outputs(name, tmp_path):
         np.testing.assert_array_equal(again(images)[key], values)
 
 
-def test_a_detector_with_a_grid_is_put_behind_it():
-    """The same as the registered one, which is made of one record, to the bit and to the name."""
+@pytest.fixture(scope="module")
+def joined():
+    """A detector that was made in Python, of a grid and what stands behind it."""
     config = registry.config("caddet-test")
     grid = Supernet(config.supernet, config.batch_norm, name="backbone")
     dense = FCOS(registry.config("fcos-test", neck="projection"), backbone=grid)
     model = CADDet(dense, name="caddet-test")
     model.build_variables()
-    expected = registry.create("caddet-test")
+    return model
+
+
+def test_a_detector_with_a_grid_is_put_behind_it(make, joined):
+    """The same as the registered one, which is made of one record, to the bit and to the name."""
+    model, expected = joined, make("caddet-test")
     assert [v.path for v in model.weights] == [v.path for v in expected.weights]
     assert (model.loss_names, model.cost_ends) == (expected.loss_names, expected.cost_ends)
     for mine, theirs in zip(model.weights, expected.weights, strict=True):
@@ -91,7 +99,7 @@ def test_a_detector_with_a_grid_is_put_behind_it():
         expected.compute_loss(images, targets, expected(images, training=True))
     )
     with pytest.raises(UserError, match="is a Supernet, got EfficientNet"):
-        CADDet(registry.create("fcos-test"))
+        CADDet(FCOS(registry.config("fcos-test")))
 
 
 def test_an_efficientdet_stands_behind_the_grid():
@@ -105,11 +113,8 @@ def test_an_efficientdet_stands_behind_the_grid():
     assert np.all(macs > least) and np.all(macs <= most)
 
 
-def test_a_detector_that_was_made_in_python_is_saved(tmp_path):
-    config = registry.config("caddet-test")
-    grid = Supernet(config.supernet, config.batch_norm, name="backbone")
-    model = CADDet(FCOS(registry.config("fcos-test", neck="projection"), backbone=grid))
-    model.build_variables()
+def test_a_detector_that_was_made_in_python_is_saved(joined, tmp_path):
+    model = joined
     model.threshold = 0.3
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -132,7 +137,8 @@ def test_every_strategy_trains_and_the_first_epoch_is_free(strategy):
     keras.utils.set_random_seed(0)
     loss = {"strategy": strategy, "scale_edges": [16.0, 40.0, 48.0], "budget": 0.1}
     model = registry.create("caddet-test", routing_loss=loss, **{"loss.reach": 8.0})
-    model.compile(optimizer=keras.optimizers.SGD(1e-3))
+    # Two steps: their graphs would take longer to make. `common_test` trains with graphs.
+    model.compile(optimizer=keras.optimizers.SGD(1e-3), run_eagerly=True)
     images, targets = batch()
     history = model.fit(
         images, targets, batch_size=2, epochs=2, verbose=0, validation_data=(images, targets)
@@ -152,9 +158,9 @@ def test_every_strategy_trains_and_the_first_epoch_is_free(strategy):
     assert history["hard_cost_min"][0] >= 1e-9 * model.floor
 
 
-def test_the_losses_of_routes_are_those_of_the_equations():
+def test_the_losses_of_routes_are_those_of_the_equations(make):
     free = {"free_epochs": 0, "budget": 0.1, "scale_edges": (16.0, 40.0, 48.0)}
-    model = registry.create("caddet-test", routing_loss=free)
+    model = make("caddet-test", routing_loss=free)
     images, targets = batch()
     raw = model(images, training=True)
     terms = model.loss_terms(targets, raw)
@@ -173,9 +179,8 @@ def test_the_losses_of_routes_are_those_of_the_equations():
     )
 
 
-def test_gradients_of_the_routes_losses_reach_every_open_router():
-    loss = {"free_epochs": 0}
-    model = registry.create("caddet-test", routing_loss=loss)
+def test_gradients_of_the_routes_losses_reach_every_open_router(make):
+    model = make("caddet-test", routing_loss={"free_epochs": 0})
     images, targets = batch()
     biases = [router.score.bias for router in model.backbone.routers]
     with tf.GradientTape() as tape:
@@ -224,10 +229,9 @@ def test_costs_may_be_measured_in_multiply_adds():
     assert found[1] == pytest.approx(found[0] * (model.whole / 1e5) ** 2, rel=1e-4)
 
 
-def test_detection_alone_moves_the_routers_through_their_gates():
+def test_detection_alone_moves_the_routers_through_their_gates(make):
     """With the heads' predictions as the only loss: the gates are factors of the features."""
-    keras.utils.set_random_seed(0)
-    model = registry.create("caddet-test", weight_decay=0.0)
+    model = make("caddet-test")
     images, targets = batch()
     biases = [router.score.bias for router in model.backbone.routers]
     with tf.GradientTape() as tape:
@@ -245,20 +249,25 @@ def test_without_routers_all_images_cost_the_same():
     model = registry.create("caddet-test", **{"supernet.routers": False})
     assert not {"global_loss", "path_loss"} & set(model.loss_names)
     images, targets = batch()
-    macs = model.predict(images, verbose=0)["macs"]
+    macs = model.detect(images)["macs"]
     np.testing.assert_allclose(macs, model.floor + model.cost.total, rtol=1e-6)
-    model.compile(optimizer="sgd")
+    model.compile(optimizer="sgd", run_eagerly=True)
     assert np.isfinite(model.train_on_batch(images, targets, return_dict=True)["loss"])
 
 
-@pytest.mark.parametrize("bias", [1.5, -1.0])
-def test_half_precision_trains(bias):
-    """Also where every gate is closed, and so every norm of a route 0."""
+@pytest.fixture(scope="module")
+def half():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = registry.create("caddet-test", routing_loss={"free_epochs": 0})
+        return registry.create("caddet-test", routing_loss={"free_epochs": 0})
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("bias", [1.5, -1.0])
+def test_half_precision_trains(half, bias):
+    """Also where every gate is closed, and so every norm of a route 0."""
+    model = half
     for router in model.backbone.routers:
         router.score.bias.assign(np.full(router.score.bias.shape, bias))
         if bias < 0:
@@ -266,15 +275,15 @@ def test_half_precision_trains(bias):
     images, targets = batch()
     raw = model(images)
     assert raw["gates"].dtype.name == "float32"
-    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    model.compile(optimizer=keras.optimizers.SGD(0.01), run_eagerly=True)
     for _ in range(2):
         logs = model.train_on_batch(images, targets, return_dict=True)
         assert all(np.isfinite(x) for x in logs.values())
     assert all(np.isfinite(np.asarray(v, np.float32)).all() for v in model.weights)
 
 
-def test_the_threshold_closes_gates_without_a_new_graph():
-    model = registry.create("caddet-test")
+def test_the_threshold_closes_gates_without_a_new_graph(make):
+    model = make("caddet-test")
     images, _ = batch()
     macs = []
     for threshold in (0.0, 0.7, 1.0):

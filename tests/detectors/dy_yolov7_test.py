@@ -15,9 +15,8 @@ def batch():
     return images, {"boxes": boxes, "labels": np.array([[1, 2], [-1, -1]], np.int32)}
 
 
-def lively(name="dy-yolov7-test", **changes):
-    """A model whose features and predictions spread as those of a trained one do."""
-    model = registry.create(name, **changes)
+def enlivened(model):
+    """With features and predictions that spread as those of a trained one do."""
     random = np.random.default_rng(0)
     for variable in model.weights:
         if variable.name in ("gamma", "moving_variance"):
@@ -29,10 +28,20 @@ def lively(name="dy-yolov7-test", **changes):
     return model
 
 
+@pytest.fixture(scope="module")
+def lively():
+    return enlivened(registry.create("dy-yolov7-test"))
+
+
 def small_x(**changes):
     size = {"variant": "x", "width": 1 / 32, "depth": 0.5}
     first, second = {"name": "yolov7-test", **size}, {"name": "yolov7-test", **size, **changes}
-    return lively(first=first, second=second)
+    return enlivened(registry.create("dy-yolov7-test", first=first, second=second))
+
+
+@pytest.fixture(scope="module")
+def borrowing():
+    return small_x(borrows_p2=True)
 
 
 @pytest.mark.parametrize("name", ["dy-yolov7", "dy-yolov7-x", "dy-yolov7-w6"])
@@ -44,10 +53,10 @@ def test_published_cascades_are_twice_the_same_and_only_x_borrows(name):
     assert {**vars(second), "borrows_p2": False} == vars(first)
 
 
-def test_a_second_x_reads_the_first_ones_p2_where_it_borrows():
+def test_a_second_x_reads_the_first_ones_p2_where_it_borrows(borrowing):
     images, _ = batch()
-    plain, borrowing = small_x(), small_x(borrows_p2=True)
-    for ours, theirs in zip(borrowing.weights, plain.weights, strict=True):
+    plain = small_x()
+    for ours, theirs in zip(plain.weights, borrowing.weights, strict=True):
         ours.assign(theirs)
     taps = plain.first.taps(images)
     other = {**taps, "P2": np.zeros(taps["P2"].shape, np.float32)}
@@ -68,14 +77,14 @@ def test_a_second_x_reads_the_first_ones_p2_where_it_borrows():
 
 def test_borrowing_needs_equal_widths():
     with pytest.raises(UserError, match="borrows_p2 needs a first detector with 16 channels"):
-        lively(second={"width": 1 / 16, "borrows_p2": True})
+        registry.create("dy-yolov7-test", second={"width": 1 / 16, "borrows_p2": True})
     with pytest.raises(UserError, match="'x' and 'v7', not 'w6'"):
         registry.config("dy-yolov7-w6", **{"second.borrows_p2": True})
 
 
-@pytest.mark.parametrize("make", [lively, lambda: small_x(borrows_p2=True)])
-def test_the_merged_cascade_detects_the_same(make):
-    model = make()
+@pytest.mark.parametrize("kind", ["lively", "borrowing"])
+def test_the_merged_cascade_detects_the_same(kind, request):
+    model = request.getfixturevalue(kind)
     model.threshold = 0.25
     images, _ = batch()
     merged = model.for_inference()
@@ -87,10 +96,10 @@ def test_the_merged_cascade_detects_the_same(make):
         np.testing.assert_allclose(value, own, atol=1e-4)
 
 
-def test_costs_are_those_of_the_merged_cascade():
-    model = lively()
-    merged = profiling.profile(model.for_inference())
-    assert model.route_macs == merged.routes == model.for_inference().route_macs
+def test_costs_are_those_of_the_merged_cascade(lively):
+    model, inference = lively, lively.for_inference()
+    merged = profiling.profile(inference)
+    assert model.route_macs == merged.routes == inference.route_macs
     assert merged.routes["late"] < profiling.profile(model).routes["late"]
 
 
@@ -108,8 +117,8 @@ def test_it_trains_jointly():
         assert not np.array_equal(value, variable), variable.path
 
 
-def test_it_survives_saving(tmp_path):
-    model = small_x(borrows_p2=True)
+def test_it_survives_saving(borrowing, tmp_path):
+    model = borrowing
     images, _ = batch()
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -14,9 +14,17 @@ from tfdet.errors import UserError
 from tfdet.ops.anchors import anchors
 
 
-def _small(**overrides):
-    keras.utils.set_random_seed(0)
-    return registry.create("efficientdet-test", num_classes=3, **overrides)
+@pytest.fixture(scope="module")
+def small(make):
+    return lambda **overrides: make("efficientdet-test", num_classes=3, **overrides)
+
+
+def _half(policy, **overrides):
+    keras.config.set_dtype_policy(policy)
+    try:
+        return registry.create("efficientdet-test", num_classes=3, **overrides)
+    finally:
+        keras.config.set_dtype_policy("float32")
 
 
 def _images(height=64, width=64, count=2):
@@ -41,9 +49,17 @@ def _gradients(model):
     return loss, tape.gradient(loss, [v.value for v in model.trainable_variables])
 
 
-@pytest.mark.parametrize("size", [(64, 64), (65, 97), (40, 130), (9, 33)])
-def test_any_image_size_gives_a_prediction_per_anchor(size):
-    model = _small(image_size=size)
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param((64, 64), marks=pytest.mark.slow),
+        (65, 97),
+        pytest.param((40, 130), marks=pytest.mark.slow),
+        (9, 33),
+    ],
+)
+def test_any_image_size_gives_a_prediction_per_anchor(small, size):
+    model = small(image_size=size)
     raw = model(_images(*size))
     count = len(anchors(model.config.anchors, size))
     assert raw["class_logits"].shape == (2, count, 3)
@@ -52,8 +68,8 @@ def test_any_image_size_gives_a_prediction_per_anchor(size):
     assert detections["boxes"].shape == (2, 100, 4)
 
 
-def test_predict_takes_images_of_other_sizes():
-    model = _small(**{"nms.max_detections": 7})
+def test_predict_takes_images_of_other_sizes(small):
+    model = small(**{"nms.max_detections": 7})
     detections = model.predict(_images(50, 90), verbose=0)
     assert detections["boxes"].shape == (2, 7, 4)
     assert np.all(detections["boxes"] <= [90, 50, 90, 50])
@@ -62,7 +78,6 @@ def test_predict_takes_images_of_other_sizes():
 @pytest.mark.parametrize(
     "overrides",
     [
-        {},
         {"fpn": "nas_fpn", "fpn_fusion": "channel_softmax"},
         {
             "fpn": [{"level": level, "inputs": [0, 1, 2, 3, 4]} for level in range(3, 8)],
@@ -70,13 +85,15 @@ def test_predict_takes_images_of_other_sizes():
             "pixels": "lite",
             "separable_conv": False,
         },
-        {"min_level": 2, "max_level": 8, "anchor_scale": 3.0, "head_drop_rate": 0.2},
-        {"fpn_conv_bn_act": True, "fpn_lateral_batch_norm": False, "fpn_pool_first": True},
-        {"batch_norm": "frozen", "gradient_checkpointing": True, "drop_connect": 0.2},
+        {
+            **{"min_level": 2, "max_level": 8, "anchor_scale": 3.0, "head_drop_rate": 0.2},
+            **{"fpn_conv_bn_act": True, "fpn_lateral_batch_norm": False, "fpn_pool_first": True},
+            **{"batch_norm": "frozen", "gradient_checkpointing": True, "drop_connect": 0.2},
+        },
     ],
 )
-def test_a_saved_model_comes_back_with_equal_outputs(overrides, tmp_path):
-    model = _small(**overrides, class_names=("cat", "dog", "axolotl"), class_ids=(1, 5, 90))
+def test_a_saved_model_comes_back_with_equal_outputs(small, overrides, tmp_path):
+    model = small(**overrides, class_names=("cat", "dog", "axolotl"), class_ids=(1, 5, 90))
     for variable in model.weights:
         variable.assign(variable + 0.01 * keras.random.normal(variable.shape, seed=1))
     model.save(tmp_path / "model.keras")
@@ -86,28 +103,26 @@ def test_a_saved_model_comes_back_with_equal_outputs(overrides, tmp_path):
         np.testing.assert_array_equal(again(_images())[name], values)
 
 
-def test_weights_of_another_structure_are_refused(tmp_path):
-    model = _small()
+def test_weights_of_another_structure_are_refused(small, tmp_path):
+    model = small()
     model.save_weights(tmp_path / "model.weights.h5")
     with pytest.raises(ValueError):
-        _small(fpn_cells=2).load_weights(tmp_path / "model.weights.h5")
+        small(fpn_cells=2).load_weights(tmp_path / "model.weights.h5")
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize(
-    "overrides",
+    ("policy", "overrides"),
     [
-        {},
-        {"gradient_checkpointing": True, "drop_connect": 0.2},
-        {"batch_norm": "synchronized", "fpn": "nas_fpn", "fpn_fusion": "softmax"},
+        ("mixed_float16", {}),
+        ("mixed_bfloat16", {"gradient_checkpointing": True, "drop_connect": 0.2}),
+        (
+            "mixed_float16",
+            {"batch_norm": "synchronized", "fpn": "nas_fpn", "fpn_fusion": "softmax"},
+        ),
     ],
 )
 def test_half_precision_trains_with_float32_variables(policy, overrides):
-    keras.config.set_dtype_policy(policy)
-    try:
-        model = _small(**overrides)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = _half(policy, **overrides)
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
     raw = model(_images())
     assert raw["class_logits"].dtype.name == policy.removeprefix("mixed_")
@@ -120,21 +135,16 @@ def test_half_precision_trains_with_float32_variables(policy, overrides):
         assert np.any(kernel.numpy() != value), kernel.path
 
 
-def test_half_precision_predicts_what_float32_does():
-    full = _small()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        half = _small()
-    finally:
-        keras.config.set_dtype_policy("float32")
+def test_half_precision_predicts_what_float32_does(small):
+    full, half = small(), _half("mixed_bfloat16")
     half.set_weights(full.get_weights())
     for name, values in full(_images()).items():
         np.testing.assert_allclose(np.float32(half(_images())[name]), values, atol=0.05)
 
 
-def test_gradient_checkpointing_changes_neither_gradients_nor_statistics():
-    plain = _small(drop_connect=0.5, head_repeats=2)
-    saving = _small(drop_connect=0.5, head_repeats=2, gradient_checkpointing=True)
+def test_gradient_checkpointing_changes_neither_gradients_nor_statistics(small):
+    plain = small(drop_connect=0.5, head_repeats=2)
+    saving = small(drop_connect=0.5, head_repeats=2, gradient_checkpointing=True)
     saving.set_weights(plain.get_weights())
     results = []
     for model in (plain, saving):
@@ -151,8 +161,8 @@ def test_gradient_checkpointing_changes_neither_gradients_nor_statistics():
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
-def test_frozen_batch_norms_stay_as_they_are_in_training():
-    model = _small(batch_norm="frozen")
+def test_frozen_batch_norms_stay_as_they_are_in_training(small):
+    model = small(batch_norm="frozen")
     model.compile(optimizer=keras.optimizers.SGD(0.1), run_eagerly=True)
     norms = [v for v in model.weights if v.name in ("gamma", "beta") or "moving" in v.name]
     before = [v.numpy() for v in norms]
@@ -162,8 +172,8 @@ def test_frozen_batch_norms_stay_as_they_are_in_training():
     assert not any("bn" in v.path for v in model.trainable_variables)
 
 
-def test_names_of_variables_mirror_the_paper():
-    paths = {v.path.partition("/")[2] for v in _small().weights}
+def test_names_of_variables_mirror_the_paper(small):
+    paths = {v.path.partition("/")[2] for v in small().weights}
     for path in (
         "backbone/stem_conv/kernel",
         "backbone/blocks_1/expand_conv/kernel",
@@ -177,7 +187,7 @@ def test_names_of_variables_mirror_the_paper():
         "box_net/box-predict/bias",
     ):
         assert path in paths
-    assert len(paths) == len(_small().weights)
+    assert len(paths) == len(small().weights)
 
 
 @pytest.mark.parametrize(
@@ -217,8 +227,8 @@ np.savez(sys.argv[3], **{k: np.asarray(v) for k, v in run(images).items()})
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
-def test_the_forward_pass_is_the_same_on_jax(tmp_path):
-    model = _small(image_size=(65, 64))
+def test_the_forward_pass_is_the_same_on_jax(small, tmp_path):
+    model = small(image_size=(65, 64))
     images = _images(65, 64)
     paths = [tmp_path / name for name in ("model.weights.h5", "images.npy", "raw.npz")]
     model.save_weights(paths[0])
@@ -233,14 +243,14 @@ def test_the_forward_pass_is_the_same_on_jax(tmp_path):
 PACKED = {"filters": 8, "blocks": 2, "tower_repeats": 1, "groups": 4}
 
 
-def test_a_packed_head_trains_detects_and_comes_back(tmp_path):
-    model = _small(head="packed", packed=PACKED)
+def test_a_packed_head_trains_detects_and_comes_back(small, tmp_path):
+    model = small(head="packed", packed=PACKED)
     raw = model(_images())
     # 64 + 16 + 4 + 1 + 1 cells, and 4 + 1 + 1 of the extra maps.
     assert raw["class_logits"].shape == (2, 9 * 92, 3)
     assert len(model.anchors((64, 64))) == 9 * 92
-    model.compile(optimizer=keras.optimizers.Adam(0.003), run_eagerly=True)
-    losses = [model.train_on_batch(*_batch(), return_dict=True)["loss"] for _ in range(10)]
+    model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=True)
+    losses = [model.train_on_batch(*_batch(), return_dict=True)["loss"] for _ in range(5)]
     assert losses[-1] < 0.8 * losses[0]
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -248,8 +258,8 @@ def test_a_packed_head_trains_detects_and_comes_back(tmp_path):
         np.testing.assert_array_equal(again.detect(_images())[name], values)
 
 
-def test_a_packed_head_says_what_it_cannot_pack():
+def test_a_packed_head_says_what_it_cannot_pack(small):
     with pytest.raises(UserError, match=r"image_size 72x64: .* multiples of 32"):
-        _small(head="packed", packed=PACKED, image_size=(72, 64))
+        small(head="packed", packed=PACKED, image_size=(72, 64))
     with pytest.raises(UserError, match="fpn_width=16 cannot be split into groups=32"):
         registry.config("efficientdet-test", head="packed")

@@ -106,7 +106,7 @@ def test_half_precision_trains_with_float32_losses():
     finally:
         keras.config.set_dtype_policy("float32")
     images, targets = batch()
-    model.compile(optimizer=keras.optimizers.SGD(0.01))
+    model.compile(optimizer=keras.optimizers.SGD(0.01), run_eagerly=True)
     logs = model.train_on_batch(images, targets, return_dict=True)
     assert all(np.isfinite(x) for x in logs.values())
     assert model.detect(images)["boxes"].dtype == "float32"

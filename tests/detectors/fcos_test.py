@@ -86,7 +86,7 @@ def test_first_fcos_settings_learn_and_detect_in_pixels(name):
     changes = {"normalize_distances": False, "centerness_tower": "class"}
     loss = {"center_radius": 0.0, "box_loss": "iou"}
     model = registry.create(name, **changes, loss=loss)
-    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), run_eagerly=True)
     logs = model.fit(*batch(), batch_size=2, epochs=2, verbose=0).history
     assert all(np.isfinite(values).all() for values in logs.values())
     assert set(logs) == {"class_loss", "box_loss", "centerness_loss", "l2_loss", "loss"}

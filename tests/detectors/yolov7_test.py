@@ -25,22 +25,27 @@ def batch(seed=0):
     return images, {"boxes": boxes, "labels": np.array([[1, 2], [-1, -1]], np.int32)}
 
 
-def lively(**changes):
-    """A model whose predictions spread as those of a trained one do."""
-    model = registry.create("yolov7-test", **changes)
-    random = np.random.default_rng(0)
-    for variable in model.weights:
-        if variable.name in ("gamma", "moving_variance"):
-            variable.assign(random.uniform(0.6, 1.6, variable.shape))
-        elif variable.name in ("beta", "moving_mean"):
-            variable.assign(random.normal(0, 0.3, variable.shape))
-        elif variable.path.startswith("yolov7-test/head/"):
-            variable.assign(random.normal(0, 1, variable.shape))
-    return model
+@pytest.fixture(scope="module")
+def lively(make):
+    """Gives models whose predictions spread as those of a trained one do."""
+
+    def get(**changes):
+        model = make("yolov7-test", **changes)
+        random = np.random.default_rng(0)
+        for variable in model.weights:
+            if variable.name in ("gamma", "moving_variance"):
+                variable.assign(random.uniform(0.6, 1.6, variable.shape))
+            elif variable.name in ("beta", "moving_mean"):
+                variable.assign(random.normal(0, 0.3, variable.shape))
+            elif variable.path.startswith("yolov7-test/head/"):
+                variable.assign(random.normal(0, 1, variable.shape))
+        return model
+
+    return get
 
 
-def test_the_network_sees_pixels_over_255_and_gray_around_them():
-    model = registry.create("yolov7-test")
+def test_the_network_sees_pixels_over_255_and_gray_around_them(make):
+    model = make("yolov7-test")
     images, _ = batch()
     seen = model.backbone(images.astype(np.float32) / 255)
     np.testing.assert_allclose(model.taps(images)["P1"], seen["P1"], rtol=1e-5)
@@ -48,7 +53,7 @@ def test_the_network_sees_pixels_over_255_and_gray_around_them():
 
 
 @pytest.mark.parametrize("changes", [{}, {"variant": "x"}, SMALL_W6])
-def test_taps_lead_to_predictions(changes):
+def test_taps_lead_to_predictions(lively, changes):
     model = lively(**changes)
     images, _ = batch()
     taps = model.taps(images)
@@ -71,8 +76,8 @@ def test_taps_lead_to_predictions(changes):
         {"num_classes": 1},
     ],
 )
-def test_it_trains(changes):
-    model = registry.create("yolov7-test", **{"num_classes": 3, **changes})
+def test_it_trains(make, changes):
+    model = make("yolov7-test", **{"num_classes": 3, **changes})
     images, targets = batch()
     images = np.resize(images, (2, *model.image_size, 3))
     if model.num_classes == 1:
@@ -135,9 +140,16 @@ def iou(a, b):
     return common / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - common)
 
 
-@pytest.mark.parametrize("classes", [1, 3])
-@pytest.mark.parametrize("nms", [{}, {"score_threshold": 0.25, "max_detections": 20}])
-def test_detections_are_those_of_the_slow_way(classes, nms):
+@pytest.mark.parametrize(
+    ("classes", "nms"),
+    [
+        (1, {}),
+        (3, {"score_threshold": 0.25, "max_detections": 20}),
+        pytest.param(1, {"score_threshold": 0.25, "max_detections": 20}, marks=pytest.mark.slow),
+        pytest.param(3, {}, marks=pytest.mark.slow),
+    ],
+)
+def test_detections_are_those_of_the_slow_way(lively, classes, nms):
     model = lively(num_classes=classes, nms=nms)
     raw = model(batch()[0])
     found = model.decode(raw, (64, 64))
@@ -168,7 +180,7 @@ def test_defaults_are_the_published_test_settings():
     assert registry.config("yolov7-w6").image_size == (1280, 1280)
 
 
-def test_the_merged_model_detects_the_same_and_has_no_batch_norm():
+def test_the_merged_model_detects_the_same_and_has_no_batch_norm(lively):
     model = lively()
     images, _ = batch()
     merged = model.for_inference()
@@ -181,7 +193,7 @@ def test_the_merged_model_detects_the_same_and_has_no_batch_norm():
         np.testing.assert_allclose(value, expected[key], atol=1e-4)
 
 
-def test_the_exported_model_is_the_merged_one(tmp_path):
+def test_the_exported_model_is_the_merged_one(lively, tmp_path):
     model = lively(num_classes=3, **{"nms.score_threshold": 0.1})
     difference = tfdet.export(model, tmp_path / "saved_model")
     assert difference.mismatches == ()
@@ -247,7 +259,7 @@ np.savez(sys.argv[3], **{k: np.asarray(v) for k, v in run(images).items()})
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("jax"), reason="JAX is not installed")
 @pytest.mark.parametrize("variant", ["w6"])
-def test_the_forward_pass_is_the_same_on_jax(variant, tmp_path):
+def test_the_forward_pass_is_the_same_on_jax(lively, variant, tmp_path):
     model = lively(variant=variant)
     images, _ = batch()
     paths = [tmp_path / name for name in ("model.weights.h5", "images.npy", "raw.npz")]

@@ -270,7 +270,7 @@ def _of_image(rows, image_id, dataset, class_names):
     }
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 10])
+@pytest.mark.parametrize("batch_size", [1, 4, pytest.param(10, marks=pytest.mark.slow)])
 def test_any_batch_size_measures_what_predict_gives(detector, batch_size):
     dataset = sources.open_dataset("shapes:val").subset(10)
     seen = []

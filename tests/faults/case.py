@@ -37,6 +37,7 @@ class Case:
         keeps: files, from the folder, that the command must leave as they were made.
         leaves: all that may be new in the folder, as patterns; None where that does not matter.
         after: called with the folder at the end; asserts whatever else must hold.
+        is_slow: whether it is left to `-m slow`, because the command does all its work.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Case:
     keeps: tuple[str, ...] = ()
     leaves: tuple[str, ...] | None = None
     after: Callable[[pathlib.Path], None] | None = None
+    is_slow: bool = False
 
 
 def run(argv: Sequence[str]) -> int:

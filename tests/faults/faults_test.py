@@ -8,9 +8,13 @@ import pytest
 
 from tests.faults import case as faults
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 TABLES = sorted(pathlib.Path(__file__).parent.glob("*_cases.py"))
 CASES = [
-    pytest.param(case, id=case.name.replace(" ", "-"))
+    pytest.param(
+        case, id=case.name.replace(" ", "-"), marks=[pytest.mark.slow] if case.is_slow else []
+    )
     for table in TABLES
     for case in importlib.import_module(f"tests.faults.{table.stem}").CASES
 ]

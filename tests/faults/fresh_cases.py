@@ -275,7 +275,7 @@ SERVING = [
     Case(
         "F95 an export named like a file of another format",
         lambda folder: ["tfdet-export", f"--model_dir={serving.trained()}", "--output=model.onnx"],
-        says="which is a folder; model.onnx is named like a file .* Give a name without .onnx",
+        says="an export is a folder; model.onnx is named like a file.* Give a name without .onnx",
         leaves=(),
     ),
 ]

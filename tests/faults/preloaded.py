@@ -1,8 +1,8 @@
 """What all commands import; imported once, by the process that others are forked from."""
 
-from tfdet.cli import app
+from tfdet import quiet
 
-with app._no_stderr():
+with quiet.no_stderr():
     import tensorflow  # noqa: F401
 
 from tfdet.cli import data, eval, export, infer, train  # noqa: F401

@@ -85,14 +85,14 @@ def _work(
     environment: dict[str, str],
     output: str,
 ) -> None:
-    from tfdet.cli import app
+    from tfdet import quiet
 
     os.chdir(folder)
     os.environ.update(environment)
     for number in (signal.SIGINT, signal.SIGTERM):
         usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         signal.signal(number, usual)
-    with app._no_stderr():  # of looking for devices
+    with quiet.no_stderr():  # of looking for devices
         import tensorflow as tf
 
         tf.config.list_physical_devices()

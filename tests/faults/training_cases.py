@@ -265,6 +265,7 @@ CASES = [
         after(_change_facts(lambda facts: [facts])),
         code=0,
         says=r"state m/state/0000000009.npz is damaged \(its facts are list",
+        is_slow=True,  # `checkpoint_test` has the state alone
     ),
     Case(
         "B22 a state of step -5",

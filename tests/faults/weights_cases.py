@@ -33,6 +33,16 @@ def _with(*argv: str) -> Callable[[pathlib.Path], list[str]]:
     return lambda folder: list(argv)
 
 
+def _made(name: str, *argv: str) -> Callable[[pathlib.Path], list[str]]:
+    """With a folder of this name."""
+
+    def make(folder: pathlib.Path) -> list[str]:
+        (folder / name).mkdir()
+        return list(argv)
+
+    return make
+
+
 CASES += [
     Case(
         "W50 weights that nobody has downloaded",
@@ -61,6 +71,33 @@ CASES += [
         "W54 an output that would not be found as weights",
         _with("tfdet-weights", "import", "--input=x", "--output=y.h5"),
         code=2,
-        says=r"--output=y.h5 must end in .weights.h5",
+        says=r"--output=y.h5 must be NAME.weights.h5",
+    ),
+    Case(
+        "W55 a model in the place of its weights",
+        _with("tfdet-weights", "fetch", "retinanet-r101"),
+        says="for the model retinanet-r101: mmdet-retinanet-r101, detectron-r101",
+    ),
+    Case(
+        "W56 a folder that is no training folder",
+        _made("x", "tfdet-weights", "import", *_IO),
+        code=2,
+        says=r"--model_name must be given, since x is no training folder .* no recipe\.yaml",
+        leaves=(),
+    ),
+    Case(
+        "W57 a folder in the place of the output",
+        _made("y.weights.h5", "tfdet-weights", "import", "--overwrite", *_IO),
+        says=r"y\.weights\.h5 is a folder; choose another --output",
+    ),
+    Case(
+        "W59 the word for published weights, without a model",
+        _with("tfdet-weights", "inspect", "coco"),
+        says="there are no weights 'coco'; it means another file for each model",
+    ),
+    Case(
+        "W58 published weights that nobody has downloaded are not shown",
+        _with("tfdet-weights", "inspect", "yolov7"),
+        says="download them with `tfdet-weights fetch yolov7`",
     ),
 ]

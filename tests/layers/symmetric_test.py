@@ -1,3 +1,5 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from tfdet.layers.symmetric import (
     SymmetricDepthwiseConv2D,
     SymmetricMaxPooling2D,
 )
+from tfdet.ops import portable
 
 
 def slow_windows(x, size, strides, fill):
@@ -90,3 +93,19 @@ def kernel_gradient(layer, inputs, weights):
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(tf.cast(layer(inputs), tf.float32) * weights)
     return tape.gradient(total, layer.kernel.value)
+
+
+def test_padding_of_its_own_changes_nothing_but_the_graph():
+    x = np.random.default_rng(0).normal(size=(1, 8, 10, 3)).astype(np.float32)
+    depthwise = SymmetricDepthwiseConv2D(3, strides=2, use_bias=False)
+    expected, paddings = depthwise(x), []
+    for context in (contextlib.nullcontext(), portable.operations()):
+        with context:
+            graph = tf.function(lambda x: depthwise(x)).get_concrete_function(
+                tf.TensorSpec(x.shape)
+            )
+            found = depthwise(x)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        nodes = graph.graph.as_graph_def().node
+        paddings += [n.attr["padding"].s for n in nodes if n.op == "DepthwiseConv2dNative"]
+    assert paddings == [b"EXPLICIT", b"VALID"]

@@ -136,6 +136,20 @@ def test_losses_per_image_are_those_of_the_image_alone(seed, matching):
         np.testing.assert_allclose(found[image], float(sum(alone.values())), rtol=1e-5)
 
 
+@pytest.mark.parametrize("known", [3, None])
+def test_losses_per_image_are_known_to_be_a_number_for_each(known):
+    """Routers are taught by them, in graphs of batches of a known and of an unknown size."""
+    case = ota_cases.random_case(0, slots=8)
+
+    def spec(value):
+        return tf.TensorSpec([known, *value.shape[1:]], tf.as_dtype(value.dtype))
+
+    specs = [{name: spec(value) for name, value in tree.items()} for tree in case]
+    losses = tf.function(lambda *x: ota_losses_per_image(*x, GRID, SIZE, SMALL))
+    found = losses.get_concrete_function(*specs).structured_outputs
+    assert found.shape.as_list() == [known]
+
+
 def loss_and_gradients(targets, raw, config=SMALL):
     raw = {name: tf.convert_to_tensor(value) for name, value in raw.items()}
     with tf.GradientTape() as tape:

@@ -182,7 +182,7 @@ def test_half_precision_predictions_give_a_float32_loss():
 
 
 def test_the_reach_fits_small_images_and_is_the_published_one_in_large_ones():
-    sizes = {(800, 1344): 8.0, (1200, 800): 8.0, (400, 600): 4.0, (160, 160): 2.0, (64, 64): 2.0}
+    sizes = {(800, 1344): 8.0, (1200, 800): 8.0, (600, 800): 6.0, (160, 160): 4.0, (64, 64): 4.0}
     assert {size: PointLossConfig().for_images(size).reach for size in sizes} == sizes
     assert PointLossConfig(reach=5.0).for_images((160, 160)).reach == 5.0
     with pytest.raises(UserError, match="reach >= 0"):

@@ -8,6 +8,8 @@ import tfdet
 from tfdet.serving import batches, compare, verify
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 SIZES = ((50, 90), (131, 40), (64, 64), (64, 64), (1, 200), (300, 11), (33, 77))
 
 
@@ -26,10 +28,15 @@ def earlier_export(model, exported, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def python(model):
+    return ModelDriver(model)
+
+
 @pytest.fixture(scope="module", params=["model", "export", "earlier export"])
-def driver(request, model, exported):
+def driver(request, python, exported):
     if request.param == "model":
-        return ModelDriver(model)
+        return python
     if request.param == "export":
         return SavedModelDriver(exported[0])
     return SavedModelDriver(request.getfixturevalue("earlier_export"))
@@ -78,8 +85,8 @@ class _Small:
         return self._driver.detect_fitted(canvas, *others)
 
 
-def test_a_batch_that_does_not_fit_is_halved_for_good(model, images, caplog):
-    small = _Small(ModelDriver(model), 2)
+def test_a_batch_that_does_not_fit_is_halved_for_good(python, images, caplog):
+    small = _Small(python, 2)
     detector = batches.BatchDetector(small, 8)
     _assert_equal_to_single(small, detector, images)
     assert small.tried == [7, 3, 1, 1, 1, 1, 1, 1, 1]
@@ -87,14 +94,14 @@ def test_a_batch_that_does_not_fit_is_halved_for_good(model, images, caplog):
     assert "7 images in a batch do not fit into memory; going on with 3" in caplog.text
 
 
-def test_an_image_that_does_not_fit_alone_is_an_error(model, images):
-    detector = batches.BatchDetector(_Small(ModelDriver(model), 0), 4)
+def test_an_image_that_does_not_fit_alone_is_an_error(python, images):
+    detector = batches.BatchDetector(_Small(python, 0), 4)
     with pytest.raises(tf.errors.ResourceExhaustedError):
         detector.detect([detector.fit(image) for image in images])
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory(model, images):
-    detector = batches.BatchDetector(ModelDriver(model), 4)
+def test_other_errors_are_not_taken_for_a_lack_of_memory(python, images):
+    detector = batches.BatchDetector(python, 4)
     whole = detector.fit(images[0])
     broken = batches.Fitted(whole.image, whole.canvas[:-1], whole.scale)
     with pytest.raises((ValueError, TypeError)):
@@ -138,13 +145,18 @@ def test_an_export_of_a_fixed_batch_is_filled_up(tmp_path, images):
     assert all(shape[0] == 3 for shape in seen)
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("name", ["dy-yolov7-test", "caddet-test"])
-def test_dynamic_detectors_report_each_image_by_itself(name, threshold, images):
-    driver = ModelDriver(tfdet.create(name, num_classes=3))
-    detector = batches.BatchDetector(driver, 4, threshold)
+@pytest.fixture(scope="module", params=["dy-yolov7-test", "caddet-test"])
+def dynamic(request):
+    """A driver, and how many detections the images have at the least."""
     # A CADDet that was never trained finds nothing, but has its costs and gates.
-    least = 0 if name == "caddet-test" else 20
+    least = 0 if request.param == "caddet-test" else 20
+    return ModelDriver(tfdet.create(request.param, num_classes=3)), least
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_dynamic_detectors_report_each_image_by_itself(dynamic, threshold, images):
+    driver, least = dynamic
+    detector = batches.BatchDetector(driver, 4, threshold)
     found = _assert_equal_to_single(driver, detector, images, threshold, least)
     assert all(one["macs"].shape == (1,) for one in found)
 

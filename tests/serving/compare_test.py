@@ -102,3 +102,66 @@ def test_only_ties_at_the_end_of_a_full_list_are_left_open():
 def test_empty_detections_can_be_compared():
     found = _detections(count=0)
     assert compare.compare(found, _copy(found), "a") == compare.Difference()
+
+
+def test_coarser_detections_are_near_or_lost():
+    found, other = _detections(), _detections()
+    found["boxes"][..., 2:] = found["boxes"][..., :2] + 20  # of a size
+    other["boxes"] = found["boxes"] + 2.0
+    other["scores"] -= np.float32(0.05)
+    certain = int((found["scores"] >= compare.CERTAIN).sum())
+    near = compare.closeness(found, other, "a")
+    assert (near.detections, near.lost, near.mismatches) == (certain, 0, ())
+    assert near.box == pytest.approx(2.0, abs=1e-3)
+    assert near.score == pytest.approx(0.05, abs=1e-6)
+    other["labels"][0, 0] = (other["labels"][0, 0] + 1) % 3
+    other["boxes"][0, 1] += 30
+    assert compare.closeness(found, other, "a").lost == 2
+
+
+def test_one_detection_is_the_partner_of_one():
+    found = _detections(count=2, places=2)
+    found["boxes"][0], found["scores"][0], found["labels"][0] = [0, 0, 10, 10], [0.9, 0.8], [1, 1]
+    other = _copy(found)
+    other["count"][:] = 1
+    assert compare.closeness(found, other, "a").lost == 1
+    other["count"][:] = 0
+    assert compare.closeness(found, other, "a").lost == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none_are_never_near(value):
+    found, other = _detections(), _detections()
+    other["scores"][0, 2] = value
+    assert "not finite" in compare.closeness(found, other, "a").mismatches[0]
+
+
+def _rivals(gap):
+    """Two overlapping detections of almost equal score, of which either may weaken the other."""
+    found = _detections(count=2, places=3)
+    found["boxes"][0, :2] = [[0, 0, 10, 10], [0, 0, 10, 12]]
+    found["scores"][0, :2], found["labels"][0, :2] = [0.5, 0.1], [1, 1]
+    other = _copy(found)
+    other["boxes"][0, :2] = found["boxes"][0, 1::-1]
+    other["scores"][0, :2] += np.float32(gap)
+    return found, other
+
+
+def test_rivals_of_equal_score_tie():
+    difference = compare.compare(*_rivals(1e-7), "a")
+    assert (difference.mismatches, difference.tied) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda other: other["scores"].__iadd__(np.float32(5e-4)),
+        lambda other: other["boxes"].__iadd__(np.float32(50)),
+        lambda other: other["labels"].__iadd__(1),
+    ],
+)
+def test_others_are_no_rivals(change):
+    found, other = _rivals(0)
+    rows = {name: values[:, :2] for name, values in other.items() if name != "count"}
+    change(rows)
+    assert compare.compare(found, other, "a").mismatches

@@ -8,13 +8,12 @@ import tfdet
 
 def _make_model(seed=0, spread=1.5, **overrides):
     """A tiny EfficientDet whose scores and boxes spread as those of a trained one do."""
-    model = tfdet.create(
-        "efficientdet-test",
-        num_classes=3,
-        class_names=("disc", "größe", "star"),
-        class_ids=(3, 7, 90),
-        **overrides,
-    )
+    names = {
+        "num_classes": 3,
+        "class_names": ("disc", "größe", "star"),
+        "class_ids": (3, 7, 90),
+    }
+    model = tfdet.create("efficientdet-test", **{**names, **overrides})
     random = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.name in ("gamma", "moving_variance"):

@@ -12,6 +12,8 @@ from tfdet.errors import UserError
 from tfdet.serving import compare, verify
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 @pytest.fixture(scope="module")
 def scenes():
@@ -80,6 +82,45 @@ def test_the_threshold_of_the_model_is_the_default(model, exported, drivers, sce
     assert float(metadata["threshold"]) == pytest.approx(model.threshold)
     table = json.loads(metadata["calibration"].numpy())
     assert table["thresholds"] == list(model.calibration.thresholds)
+
+
+def _served(exported, images, **given):
+    function = tf.saved_model.load(str(exported[0])).signatures["serving_default"]
+    inputs = {"threshold": -1.0, "effort": -1.0, **given}
+    tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
+    return {k: v.numpy() for k, v in function(images=tf.constant(images), **tensors).items()}
+
+
+def test_an_effort_of_each_image_is_an_input(model, exported, drivers, scenes):
+    python, _ = drivers
+    efforts = [0.0, 0.2, 0.4, 0.6, 0.83, 1.0]
+    found = _served(exported, scenes, effort=efforts)
+    for i, effort in enumerate(efforts):
+        expected = python.detect(scenes[i : i + 1], effort=effort)
+        one = {name: values[i : i + 1] for name, values in found.items()}
+        assert compare.compare(expected, one, f"{i} at {effort}").mismatches == ()
+
+
+def test_an_effort_goes_before_a_threshold_and_both_before_the_models_own(
+    model, exported, drivers, scenes
+):
+    scores = drivers[0].detect(scenes, 0.0)["easiness"]
+    one_hard = float(np.sort(scores)[:2].mean())
+    cases = [
+        ({"effort": 1.0, "threshold": 0.0}, 6),
+        ({"effort": 0.0, "threshold": 1.0}, 0),
+        ({"threshold": one_hard}, 1),
+        ({"threshold": [one_hard, *[1.0] * 5]}, 5 + int(scores[0] < one_hard)),
+        ({}, 3),
+    ]
+    for given, hard in cases:
+        assert _served(exported, scenes, **given)["is_hard"].sum() == hard
+
+
+def test_efforts_of_another_number_of_images_are_refused(exported, scenes):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        _served(exported, scenes, effort=[0.0, 1.0])
+    assert _served(exported, scenes[:0], effort=0.5)["boxes"].shape[0] == 0
 
 
 def test_the_exported_calibration_has_times_of_its_own(model, drivers):

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 import zlib
 
 import numpy as np
@@ -14,7 +15,13 @@ import tensorflow as tf
 from PIL import Image
 
 from tfdet.errors import UserError
-from tfdet.serving import compare, export, network, verify
+from tfdet.serving import compare, export, network, signatures, verify
+
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
+
+# What the metadata are made of.
+FACTS = ("class_names", "class_ids", "image_size", "pad_value", "is_dynamic", "route_map")
 
 
 @pytest.fixture(scope="module")
@@ -172,17 +179,31 @@ def test_loading_prints_nothing_of_its_own(exported):
     assert "gradient" not in said
 
 
-def test_hard_global_suppression_survives_export(make_model, tmp_path):
+@pytest.fixture(scope="module")
+def suppressing(make_model):
     overrides = {"nms.method": "hard", "nms.mode": "global", "nms.max_candidates": 0}
-    model = make_model(seed=1, **overrides, **{"nms.score_threshold": 0.1})
-    difference = export.export(model, tmp_path / "saved_model")
+    return make_model(seed=1, **overrides, **{"nms.score_threshold": 0.1})
+
+
+def test_hard_global_suppression_survives_freezing(suppressing):
+    canvas = np.stack(_scenes((64, 64), (64, 64), (64, 64))).astype(np.float32)
+    expected = suppressing.detect_fitted(canvas)
+    found = network.frozen_network(suppressing)(tf.constant(canvas))
+    difference = compare.compare(expected, found, "frozen")
+    assert difference.mismatches == ()
+    assert 0 < difference.detections < 300
+
+
+@pytest.mark.slow
+def test_hard_global_suppression_survives_export(suppressing, tmp_path):
+    difference = export.export(suppressing, tmp_path / "saved_model")
     assert difference.mismatches == ()
     assert 0 < difference.detections < 800
 
 
-def test_wrong_export_is_noticed_and_not_kept(model, tmp_path, monkeypatch):
-    path = tmp_path / "saved_model"
-    honest = network.frozen_network
+def test_wrong_export_is_noticed_in_all_that_it_serves_and_not_kept(model, tmp_path, monkeypatch):
+    path, seen = tmp_path / "saved_model", []
+    honest, metadata, prove = network.frozen_network, signatures.metadata_function, verify.verify
 
     def shifted(model):
         frozen = honest(model)
@@ -193,9 +214,27 @@ def test_wrong_export_is_noticed_and_not_kept(model, tmp_path, monkeypatch):
 
         return call
 
+    def of_another(model, table):
+        other = types.SimpleNamespace(**{name: getattr(model, name) for name in FACTS})
+        other.class_ids = (1, 2, 4)
+        return metadata(other, table)
+
+    def watched(*args):
+        seen.append(prove(*args))
+        return seen[0]
+
     monkeypatch.setattr(network, "frozen_network", shifted)
-    with pytest.raises(RuntimeError, match="differs from the model: serving_default"):
+    monkeypatch.setattr(signatures, "metadata_function", of_another)
+    monkeypatch.setattr(verify, "verify", watched)
+    with pytest.raises(RuntimeError, match="differs from the model: metadata should be"):
         export.export(model, path)
+    first, *others = seen[0].mismatches
+    assert "'class_ids': (3, 7, 90)" in first and "'class_ids': (1, 2, 4)" in first
+    for name in (
+        *("serving_default, batch of 1", "serving_default, batch of 3", "serving_encoded"),
+        "serving_fitted",
+    ):
+        assert any(sentence.startswith(name) for sentence in others), name
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,3 +1,6 @@
+import io
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -35,7 +38,17 @@ def test_the_newest_two_states_are_kept(tmp_path):
     assert folder.read()[1] == {"step": 12}
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "text"])
+def _with_facts(path, facts):
+    """The content of a state with other facts, of any kind."""
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "text", "facts"])
 def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, capsys, damage):
     folder = checkpoint.StateFolder(tmp_path)
     write(folder, 3, 4)
@@ -48,6 +61,7 @@ def test_a_damaged_state_is_passed_over_for_the_one_before(tmp_path, capsys, dam
         "empty": b"",
         "flipped": bytes(data),
         "text": b"not a state\n",
+        "facts": _with_facts(newest, [{"step": 4}]),
     }
     newest.write_bytes(contents[damage])
     arrays, facts = folder.read()

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tfdet import registry
+from tfdet.cli import train
 from tfdet.errors import UserError
 from tfdet.training import distribution
 from tfdet.weights import stored
@@ -33,15 +34,18 @@ sys.exit(train.COMMAND.run(train.main, sys.argv[2:]))
 """
 
 
-def start(model_dir, devices=1, strategy="", cluster=None, hparams=HPARAMS, mode="traineval"):
-    flags = [
+def flags(model_dir, strategy="", hparams=HPARAMS, mode="traineval"):
+    return [
         *(f"--hparams={hparams}", f"--data=shapes:train:{4 * STEPS_PER_EPOCH}"),
         *(f"--mode={mode}", f"--model_dir={model_dir}", f"--strategy={strategy}"),
         *(["--val_data=shapes:val:4"] if mode == "traineval" else []),
     ]
+
+
+def start(model_dir, devices=1, strategy="", cluster=None, hparams=HPARAMS, mode="traineval"):
     environment = {**os.environ, **({"TF_CONFIG": json.dumps(cluster)} if cluster else {})}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(devices), *flags],
+        [sys.executable, "-c", PROGRAM, str(devices), *flags(model_dir, strategy, hparams, mode)],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -84,7 +88,7 @@ def assert_same_course(rows, expected):
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     model_dir = tmp_path_factory.mktemp("one_process")
-    finish(start(model_dir))
+    assert train.COMMAND.run(train.main, flags(model_dir)) == 0
     return history(model_dir)
 
 

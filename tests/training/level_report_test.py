@@ -1,4 +1,7 @@
-"""The report of what levels learn: of FCOS at its published reach, of anchors, of no objects."""
+"""The report of what levels learn: of FCOS at its published reach, of anchors, of no objects.
+
+That a training begins with it: trainer_test.py.
+"""
 
 import dataclasses
 import re
@@ -6,9 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from tfdet import config, registry
+from tfdet import registry
 from tfdet.data import sources
-from tfdet.training import trainer
 from tfdet.training.level_report import level_report
 
 
@@ -25,9 +27,10 @@ def test_in_small_images_the_published_reach_leaves_all_to_one_level(shapes):
     assert report.objects == len(shapes.boxes) and report.poor is None
 
 
-def test_the_default_reach_uses_three_levels(shapes):
+def test_the_default_reach_uses_more_levels(shapes):
     report = level_report(registry.create("fcos-test", image_size=(160, 160)), shapes)
-    assert all(report.levels[name] > 0.1 for name in ("P3", "P4", "P5"))
+    assert all(0.1 < report.levels[name] < 0.8 for name in ("P3", "P4"))
+    assert report.levels["P5"] > 0
     assert len(report.lines()) == 1
 
 
@@ -64,17 +67,3 @@ def test_nothing_is_reported_where_nobody_can_say(shapes):
         areas=np.zeros(0, np.float32),
     )
     assert level_report(registry.create("fcos-test"), none) is None
-
-
-def test_a_training_begins_with_it(tmp_path, capsys):
-    changes = {
-        "model.name": "fcos-test",
-        "data.train": "shapes:train:4",
-        "train.batch_size": 2,
-        "train.num_epochs": 1,
-        "train.warmup_epochs": 0,
-    }
-    trainer.train(config.make_recipe(changes=changes), tmp_path)
-    said = capsys.readouterr().out
-    assert re.search(r"positives by level \(4 images, \d+ objects\):  P3 ", said)
-    assert "running on " in said

@@ -6,6 +6,8 @@ from tfdet import config, registry
 from tfdet.errors import UserError
 from tfdet.training import pretrained, trained, trainer
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 
 def made(**changes):
     return registry.create("efficientdet-test", **{"num_classes": 2, **changes})
@@ -26,7 +28,7 @@ def test_what_cannot_be_a_start_is_named(tmp_path):
     (tmp_path / "weights.txt").write_text("x")
     for name, sentence in {
         "none.weights.h5": "do not exist",
-        "weights.txt": "cannot be read as weights: it is of a kind that is not known",
+        "weights.txt": "cannot be read as weights: it is a text",
         "wide.weights.h5": "of a training folder in its place, all weights that fit are taken",
     }.items():
         with pytest.raises(UserError, match=sentence):

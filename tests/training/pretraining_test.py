@@ -14,6 +14,8 @@ from tfdet.training import pretrained, pretraining
 from tfdet.training.classifier import load_classifier
 from tfdet.training.pretrain_recipe import PretrainRecipe
 
+pytestmark = pytest.mark.usefixtures("plain_graphs")
+
 CLASSES = {"blue": (20, 40, 230), "green": (30, 200, 60), "red": (220, 40, 30)}
 CHANGES = {
     "model.name": "caddet-test",
@@ -25,7 +27,6 @@ CHANGES = {
     "train.learning_rate_batch": 0,
     "train.warmup_epochs": 0,
     "train.ema_decay": 0.5,
-    "train.save_seconds": 0.0,
     "eval.interval": 12,
 }
 

@@ -1,4 +1,8 @@
+"""Training by the recipe: killed and resumed runs, what is kept, and what is refused."""
+
+import contextlib
 import csv
+import io
 import json
 import os
 import pathlib
@@ -16,6 +20,7 @@ import pytest
 import yaml
 
 from tfdet import config, registry
+from tfdet.cli import train
 from tfdet.data import order, sources
 from tfdet.errors import UserError
 from tfdet.training import averaging, callbacks, checkpoint, pretrained, trained, trainer
@@ -28,18 +33,31 @@ HPARAMS = (
 )
 
 
-def command(model_dir, *flags):
+def argv(model_dir, *flags):
     return [
-        *(sys.executable, "-m", "tfdet.cli.train", f"--hparams={HPARAMS}"),
-        *(f"--data=shapes:train:{2 * STEPS_PER_EPOCH}", "--val_data=shapes:val:4"),
-        *(f"--model_dir={model_dir}", *flags),
+        *(f"--hparams={HPARAMS}", f"--data=shapes:train:{2 * STEPS_PER_EPOCH}"),
+        *("--val_data=shapes:val:4", f"--model_dir={model_dir}", *flags),
     ]
 
 
 def run_to_the_end(model_dir, *flags):
-    done = subprocess.run(command(model_dir, *flags), capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+    """In this process, and without the state of each step: both take as long as the training."""
+    words = argv(model_dir, "--hparams=train.save_seconds=300", *flags)
+    assert train.COMMAND.run(train.main, words) == 0
+
+
+@contextlib.contextmanager
+def recorded_updates():
+    """The steps of the updates of moving averages within it."""
+    seen, update = [], averaging.MovingAverages.update
+
+    def record(self, step):
+        seen.append(step)
+        update(self, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(averaging.MovingAverages, "update", record)
+        yield seen
 
 
 def newest_step(model_dir):
@@ -50,9 +68,8 @@ def newest_step(model_dir):
 def kill_after(model_dir, steps, moment, rng, *flags):
     """Runs until `steps` more have been saved, then kills at once, later, or within a write."""
     wanted = newest_step(model_dir) + steps
-    process = subprocess.Popen(
-        command(model_dir, *flags), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "tfdet.cli.train", *argv(model_dir, *flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while newest_step(model_dir) < wanted and process.poll() is None:
         time.sleep(0.002)
     if moment == "later":
@@ -100,18 +117,26 @@ def assert_equal_runs(ours: pathlib.Path, theirs: pathlib.Path):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed_run(tmp_path_factory):
+    """Its folder, and the steps after which the averages moved."""
     model_dir = tmp_path_factory.mktemp("undisturbed")
-    run_to_the_end(model_dir)
-    return model_dir
+    with recorded_updates() as steps:
+        run_to_the_end(model_dir)
+    return model_dir, steps
+
+
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_run):
+    return undisturbed_run[0]
 
 
 @pytest.mark.parametrize(
-    "kills", [2, pytest.param(10, marks=pytest.mark.slow)], ids=["two_kills", "ten_kills"]
+    "kills", [1, pytest.param(10, marks=pytest.mark.slow)], ids=["one_kill", "ten_kills"]
 )
 def test_a_killed_run_ends_with_the_same_bits(tmp_path, undisturbed, kills):
     rng = np.random.default_rng(kills)
-    kill_after(tmp_path, STEPS_PER_EPOCH, "now", rng)  # right between two epochs
+    # Alone within the second epoch; the first of many right between two epochs.
+    kill_after(tmp_path, STEPS_PER_EPOCH + (5 if kills == 1 else 0), "now", rng)
     for steps in rng.integers(1, 2 * STEPS_PER_EPOCH // kills, size=kills - 1):
         kill_after(tmp_path, steps, rng.choice(["now", "later", "write"]), rng)
     run_to_the_end(tmp_path)
@@ -181,27 +206,40 @@ def test_a_loss_that_explodes_names_step_part_and_files_and_spoils_nothing(tmp_p
     assert all(np.isfinite(value).all() for value in arrays.values())
 
 
-FINISHED = small_recipe("train.ema_decay=0.5,data.val='shapes:val:4'")
+FINISHED = small_recipe("train.ema_decay=0.5,train.accumulate_batch=8,data.val='shapes:val:4'")
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    model_dir = tmp_path_factory.mktemp("finished")
-    trainer.train(FINISHED, model_dir, measure=False)
-    return model_dir
+def finished_run(tmp_path_factory):
+    """Its folder, what it said, and the steps after which the averages moved."""
+    model_dir, said = tmp_path_factory.mktemp("finished"), io.StringIO()
+    with contextlib.redirect_stdout(said), recorded_updates() as steps:
+        trainer.train(FINISHED, model_dir, measure=False)
+    return model_dir, said.getvalue(), steps
 
 
-@pytest.mark.parametrize(("accumulate", "updates"), [("0", 4), ("8", 1)])
-def test_averages_move_with_the_updates(tmp_path, monkeypatch, accumulate, updates):
-    seen = []
-    monkeypatch.setattr(averaging.MovingAverages, "update", lambda self, step: seen.append(step))
-    trainer.train(small_recipe(f"train.accumulate_batch={accumulate}"), tmp_path)
-    assert seen == list(range(updates))
+@pytest.fixture(scope="module")
+def finished(finished_run):
+    return finished_run[0]
+
+
+def test_a_training_begins_with_what_the_levels_learn(finished_run):
+    _, said, _ = finished_run
+    assert re.match(r"positives by level \(8 images, \d+ objects\):  P3 ", said)
+    assert "running on " in said
+
+
+def test_averages_move_with_the_updates(undisturbed_run, finished_run):
+    assert undisturbed_run[1] == list(range(3 * STEPS_PER_EPOCH))
+    assert finished_run[2] == [0]  # four steps make one
 
 
 def test_another_recipe_in_the_same_folder_is_refused_by_key(finished):
     with pytest.raises(UserError, match=r"train.ema_decay: 0.9 here, 0.5 there"):
-        trainer.train(small_recipe("train.ema_decay=0.9,data.val='shapes:val:4'"), finished)
+        trainer.train(
+            small_recipe("train.ema_decay=0.9,train.accumulate_batch=8,data.val='shapes:val:4'"),
+            finished,
+        )
 
 
 def test_a_finished_run_is_not_trained_again(finished):

@@ -1,6 +1,9 @@
 import re
 
+import pytest
+
 from tfdet import registry
+from tfdet.errors import UserError
 from tfdet.weights import catalog, sources
 
 
@@ -33,6 +36,18 @@ def test_kinds_and_names_find_an_entry():
     assert catalog.find("efficientdet-d0", "coco").name == "effdet-d0"
     assert catalog.find("retinanet-r50", "mmdet-retinanet-r50").source == "mmdet"
     assert catalog.find("efficientdet-nano", "coco") is None
+
+
+def test_a_name_that_is_none_is_an_error_that_offers_others():
+    assert catalog.named("yolov7").source == "yolov7"
+    for typed, says in (
+        ("Torchvision-Resnet-18", "did you mean 'torchvision-resnet18'"),
+        ("retinanet-r101", "for the model retinanet-r101: mmdet-retinanet-r101, detectron-r101$"),
+        ("coco", "another file for each model"),
+        ("https://example.org/x.pth", "'; `tfdet-weights list` shows all$"),
+    ):
+        with pytest.raises(UserError, match=says):
+            catalog.named(typed)
 
 
 def test_mmdetections_fcos_is_of_the_style_caffe():

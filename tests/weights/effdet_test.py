@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.backbones.efficientnet_test import LAYOUTS
-from tests.weights import filled
+from tests.weights import filled, foreign
 from tfdet import registry
 from tfdet.errors import UserError
 from tfdet.ops.letterbox import letterbox
@@ -267,7 +267,7 @@ def difference(name: str, size: tuple[int, int], precision: str) -> float:
         rows = [y.permute(0, 2, 3, 1).reshape(1, -1, last).numpy() for y in maps]
         assert precision in str(found[key].dtype)
         assert np.std(found[key], axis=1).mean() > 0.1  # the image matters
-        worst = max(worst, filled.relative(found[key], np.concatenate(rows, axis=1)))
+        worst = max(worst, foreign.difference(found[key], np.concatenate(rows, axis=1)))
     print(f"{name} {size} {precision}: {worst:.1e}")
     return worst
 

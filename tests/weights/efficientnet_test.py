@@ -29,7 +29,7 @@ def test_parts_are_all_layers_with_weights_in_their_order():
         *("stem_conv", "stem_bn"),
         *("depthwise_conv", "depthwise_bn"),
     ]
-    places = list(dict.fromkeys((part.stage, part.index, part.block) for part in parts))
+    places = list(dict.fromkeys((part.stage, part.repeat, part.block) for part in parts))
     assert places[:5] == [(-1, -1, -1), (0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3)]
     assert len(places) == 1 + 23
 
@@ -47,18 +47,23 @@ def test_settings_are_those_keys_that_a_model_has():
         efficientnet.settings("yolov7", "b3", "imagenet")
 
 
+def unbuilt(name, **settings):
+    """A model without variables."""
+    return registry.detector_class(name).from_record(registry.config(name, **settings), name)
+
+
 def test_a_cascade_with_shared_heads_has_two_backbones():
     settings = efficientnet.settings("dy-faster-rcnn-test", "lite0", "lite")
     assert settings["first.backbone"] == settings["second.backbone"] == "lite0"
-    model = registry.create("dy-faster-rcnn-test", **settings)
+    model = unbuilt("dy-faster-rcnn-test", **settings)
     found = efficientnet.backbones(model, "lite0", "lite", "EfficientNet-Lite")
     assert [id(x) for x in found] == [id(model.first.backbone), id(model.second.backbone)]
 
 
 def test_pixels_and_activations_of_another_function_are_refused():
-    model = registry.create("fcos-test", backbone="b0", pixels="detectron")
+    model = unbuilt("fcos-test", backbone="b0", pixels="detectron")
     with pytest.raises(UserError, match=r"takes \(pixel - \[123.675, .*set pixels: imagenet"):
         efficientnet.backbones(model, "b0", "imagenet", "EfficientNet")
-    model = registry.create("efficientdet-test", backbone="b0", activation="hswish")
+    model = unbuilt("efficientdet-test", backbone="b0", activation="hswish")
     with pytest.raises(UserError, match="has the activation swish, the model's is hswish"):
         efficientnet.backbones(model, "b0", "imagenet", "EfficientNet")

@@ -177,7 +177,11 @@ def test_a_server_that_stalls_is_asked_again(server):
 
 def test_a_server_that_never_answers(server):
     server.behaviour = lambda handler, number: server.released.wait(20)
-    refused(entry(server), "sent nothing for 0.3 s. 0 bytes are kept", ("x.pth.part",))
+    refused(
+        entry(server),
+        r"sent nothing for 0\.3 s\. On a machine without network, give the path",
+        ("x.pth.part",),
+    )
     assert len(server.requests) == 5
 
 
@@ -323,7 +327,15 @@ def test_nobody_listens(server):
     wanted = entry(server)
     server.shutdown()
     server.server_close()
-    refused(wanted, "the server cannot be reached", ("x.pth.part",))
+    says = "the server cannot be reached .* give the path of a file that was downloaded on another"
+    refused(wanted, says, ("x.pth.part",))
+
+
+def test_a_cache_that_cannot_be_made_is_named(server, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"file.* cannot be made .*; set TFDET_CACHE to a folder"):
+        fetched(entry(server))
 
 
 def test_two_at_a_time_are_refused(server):

@@ -52,7 +52,7 @@ def take(
     assert {entry.name: tuple(entry.shape) for entry in entries} == shapes
     for entry in entries:
         if entry.variable is not None:
-            entry.assign(values[entry.name])
+            assert entry.assign(values[entry.name]), entry.name
     return entries
 
 
@@ -60,10 +60,3 @@ def assert_filled_once(entries: list[CheckpointTensor], variables: list[keras.Va
     """Each of the variables has one entry, and no other variable has any."""
     found = sorted(id(entry.variable) for entry in entries if entry.variable is not None)
     assert found == sorted(id(variable) for variable in variables)
-
-
-def relative(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference over the largest absolute value."""
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

@@ -73,7 +73,7 @@ def filled(source, name, tensors, **overrides):
     model = registry.create(name, **{**source.settings(name, found), **overrides})
     for entry in source.entries(model, found):
         if entry.variable is not None:
-            entry.assign(np.asarray(tensors[entry.name]))
+            assert entry.assign(np.asarray(tensors[entry.name])), entry.name
     return model
 
 

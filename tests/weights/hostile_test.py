@@ -13,7 +13,7 @@ _OWN = 2 << 20  # of the program itself: buffers, names, some thousand empty lis
 
 
 def read_all(path):
-    for tensor in reading.read(path).values():
+    for tensor in reading.open_weights(path).tensors.values():
         tensor.read()
 
 
@@ -44,7 +44,7 @@ def test_the_attack_is_a_real_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hostile.plain_pickle_attack(tmp_path / "x.pkl")
     with pytest.raises(UserError):
-        reading.read(tmp_path / "x.pkl")
+        reading.open_weights(tmp_path / "x.pkl")
     assert not (tmp_path / hostile.WITNESS).exists()
     pickle.loads((tmp_path / "x.pkl").read_bytes())
     assert (tmp_path / hostile.WITNESS).exists()

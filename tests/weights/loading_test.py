@@ -146,6 +146,17 @@ def test_files_that_nobody_knows(tmp_path):
         tfdet.create(NAME, weights=str(tmp_path / "x.pth"))
     with pytest.raises(UserError, match="do not exist; give a file"):
         tfdet.create(NAME, weights="gone.pth")
+    for typed in ("yolov7", "coco"):
+        with pytest.raises(UserError, match=f"names a project and no file; give {typed}$"):
+            tfdet.create("yolov7", weights=f"fake:{typed}")
+    for typed, meant in (
+        ("Imagnet", "imagenet"),
+        ("torchvison-resnet18", "torchvision-resnet18"),
+        (f"{tmp_path}/x.pt", f"{tmp_path}/x.pth"),
+        (f"fakes:{tmp_path}/x.pth", "fake"),
+    ):
+        with pytest.raises(UserError, match=f"do not exist; did you mean '{meant}'"):
+            tfdet.create(NAME, weights=typed)
     with pytest.raises(UserError, match="there are no weights 'shapes' of efficientdet-test"):
         tfdet.create(NAME, weights="shapes")
 
@@ -164,7 +175,7 @@ def test_folders_of_data_sets_do_not_hide_the_names_of_weights(tmp_path, monkeyp
         ("yolov7", "coco", "`tfdet-weights fetch yolov7`"),
         (NAME, "imagenet", "no published imagenet weights are known for efficientdet-test"),
         (NAME, "shapes", "there are no weights 'shapes' of efficientdet-test"),
-        (NAME, "./coco", "a folder with 0 checkpoints of TensorFlow"),
+        (NAME, "./coco", "a folder without a checkpoint of TensorFlow"),
     ):
         with pytest.raises(UserError, match=says):
             origins.open_origin(name, typed)
@@ -182,6 +193,12 @@ def test_settings_travel_in_our_own_files(model, path, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     with pytest.raises(UserError, match="would make another function"):
         tfdet.create(NAME, weights=str(tmp_path / "own.weights.h5"), activation="swish")
+
+
+def test_our_own_files_are_of_no_project(model, tmp_path):
+    stored.save(model, tmp_path / "own.weights.h5")
+    with pytest.raises(UserError, match="is a file of tfdet; give it without 'fake'"):
+        tfdet.create(NAME, weights=f"fake:{tmp_path}/own.weights.h5")
 
 
 def test_half_precision_files(model, tmp_path):

@@ -54,14 +54,13 @@ def test_a_vector_may_have_a_tensor_for_each_number():
     scales = keras.Variable(np.ones(3, "float32"))
     first, _, last = parts.numbers("scales.{}.scale", (1,), scales)
     assert (first.name, last.name) == ("scales.0.scale", "scales.2.scale")
-    last.assign(np.full(1, 5.0))
-    first.assign(np.full(1, 7.0))
+    assert last.assign(np.full(1, 5.0)) and first.assign(np.full(1, 7.0))
     np.testing.assert_array_equal(scales.numpy(), [7, 1, 5])
 
 
 def test_a_constant_does_not_look_at_its_tensor():
     variable = keras.Variable(np.zeros((2, 3), "float32"))
-    parts.fixed("bias", (4,), variable, 0.5).assign(np.full(4, 9.0))
+    assert parts.fixed("bias", (4,), variable, 0.5).assign(np.full(4, 9.0))
     np.testing.assert_array_equal(variable.numpy(), np.full((2, 3), 0.5))
 
 

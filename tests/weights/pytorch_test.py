@@ -29,7 +29,7 @@ SAVERS = {"zip": torch_files.save, "stream": torch_files.save_stream}
 @pytest.mark.parametrize("form", SAVERS)
 def test_both_forms_give_all_types(form, tmp_path):
     SAVERS[form](TENSORS, tmp_path / "x.pth")
-    found = reading.read(tmp_path / "x.pth")
+    found = reading.open_weights(tmp_path / "x.pth").tensors
     assert list(found) == list(TENSORS)
     for name, wanted in TENSORS.items():
         assert (found[name].shape, found[name].dtype) == (wanted.shape, wanted.dtype.name)
@@ -39,7 +39,7 @@ def test_both_forms_give_all_types(form, tmp_path):
 @pytest.mark.parametrize("form", SAVERS)
 def test_bfloat16_is_read_as_float32(form, tmp_path):
     SAVERS[form]({"x": BFloat16(FLOATS)}, tmp_path / "x.pth")
-    found = reading.read(tmp_path / "x.pth")["x"]
+    found = reading.open_weights(tmp_path / "x.pth").tensors["x"]
     assert found.dtype == "bfloat16"
     assert found.read().dtype == np.float32
     np.testing.assert_allclose(found, FLOATS, rtol=2**-7)
@@ -75,7 +75,7 @@ def test_averages_are_preferred(tmp_path):
 def test_wrappers_and_the_prefix_of_parallel_models_are_taken_off(tmp_path):
     content = {"meta": {"epoch": 1}, "state_dict": {"module.w": FLOATS}, "optimizer": {"lr": 0.1}}
     torch_files.save(content, tmp_path / "x.pth")
-    assert list(reading.read(tmp_path / "x.pth")) == ["w"]
+    assert list(reading.open_weights(tmp_path / "x.pth").tensors) == ["w"]
 
 
 def test_tensors_share_storages(tmp_path):
@@ -89,7 +89,7 @@ def test_tensors_share_storages(tmp_path):
     turned.args = (*turned.args[:3], (1, 3), *turned.args[4:])
     content = torch_files.dumps({**views, "turned": turned})
     torch_files.write_zip(tmp_path / "x.pth", content, storages.content)
-    found = reading.read(tmp_path / "x.pth")
+    found = reading.open_weights(tmp_path / "x.pth").tensors
     np.testing.assert_array_equal(found["end"], [4, 5])
     np.testing.assert_array_equal(found["turned"], np.arange(6).reshape(2, 3).T)
 
@@ -103,7 +103,7 @@ def test_files_of_the_other_byte_order(tmp_path):
         archive.writestr("a/data.pkl", pickled)
         archive.writestr("a/byteorder", "big")
         archive.writestr("a/data/0", FLOATS.astype(">f4").tobytes())
-    np.testing.assert_array_equal(reading.read(tmp_path / "x.pth")["x"], FLOATS)
+    np.testing.assert_array_equal(reading.open_weights(tmp_path / "x.pth").tensors["x"], FLOATS)
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -128,7 +128,7 @@ def test_nothing_in_a_file_is_executed(tmp_path):
     attack = Call(Name("os", "system"), (f"touch {witness}",))
     for saver in SAVERS.values():
         saver({"w": FLOATS, "more": attack}, tmp_path / "x.pth")
-        assert list(reading.read(tmp_path / "x.pth")) == ["w"]
+        assert list(reading.open_weights(tmp_path / "x.pth").tensors) == ["w"]
     assert not witness.exists()
 
 
@@ -143,7 +143,7 @@ def test_a_claim_of_more_than_there_is_is_refused(tmp_path):
         content = torch_files.dumps({"x": torch_files.rebuilt("0", shape, count)})
         torch_files.write_zip(tmp_path / "x.pth", content, storages.content)
         with pytest.raises(UserError, match=says):
-            reading.read(tmp_path / "x.pth")
+            reading.open_weights(tmp_path / "x.pth")
 
 
 def test_real_files_of_pytorch(tmp_path):
@@ -155,12 +155,12 @@ def test_real_files_of_pytorch(tmp_path):
         for number, content in enumerate((model.state_dict(), {"model": model, "ema": None})):
             path = tmp_path / f"{is_zip}{number}.pth"
             torch.save(content, path, _use_new_zipfile_serialization=is_zip)
-            found = reading.read(path)
+            found = reading.open_weights(path).tensors
             assert list(found) == list(wanted)
             for name, value in wanted.items():
                 np.testing.assert_array_equal(found[name], value)
         torch.save(half, tmp_path / "half.pth", _use_new_zipfile_serialization=is_zip)
-        found = reading.read(tmp_path / "half.pth")
+        found = reading.open_weights(tmp_path / "half.pth").tensors
         np.testing.assert_array_equal(found["a.weight"], half.a.weight.detach().float().numpy())
 
 

@@ -17,7 +17,7 @@ VALUES = np.arange(6, dtype="float32").reshape(2, 3)
 def test_npz(save, tmp_path):
     turned = np.asfortranarray(VALUES)
     save(tmp_path / "x.npz", a=VALUES, turned=turned, other=VALUES.astype(">f8"))
-    found = reading.read(tmp_path / "x.npz")
+    found = reading.open_weights(tmp_path / "x.npz").tensors
     assert list(found) == ["a", "turned", "other"]
     for tensor in found.values():
         np.testing.assert_array_equal(tensor, VALUES)
@@ -26,7 +26,7 @@ def test_npz(save, tmp_path):
 def test_npz_of_objects_is_refused(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.array([{}], dtype=object))
     with pytest.raises(UserError, match="array a is of type object, which is not read"):
-        reading.read(tmp_path / "x.npz")
+        reading.open_weights(tmp_path / "x.npz")
 
 
 @pytest.fixture
@@ -56,20 +56,20 @@ def test_damaged_checkpoints_of_tensorflow(prefix, tmp_path):
     content[3] ^= 1
     data.write_bytes(content)
     with pytest.raises(UserError, match="is damaged"):
-        for tensor in reading.read(prefix).values():
+        for tensor in reading.open_weights(prefix).tensors.values():
             tensor.read()
     data.write_bytes(content[:5])
     with pytest.raises(UserError, match=r"claims|is damaged"):
-        for tensor in reading.read(prefix).values():
+        for tensor in reading.open_weights(prefix).tensors.values():
             tensor.read()
     data.unlink()
     with pytest.raises(UserError, match=r"are missing beside its \.index"):
-        reading.read(prefix)
+        reading.open_weights(prefix)
     index = tmp_path / "d0" / "model.index"
     data.write_bytes(content)
     index.write_bytes(index.read_bytes()[:40])
     with pytest.raises(UserError, match="is damaged"):
-        reading.read(prefix)
+        reading.open_weights(prefix)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,13 @@ def test_damaged_checkpoints_of_tensorflow(prefix, tmp_path):
         (b"<!DOCTYPE html><html>", "a web page in place of the file"),
         (b"\x1f\x8b\x08\x00", "a gzip archive"),
         (b"\x93NUMPY\x01\x00", "one array of NumPy's"),
-        (b"hello, this is text", "of a kind that is not known"),
+        (b"hello, this is text", r"a text\. Files of PyTorch"),
+        (b"data:\n  train: x\n", "a text"),  # which begins as a pickle may
+        ("classes: für".encode(), "a text"),
+        (b"\xff\xd8\xff\xe0", "a picture"),
+        (b"\x08\x01\x12\x00", "give the checkpoint that it was made from"),
+        (b"\x1c\0\0\0TFL3\0\0", "a LiteRT model; give the checkpoint"),
+        (b"\x01\x02\x03", "of a kind that is not known"),
         (b"PK\x03\x04" + b"\0" * 100, "the end of a zip archive is missing"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "is damaged"),
         (b"\x80\x02}q\x00.", "it is empty"),
@@ -89,7 +95,7 @@ def test_damaged_checkpoints_of_tensorflow(prefix, tmp_path):
 def test_what_is_no_weights_file(content, says, tmp_path):
     (tmp_path / "x.pth").write_bytes(content)
     with pytest.raises(UserError, match=says) as caught:
-        reading.read(tmp_path / "x.pth")
+        reading.open_weights(tmp_path / "x.pth")
     assert "\n" not in str(caught.value)
     assert "x.pth" in str(caught.value)
 
@@ -98,14 +104,24 @@ def test_other_zips(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("readme.txt", "x")
     with pytest.raises(UserError, match="a zip archive, but none of weights"):
-        reading.read(tmp_path / "x.zip")
+        reading.open_weights(tmp_path / "x.zip")
 
 
 def test_paths_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match=r"gone\.pth cannot be read \(No such file"):
-        reading.read(tmp_path / "gone.pth")
-    with pytest.raises(UserError, match="a folder with 0 checkpoints of TensorFlow"):
-        reading.read(tmp_path)
+        reading.open_weights(tmp_path / "gone.pth")
+    with pytest.raises(UserError, match=r"a folder without a checkpoint .*; give a file$"):
+        reading.open_weights(tmp_path)
+
+
+def test_a_folder_that_is_no_checkpoint_offers_what_is_in_it(tmp_path):
+    (tmp_path / "x.pth").touch()
+    with pytest.raises(UserError, match=r"give a file, such as .*x\.pth$"):
+        reading.open_weights(tmp_path)
+    for step in (10, 20):
+        (tmp_path / f"model-{step}.index").touch()
+    with pytest.raises(UserError, match=r"with 2 checkpoints .* such as .*model-20\.index$"):
+        reading.open_weights(tmp_path)
 
 
 def test_shapes_by_name(tmp_path):

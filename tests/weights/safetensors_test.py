@@ -24,7 +24,7 @@ def test_tensors_are_read_by_name(tmp_path):
     halves = (VALUES.view(np.uint32) >> 16).astype("<u2")
     header = {"__metadata__": {"format": "pt"}, "a": entry(), "b": entry("BF16", (6,), 24, 36)}
     path = write(tmp_path / "x.safetensors", header, VALUES.tobytes() + halves.tobytes())
-    found = reading.read(path)
+    found = reading.open_weights(path).tensors
     assert list(found) == ["a", "b"]
     np.testing.assert_array_equal(found["a"], VALUES)
     np.testing.assert_array_equal(found["b"], VALUES.ravel())
@@ -49,18 +49,18 @@ def test_tensors_are_read_by_name(tmp_path):
 )
 def test_damage_is_a_sentence(header, content, says, tmp_path):
     with pytest.raises(UserError, match=says):
-        reading.read(write(tmp_path / "x.safetensors", header, content))
+        reading.open_weights(write(tmp_path / "x.safetensors", header, content))
 
 
 def test_a_header_that_is_longer_than_the_file(tmp_path):
     path = write(tmp_path / "x.safetensors", {"a": entry()}, length=2**60)
     with pytest.raises(UserError, match=r"claims 1152921504606846976 bytes of a file of"):
-        reading.read(path)
+        reading.open_weights(path)
 
 
 def test_files_of_the_library(tmp_path):
     library = pytest.importorskip("safetensors.numpy")
     library.save_file({"a": VALUES, "b": VALUES.astype("float16")}, tmp_path / "x.safetensors")
-    found = reading.read(tmp_path / "x.safetensors")
+    found = reading.open_weights(tmp_path / "x.safetensors").tensors
     np.testing.assert_array_equal(found["a"], VALUES)
     np.testing.assert_array_equal(found["b"], VALUES)

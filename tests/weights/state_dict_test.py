@@ -22,6 +22,14 @@ def test_a_wrapper_without_tensors_is_passed_over():
     assert (list(found.tensors), found.part) == (["w"], "model")
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_wrappers_of_parallel_and_compiled_models_are_taken_off(prefix):
+    found = state_dict.find({f"{prefix}a.w": tensor(), f"{prefix}b.w": tensor()})
+    assert list(found.tensors) == ["a.w", "b.w"]
+    found = state_dict.find({f"{prefix}a.w": tensor(), "b.w": tensor()})
+    assert list(found.tensors) == [f"{prefix}a.w", "b.w"]
+
+
 def test_an_object_that_holds_a_module_is_a_wrapper():
     holder = Record("utils.ModelEMA")
     holder.state = {"ema": module(), "updates": 3}

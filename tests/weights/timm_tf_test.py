@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from tests.weights import effdet_test, filled
+from tests.weights import effdet_test, filled, foreign
 from tfdet import registry
 from tfdet.errors import UserError
+from tfdet.weights import sources
 from tfdet.weights.timm_tf import SOURCE
 
 
@@ -26,8 +27,12 @@ def test_every_tensor_has_its_place_and_every_variable_its_tensor(scale, pixels)
     filled.assert_filled_once(entries, model.backbone.weights)
 
 
-def test_no_file_is_recognised_since_others_have_the_same_tensors():
-    assert not SOURCE.recognises(shapes_of("b0")) and SOURCE.backbone_only(shapes_of("b0"))
+def test_a_file_has_to_be_named_since_others_have_the_same_tensors():
+    shapes = shapes_of("b0")
+    assert SOURCE.backbone_only(shapes)
+    with pytest.raises(UserError, match=r"has to be named: timm_tf:x\.pth \(timm .* tf_efficient"):
+        sources.recognised(shapes, "x.pth")
+    assert sources.named("timm_tf", shapes, "x.pth") is SOURCE
 
 
 def test_other_networks_are_refused():
@@ -57,7 +62,9 @@ def test_maps_are_those_of_timm(size):
         for stage in theirs.blocks:
             x = stage(x)
             maps.append(x.permute(0, 2, 3, 1).numpy())
-    found = model.backbone(images)
+    found, differences = model.backbone(images), {}
     for level, i in (("P3", 2), ("P4", 4), ("P5", 6)):
         assert maps[i].std(axis=(1, 2)).mean() > 0.01 * np.abs(maps[i]).max()
-        assert filled.relative(found[level], maps[i]) < 1e-4
+        differences[level] = foreign.difference(found[level], maps[i])
+    print(size, {level: f"{x:.1e}" for level, x in differences.items()})
+    assert max(differences.values()) < 1e-4, differences

@@ -123,7 +123,7 @@ def test_backbones_give_the_same_maps(network):
     model = registry.create(BACKBONES[network], **settings, **overrides)
     for entry in SOURCE.entries(model, shapes):
         if entry.variable is not None:
-            entry.assign(tensors[entry.name])
+            assert entry.assign(tensors[entry.name])
     differences = {}
     for size in SIZES:
         expected = reference_levels(reference, normalised(images(size)))

@@ -41,7 +41,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from absl import flags as absl_flags
 
-from tfdet import memory
+from tfdet import memory, quiet
 from tfdet.cli import terminal
 from tfdet.errors import Interrupted, UserError
 from tfdet.printable import printable
@@ -320,19 +320,7 @@ def hush_tensorflow() -> None:
     if level == "3" and "tensorflow" not in sys.modules:
         # The variable has no effect on what TensorFlow >= 2.20 writes while it is loaded and while
         # it first looks for devices. Looking does not set them up: threads can still be chosen.
-        with _no_stderr():
+        with quiet.no_stderr():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-
-
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

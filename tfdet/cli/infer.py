@@ -44,7 +44,10 @@ COMMAND = app.Command(
 )
 flags.define_model(COMMAND.flags)
 absl_flags.DEFINE_string(
-    "saved_model", None, "Folder that tfdet-export wrote.", flag_values=COMMAND.flags
+    "saved_model",
+    None,
+    "Folder that tfdet-export wrote, in any format.",
+    flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_string(
     "input",
@@ -85,9 +88,10 @@ def main(options: types.SimpleNamespace) -> int:
     pictures = infer_folder.picture_names(files)
     folder = infer_folder.Folder(options.output_dir, files, pictures.values(), options.overwrite)
     from tfdet.serving import driver as drivers
+    from tfdet.serving import exported
 
     if given == "saved_model":
-        driver = drivers.SavedModelDriver(options.saved_model)
+        driver = exported.open_exported(options.saved_model)
     else:
         driver = drivers.ModelDriver(flags.load_model(options))
     threshold = flags.chosen_threshold(options, driver)

@@ -30,7 +30,7 @@ COMMAND = app.Command(
     example="""
         tfdet-weights list retinanet
         tfdet-weights fetch torchvision-retinanet-r50
-        tfdet-weights import --model_name=fcos-r50 --input=mmdet:fcos.pth --output=fcos.weights.h5
+        tfdet-weights import --model_name=retinanet-r50 --input=mmdet:x.pth --output=x.weights.h5
         tfdet-weights inspect checkpoint.pth
     """,
 )
@@ -59,9 +59,7 @@ flags.DEFINE_boolean(
 flags.DEFINE_boolean(
     "overwrite", False, "import: replace files that are there already.", flag_values=COMMAND.flags
 )
-flags.DEFINE_boolean(
-    "json", False, "list, inspect: print one JSON object.", flag_values=COMMAND.flags
-)
+flags.DEFINE_boolean("json", False, "list, inspect: print JSON.", flag_values=COMMAND.flags)
 
 # Flags that a subcommand understands.
 _FLAGS = {
@@ -97,7 +95,10 @@ def _list(options: types.SimpleNamespace, words: list[str]) -> None:
         print(json.dumps([_facts(entry) for entry in entries], indent=1))
         return
     if not entries:
-        raise UserError(f"no weights have {word!r} in their name or their models'")
+        raise UserError(
+            f"no weights have {word!r} in their name or their models'; `tfdet-weights list` shows "
+            "all"
+        )
     print(_table(entries))
     if origins.shapes_models():
         print(f"In the package: weights='shapes' of {', '.join(origins.shapes_models())}")
@@ -135,17 +136,13 @@ def _table(entries: "Iterable[Entry]") -> str:
 
 
 def _fetch(options: types.SimpleNamespace, words: list[str]) -> None:
-    from tfdet import records
     from tfdet.weights import catalog, fetch
 
-    known = {entry.name: entry for entry in catalog.ENTRIES}
     if not words:
-        raise app.UsageError("fetch: name what to download; `tfdet-weights list` shows it")
-    for name in words:
-        if name not in known:
-            raise UserError(f"there are no weights {name!r}; {records.nearest(name, known)}")
-    for name in words:
-        entry = known[name]
+        raise app.UsageError("fetch: name what to download, as `tfdet-weights list` shows it")
+    entries = [catalog.named(word) for word in words]  # a wrong one ahead of all downloads
+    for entry in entries:
+        name = entry.name
         print(f"{name}: {entry.url} (licence: {entry.licence})", flush=True)
         bar = _Bytes()
         place = fetch.fetch(entry, bar, lambda sentence: print(sentence, flush=True))
@@ -188,10 +185,12 @@ def _import(options: types.SimpleNamespace, words: list[str]) -> None:
         if not getattr(options, name):
             raise app.UsageError(f"import: --{name} must be given")
     output = pathlib.Path(options.output)
-    if not output.name.endswith(_ENDING):
-        raise app.UsageError(f"--output={output} must end in {_ENDING}")
+    if not output.name.endswith(_ENDING) or output.name == _ENDING:
+        raise app.UsageError(f"--output={output} must be NAME{_ENDING}")
     report_file = output.with_name(f"{output.name.removesuffix(_ENDING)}.report.txt")
     for path in (output, report_file):
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; choose another --output")
         if path.exists() and not options.overwrite:
             raise UserError(f"{path} is there already; --overwrite replaces it")
     check_writable(output.absolute().parent, "output")
@@ -229,6 +228,11 @@ def _from_folder(options: types.SimpleNamespace, output: pathlib.Path) -> "Repor
     from tfdet.weights import stored
     from tfdet.weights.report import Report
 
+    if not os.path.isfile(os.path.join(options.input, trained.RECIPE_FILE)):
+        raise app.UsageError(
+            f"import: --model_name must be given, since {options.input} is no training folder of "
+            f"tfdet (it has no {trained.RECIPE_FILE})"
+        )
     model = trained.load_trained(options.input)
     settings = {k: v for k, v in trained.trained_recipe(options.input).model.items() if k != "name"}
     _make_folder(output)
@@ -249,21 +253,23 @@ def _make_folder(output: pathlib.Path) -> None:
 
 
 def _inspect(options: types.SimpleNamespace, words: list[str]) -> None:
-    from tfdet.weights import reading, sources
+    from tfdet.weights import origins, reading, sources, stored
 
     if len(words) != 1:
         raise app.UsageError(f"inspect takes one file, got {len(words)}")
-    prefix, _, rest = words[0].partition(":")
-    path = rest if rest and prefix in sources.NAMES else words[0]
+    path, _ = origins.located(words[0])
     weights = reading.open_weights(path)
-    found = [one.name for one in sources.known() if one.recognises(weights.shapes)]
+    found = {one.name: one.note for one in sources.candidates(weights.shapes)}
+    if stored.is_ours(path) or origins.looks_like_ours(weights):
+        found = {"tfdet": ""}
     if options.json:
-        print(json.dumps(_described(path, weights, found), indent=1))
+        print(json.dumps(_described(path, weights, list(found)), indent=1))
         return
     inside = f", under {weights.part!r}" if weights.part else ""
     total = sum(tensor.size for tensor in weights.tensors.values())
     print(f"{path}: {weights.kind}{inside}; {len(weights.tensors)} tensors, {total:,} values")
-    print(f"project: {' or '.join(found) or 'none that is known here'}")
+    projects = " or ".join(f"{name}{note}" for name, note in found.items())
+    print(f"project: {projects or 'none that is known here'}")
     for name, tensor in weights.tensors.items():
         print(f"{printable(name)}  {_shape(tensor)}  {tensor.dtype}")
 

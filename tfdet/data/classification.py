@@ -7,6 +7,7 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.data.example import load_example
 from tfdet.data.loader import ImageLoader
 from tfdet.data.order import RandomOrder
+from tfdet.ops.as_written import as_written
 
 # Of the image's area and of width over height, the usual ones of random crops.
 _AREAS = (0.08, 1.0)
@@ -32,6 +33,7 @@ def train_batches(
     """
     loader = ImageLoader(dataset)
 
+    @as_written
     def prepare(index: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = load_example(loader, index)
         return _random_crop(example.image, image_size, seed), example.labels[0]
@@ -49,6 +51,7 @@ def eval_batches(
     """One pass over the middles of the images; damaged ones are left out, see `train_batches`."""
     loader = ImageLoader(dataset)
 
+    @as_written
     def prepare(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example = load_example(loader, index, replace=False)
         label = tf.reduce_max(tf.concat([example.labels, [-1]], axis=0))  # -1: damaged
@@ -56,7 +59,7 @@ def eval_batches(
 
     examples = tf.data.Dataset.range(len(dataset))
     examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    examples = examples.filter(lambda _, label: label >= 0)
+    examples = examples.filter(as_written(lambda _, label: label >= 0))
     return pipeline.batched(examples, batch_size)
 
 

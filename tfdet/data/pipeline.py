@@ -16,6 +16,7 @@ from tfdet.data.raster import rasterize
 from tfdet.data.scene import SceneMaker
 from tfdet.data.windows import WindowOrder, WindowReader
 from tfdet.errors import UserError
+from tfdet.ops.as_written import as_written
 from tfdet.ops.letterbox import letterbox
 
 __all__ = ["batch_indices", "eval_batches", "train_batches"]
@@ -77,6 +78,7 @@ def train_batches(
     else:
         make = functools.partial(_cropped, loader, config, image_size, pad_value, mask_size > 0)
 
+    @as_written
     def prepare(index, example_seed):
         picture, scale = make(index, example_seed)
         return picture.image, _targets(picture, scale, max_boxes, mask_size)
@@ -124,6 +126,7 @@ def planned_examples(
         pairs = zip(epochs, indices, strict=True)
         return indices, np.stack([example_seed(seed, int(e), int(i)) for e, i in pairs])
 
+    @as_written
     def batch_plan(step):
         indices, seeds = tf.numpy_function(positions, [step], (tf.int64, tf.int32))
         return tf.ensure_shape(indices, [None]), tf.ensure_shape(seeds, [None, 2])
@@ -151,6 +154,7 @@ def eval_batches(
     _check(dataset, image_size, batch_size)
     loader = ImageLoader(dataset, keep_decoded=cache)
 
+    @as_written
     def prepare(index):
         example = load_example(loader, index, replace=False, with_outlines=mask_size > 0)
         canvas, scale = letterbox(example.image, image_size, pad_value)
@@ -161,9 +165,10 @@ def eval_batches(
     plan = tf.data.Dataset.range(len(dataset)).batch(batch_size).shard(count, index).unbatch()
     examples = plan.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     batches = batched(examples, batch_size).map(_without_damaged)
-    return batches.filter(lambda _, targets: tf.size(targets["index"]) > 0)
+    return batches.filter(as_written(lambda _, targets: tf.size(targets["index"]) > 0))
 
 
+@as_written
 def _without_damaged(images: tf.Tensor, targets: dict) -> tuple[tf.Tensor, dict]:
     """The batch without the rows of damaged images, whose `index` is -1."""
     is_good = targets["index"] >= 0

@@ -19,6 +19,7 @@ from tfdet.data.loader import ImageLoader
 from tfdet.data.paste import CutOuts, paste_in
 from tfdet.data.warp import random_matrix, warp
 from tfdet.errors import UserError
+from tfdet.ops.as_written import as_written
 
 _MIXUP_ALPHA = 8.0  # published: shares from Beta(8, 8), mostly near one half
 
@@ -46,8 +47,8 @@ class SceneMaker:
         self._cut_outs = CutOuts(loader) if config.paste_in else None
         # Traced once each, though a picture may need both often: a quarter of the time to start.
         index, seed = tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32)
-        self._tile = tf.function(self._load_tile, input_signature=[index])
-        self._moved = tf.function(self._move, input_signature=[index, seed])
+        self._tile = tf.function(as_written(self._load_tile), input_signature=[index])
+        self._moved = tf.function(as_written(self._move), input_signature=[index, seed])
 
     def make(self, index: tf.Tensor, seed: tf.Tensor) -> tuple[Example, tf.Tensor]:
         """The picture of an image: an example with image float32 [H, W, 3] 0-255, and its scale.

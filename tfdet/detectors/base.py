@@ -18,6 +18,7 @@ from tfdet.layers.merging import copy_merged
 from tfdet.losses import replicas
 from tfdet.ops import boxes as box_ops
 from tfdet.ops import masks as mask_ops
+from tfdet.ops.as_written import as_written
 from tfdet.tensors import Tensor
 
 if TYPE_CHECKING:
@@ -285,6 +286,18 @@ class Detector(keras.Model):
             copy_merged(self, form)
         return form
 
+    @property
+    def halves(self) -> tuple[Callable[[Any], Any], Callable[[Any], dict[str, Tensor]]]:
+        """Two functions that follow each other: what int8 may compute, and what needs floats.
+
+        The first takes a canvas [B, *image_size, 3], the second what the first returns, to
+        detections in pixels of the canvas.
+        """
+        return (
+            lambda canvas: self(canvas, training=False),
+            lambda raw: self.decode(raw, self.image_size),
+        )
+
     def compute_loss(
         self,
         x: Tensor = None,
@@ -377,7 +390,7 @@ class Detector(keras.Model):
         args = self._checked(args)
         if keras.backend.backend() != "tensorflow":
             return super().train_step(*args)
-        return replicas.as_reducible(_as_written(self._tensorflow_step)(*args))
+        return replicas.as_reducible(as_written(self._tensorflow_step)(*args))
 
     def _tensorflow_step(self, data: Any) -> dict[str, Any]:
         """Keras's step, but for the gradient of the L2 loss, which is written out.
@@ -427,6 +440,15 @@ class Detector(keras.Model):
     def test_step(self, *args: Any) -> Any:
         return replicas.as_reducible(super().test_step(*self._checked(args)))
 
+    def _resolve_auto_jit_compile(self) -> bool:
+        # For CPUs XLA compiles for a minute, in gigabytes, and what it makes is slower there.
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            if not tf.config.list_physical_devices("GPU"):
+                return False
+        return super()._resolve_auto_jit_compile()
+
     def _maybe_symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         # Under a strategy Keras averages a batch over the replicas to learn its shape; that fails
         # on booleans and on several workers. A detector is built already; its optimizer may not be.
@@ -436,7 +458,7 @@ class Detector(keras.Model):
 
     def predict_step(self, data: Any) -> dict[str, Any]:
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        return _as_written(self.detect)(images)
+        return as_written(self.detect)(images)
 
     def get_config(self) -> dict[str, Any]:
         return {"config": records.to_dict(self.config), "name": self.name}
@@ -516,19 +538,6 @@ def each_alone(
         return ops.sum(ops.stack([ops.cast(x, "float32") for x in terms.values()]))
 
     return ops.map(alone, (targets, raw))
-
-
-def _as_written(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, which TensorFlow need not rewrite while it traces: half the time of a trace.
-
-    AutoGraph makes graph operations of Python's `if` and `for` on tensors. This package has none:
-    it says `cond`, `map_fn` and `while_loop` where it means those.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return function
-    import tensorflow as tf
-
-    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _minus(gradient: Tensor, decay: Any) -> Tensor:

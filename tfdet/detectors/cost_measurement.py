@@ -8,6 +8,7 @@ import numpy as np
 
 from tfdet.detectors.calibration import Calibration, mixed
 from tfdet.errors import UserError
+from tfdet.ops.as_written import as_written
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -63,7 +64,7 @@ def from_scores(
     """
     import tensorflow as tf
 
-    score = tf.function(score)
+    score = tf.function(as_written(score))
     scores = [score(canvas).numpy() for canvas in canvases]
     return Calibration.from_scores(np.concatenate(scores or [np.zeros(0)]), macs)
 
@@ -79,6 +80,7 @@ def from_trials(model: "Dynamic", canvases: "Iterable[tf.Tensor]") -> Calibratio
     canvas_spec = tf.TensorSpec([None, *model.image_size, 3], tf.float32)
 
     @tf.function(input_signature=[canvas_spec, tf.TensorSpec([], tf.float32)])
+    @as_written
     def shares(canvas: "tf.Tensor", threshold: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
         return model.shares(canvas, threshold)
 
@@ -128,7 +130,7 @@ def latency_ms(model: "Dynamic", samples: Sequence[Any]) -> tuple[float, float]:
     import tensorflow as tf
 
     spec = tf.TensorSpec([1, *model.image_size, 3], tf.float32)
-    detect = tf.function(lambda canvas, threshold: model.detect_fitted(canvas, threshold))
+    detect = tf.function(as_written(lambda canvas, at: model.detect_fitted(canvas, at)))
     return least_and_most(model, detect.get_concrete_function(spec, tf.TensorSpec([])), samples)
 
 
@@ -149,7 +151,7 @@ def least_and_most(
     at_least, at_most = time_paths(run, samples, model.threshold_ends)
     least, most = model.cost_ends
     end = tf.constant(model.threshold_ends[1], tf.float32)
-    macs = np.mean([run(tf.cast(x, tf.float32)[None], end)["macs"].numpy() for x in samples])
+    macs = np.mean([np.asarray(run(tf.cast(x, tf.float32)[None], end)["macs"]) for x in samples])
     share = (float(macs) - least) / (most - least)
     return at_least, float(mixed((at_least, at_most), 1 / share if share else 1.0))
 

@@ -182,6 +182,13 @@ class DETR(BackboneDetector):
     ) -> dict[str, Tensor]:
         return set_loss_terms(targets, raw, self.config.loss)
 
+    @property
+    def halves(self) -> Any:
+        raise UserError(
+            f"{self.name} cannot be split for int8: where an image ends is found by comparing "
+            "exact colours"
+        )
+
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         """See `Detector.decode`; each query is a detection of its most probable class."""
         logits = ops.cast(raw["class_logits"][:, -1], "float32")
@@ -211,7 +218,9 @@ def image_extents(images: Tensor, pad_value: tuple[float, float, float]) -> Tens
     colours are whole numbers) are whole, too.
     """
     colour = ops.convert_to_tensor(pad_value, "float32")
-    is_image = ops.any(ops.cast(images, "float32") != colour, axis=-1)
+    images = ops.cast(images, "float32")
+    # TensorFlow does not infer the shape of `!=`, and ONNX's converter needs it.
+    is_image = ops.any((images < colour) | (images > colour), axis=-1)
     ends = []
     for axis, size in ((2, images.shape[1]), (1, images.shape[2])):
         # Positions count from 1.

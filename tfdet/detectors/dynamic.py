@@ -59,10 +59,13 @@ class Dynamic(Detector):
         calibration: the table from effort to threshold; None before `calibrate`.
         score: name of the scores in the detections.
         threshold_ends: the thresholds of the efforts 0 and 1, whatever the scores are.
+        takes_threshold_per_image: whether `freeze` gives a function that also takes a threshold
+            for each image, [B].
     """
 
     score: ClassVar[str]
     threshold_ends: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    takes_threshold_per_image: ClassVar[bool] = False
 
     calibration: Calibration | None = None
 

@@ -62,6 +62,7 @@ class DynamicDetector(Dynamic):
 
     config_class = CascadeConfig
     score = "easiness"
+    takes_threshold_per_image = True
 
     def __init__(
         self,

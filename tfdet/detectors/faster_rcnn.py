@@ -1,6 +1,7 @@
 """Faster R-CNN (https://arxiv.org/abs/1506.01497) with a feature pyramid, as mmdetection has it."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -266,6 +267,16 @@ class FasterRCNN(BackboneDetector):
             (*self._seeds, 1),
         )
         return {**raw, "samples": samples, "regions": self.regions(raw["maps"], samples.boxes)}
+
+    @property
+    def halves(self) -> tuple[Callable[[Any], Any], Callable[[Any], dict[str, Tensor]]]:
+        """As `Detector.halves`: proposals are boxes, so that floats begin behind the backbone."""
+
+        def after(taps: dict[str, Tensor]) -> dict[str, Tensor]:
+            raw = self.predictions(taps, training=False, image_size=self.image_size)
+            return self.decode(raw, self.image_size)
+
+        return lambda canvas: self.taps(canvas, training=False), after
 
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
         def boxes(rows: Tensor, labels: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from tfdet.detectors.base import to_original
 from tfdet.detectors.calibration import Calibration, mixed, share_at, threshold_of_share
 from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.evaluation import coco, sharing
+from tfdet.ops.as_written import as_written
 
 # "/0" to "/100": percent of the images that take the late path.
 SHARES = tuple(i / 10 for i in range(11))
@@ -155,6 +156,7 @@ def _compile(model: DynamicDetector, label_map: np.ndarray) -> Callable[..., dic
     model_label[label_map[label_map >= 0]] = np.flatnonzero(label_map >= 0)
 
     @tf.function
+    @as_written
     def run(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> dict[str, Any]:
         scale, size, labels = targets["scale"], targets["size"], targets["labels"]
         known = tf.gather(model_label, tf.maximum(labels, 0))

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from tfdet.detectors.base import Detector
+from tfdet.ops.as_written import as_written
 
 Item = TypeVar("Item")
 
@@ -56,7 +57,7 @@ class Alone:
     def on_replicas(self, detect: Detect, specs: Sequence[Any]) -> Callable[[list[Any]], list[Any]]:
         import tensorflow as tf
 
-        function = tf.function(detect, input_signature=list(specs), autograph=False)
+        function = tf.function(as_written(detect), input_signature=list(specs))
         return lambda batches: [function(*batch) for batch in batches]
 
     def gather(self, content: bytes) -> list[bytes]:

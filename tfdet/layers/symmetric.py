@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from tfdet.layers.convolution import Conv2D, DepthwiseConv2D
+from tfdet.ops import portable
 from tfdet.tensors import Tensor
 
 
@@ -64,11 +65,13 @@ class SymmetricDepthwiseConv2D(_Symmetric, DepthwiseConv2D):
         # In bfloat16 some processors get a kernel's gradient wrong by half (TensorFlow 2.21).
         is_float32 = keras.backend.standardize_dtype(inputs.dtype) == "float32"
         is_padded = self.padding != "same"
-        if keras.backend.backend() != "tensorflow" or not (is_float32 and is_padded):
+        is_native = keras.backend.backend() == "tensorflow" and not portable.is_wanted()
+        if not (is_native and is_float32 and is_padded):
             return super().call(inputs)
         import tensorflow as tf
 
-        # A padded copy of a large map takes three times as long as the convolution itself.
+        # A padded copy of a large map takes three times as long as the convolution itself. Such
+        # paddings are TensorFlow's alone; OpenVINO refuses them.
         sides = [[margin, margin] for margin in self._margins]
         outputs = tf.nn.depthwise_conv2d(
             inputs,

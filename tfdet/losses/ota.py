@@ -303,7 +303,8 @@ def _object_losses(logits, weights: np.ndarray, found: Candidates, is_matched, o
     is_last = is_matched & (number == ops.reshape(ops.take(last, place), (-1, candidates)))
     at_candidates = gather_rows(weights * logits, found.row)
     aims = ops.sum(ops.where(is_last, overlaps, 0.0) * at_candidates, axis=-1)
-    return ops.sum(weights * ops.softplus(logits), axis=-1) - aims
+    # A router's step has to know that it is one number an image, which candidates do not tell it.
+    return ops.sum(weights * ops.softplus(logits), axis=-1) - ops.reshape(aims, (batch,))
 
 
 def _object_weights(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tfdet import memory, records
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
 from tfdet.nas.evaluator import Evaluator, Job, Outcome, prepare_process
 from tfdet.nas.search_recipe import SearchRecipe
 
@@ -92,7 +92,7 @@ class RayWorkers:
         except errors.RayActorError as error:
             raise UserError(
                 f"a worker died {_RETRIES + 1} times with the same candidate "
-                f"({str(error).splitlines()[0]}); is there memory for so many --workers? What was "
+                f"({first_line(error)}); is there memory for so many --workers? What was "
                 "finished is kept: the same command resumes"
             ) from None
 
@@ -142,10 +142,9 @@ def _connect(ray: Any, count: int, address: str) -> None:
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        why = str(error).splitlines()[0]
         raise UserError(
-            f"the Ray cluster at {address} does not let us in ({why}); if it wants a token, set "
-            "RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
+            f"the Ray cluster at {address} does not let us in ({first_line(error)}); if it wants a "
+            "token, set RAY_AUTH_MODE=token and put the token into ~/.ray/auth_token"
         ) from None
     cores = int(ray.cluster_resources().get("CPU", 0))
     if cores < count:

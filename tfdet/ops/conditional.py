@@ -22,7 +22,8 @@ def on_rows(
     """`function` on the chosen rows of a batch, put back in their places; not run for none.
 
     `function` never sees an empty batch: beside being wasted, convolutions of oneDNN give wrong
-    shapes for one. Where all rows are chosen nothing is copied.
+    shapes for one. Where all rows are chosen nothing is copied. A batch that is known to have one
+    row is a plain condition, without shapes that depend on data: LiteRT can run that.
 
     Example:
         on_rows(lambda x: tf.sqrt(x), x >= 0, x, default=tf.constant(-1.0))
@@ -37,6 +38,12 @@ def on_rows(
     Returns:
         A structure like `default` with B rows.
     """
+    if is_chosen.shape[0] == 1:
+        return tf.cond(
+            is_chosen[0],
+            lambda: function(tensors),
+            lambda: tf.nest.map_structure(lambda x: _repeated(x, 1), default),
+        )
     rows = tf.where(is_chosen)[:, 0]
     count, batch = tf.size(rows), tf.size(is_chosen)
     empty = tf.nest.map_structure(lambda x: _repeated(x, batch), default)
@@ -64,6 +71,8 @@ def at_least_one(function: Callable[[tf.Tensor], Any], tensor: tf.Tensor) -> Ten
         tensor: [B, ...].
     """
     tensor = tf.convert_to_tensor(tensor)
+    if tensor.shape[0]:
+        return function(tensor)
     batch = tf.shape(tensor)[0]
     one_if_empty = tf.cast(batch == 0, tf.int32)
     padded = tf.pad(tensor, [[0, one_if_empty]] + [[0, 0]] * (len(tensor.shape) - 1))

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfdet.ops import portable
 from tfdet.ops.bilinear import bilinear_sample
 from tfdet.ops.boxes import columns
 from tfdet.ops.gather import take_rows
@@ -180,7 +181,8 @@ def _adaptive(canvas_map, grid: Grid, bins, size: tuple[int, int]):
 
 def _samples(canvas_map, grid: Grid, count: tuple[int, int]):
     """Bilinear samples [R, *count, C] at the points of the grid."""
-    read = _crop if keras.backend.backend() == "tensorflow" else _gather
+    is_native = keras.backend.backend() == "tensorflow" and not portable.is_wanted()
+    read = _crop if is_native else _gather  # LiteRT cannot crop and resize
     samples = read(canvas_map, grid, count)
     inside = [
         (points >= -1.0) & (points <= grid.size[:, axis : axis + 1])

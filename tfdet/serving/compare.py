@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from tfdet.detectors.dynamic import reported
+from tfdet.ops import boxes as box_ops
 
 BOX_TOLERANCE = 0.5  # pixels
 SCORE_TOLERANCE = 1e-3
 MASK_TOLERANCE = 1e-2  # probabilities move with the edges of their boxes
+# The score of detections that count in `closeness`, those that `tfdet-infer` draws; and the IoU
+# with one of the same class that makes it the same detection.
+CERTAIN, SAME_BOX = 0.3, 0.5
 # Far above the rounding of a score, 1e-8 to 1e-6, and far below what tells detections apart.
 TIE = 1e-5
 
@@ -23,7 +27,8 @@ class Difference:
         detections: how many were compared.
         box, score: the largest difference of a pair, in pixels and in probability.
         tied: detections without a partner whose score ties with that of the last place of a full
-            list, where rounding decides who gets it.
+            list, or with that of a rival: there rounding decides who gets the place.
+        lost: detections without a partner where `closeness` compared.
         mismatches: a sentence for each image that differs otherwise.
     """
 
@@ -31,6 +36,7 @@ class Difference:
     box: float = 0.0
     score: float = 0.0
     tied: int = 0
+    lost: int = 0
     mismatches: tuple[str, ...] = ()
 
     def __add__(self, other: "Difference") -> "Difference":
@@ -39,6 +45,7 @@ class Difference:
             max(self.box, other.box),
             max(self.score, other.score),
             self.tied + other.tied,
+            self.lost + other.lost,
             self.mismatches + other.mismatches,
         )
 
@@ -59,18 +66,64 @@ def compare(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) ->
     """
     expected = {key: np.asarray(value) for key, value in expected.items()}
     found = {key: np.asarray(value) for key, value in found.items()}
+    wrong = _wrong_form(expected, found)
+    if wrong:
+        return _mismatch(f"{name}: {wrong}")
     total = Difference()
-    for key, value in expected.items():
-        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype):
-            sentence = (
-                f"{name}: {key} should be {value.dtype} {list(value.shape)}, "
-                f"got {found[key].dtype} {list(found[key].shape)}"
-            )
-            return Difference(mismatches=(sentence,))
     for i in range(len(expected["count"])):
         ours, theirs = ({k: value[i] for k, value in side.items()} for side in (expected, found))
         total += _compare_image(ours, theirs, f"{name}, image {i}")
     return total
+
+
+def closeness(expected: Mapping[str, Any], found: Mapping[str, Any], name: str) -> Difference:
+    """As `compare`, of a detector with coarser numbers, which cannot give the same.
+
+    Expected detections with a score of `CERTAIN` or more look for a partner of the same class whose
+    box overlaps theirs by `SAME_BOX` or more; `lost` are those that find none. Only another form of
+    the results, or numbers that are not finite, are mismatches.
+    """
+    expected = {key: np.asarray(value) for key, value in expected.items()}
+    found = {key: np.asarray(value) for key, value in found.items()}
+    wrong = _wrong_form(expected, found)
+    numbers = (x for x in found.values() if x.dtype.kind == "f")
+    if wrong or not all(np.isfinite(x).all() for x in numbers):
+        return _mismatch(f"{name}: {wrong or 'some numbers are not finite'}")
+    total = Difference()
+    for i in range(len(expected["count"])):
+        sides = ({k: value[i] for k, value in side.items()} for side in (expected, found))
+        total += _close_image(*sides)
+    return total
+
+
+def _close_image(expected: dict, found: dict) -> Difference:
+    certain = int((expected["scores"][: expected["count"]] >= CERTAIN).sum())
+    count = int(found["count"])
+    overlap = np.array(box_ops.iou(expected["boxes"][:certain], found["boxes"][:count]))
+    is_same = expected["labels"][:certain, None] == found["labels"][None, :count]
+    overlap = np.where(is_same, overlap, 0.0)
+    pairs = []
+    for i in range(certain):
+        if count and overlap[i].max() >= SAME_BOX:
+            partner = int(overlap[i].argmax())
+            overlap[:, partner] = 0.0
+            pairs.append((i, partner))
+    ours, theirs = np.array(pairs, int).reshape(-1, 2).T
+    box, score = (
+        float(np.abs(expected[key][ours] - found[key][theirs]).max(initial=0.0))
+        for key in ("boxes", "scores")
+    )
+    return Difference(detections=certain, box=box, score=score, lost=certain - len(pairs))
+
+
+def _wrong_form(expected: dict, found: dict) -> str:
+    for key, value in expected.items():
+        if (found[key].shape, found[key].dtype) != (value.shape, value.dtype):
+            return (
+                f"{key} should be {value.dtype} {list(value.shape)}, "
+                f"got {found[key].dtype} {list(found[key].shape)}"
+            )
+    return ""
 
 
 def _compare_image(expected: dict, found: dict, name: str) -> Difference:
@@ -88,6 +141,7 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
     is_full = count == len(expected["scores"])
     last = max(expected["scores"][count - 1], found["scores"][count - 1]) if is_full else -1.0
     lost = [i for i in alone if expected["scores"][i] > last + TIE]
+    lost = _without_rivals(lost, expected, found, np.setdiff1d(np.arange(count), partner))
     pairs = np.flatnonzero(partner >= 0)
     boxes = np.abs(expected["boxes"][pairs] - found["boxes"][partner[pairs]])
     scores = np.abs(expected["scores"][pairs] - found["scores"][partner[pairs]])
@@ -135,6 +189,31 @@ def _partners(expected: dict, found: dict, count: int) -> np.ndarray:
             partner[i] = candidates[boxes[i, candidates].argmin()]
             is_same[:, partner[i]] = False
     return partner
+
+
+def _without_rivals(lost: list, expected: dict, found: dict, extra: np.ndarray) -> list:
+    """Those of `lost` whose place no rival took: rounding decides which of two is the better one.
+
+    A rival overlaps the lost detection, has its class, its score but for a tie, and no partner
+    either; suppression then weakens the other one of the two.
+
+    Args:
+        lost: rows of `expected`.
+        expected, found: detections of an image.
+        extra: rows of `found` without a partner.
+    """
+    overlap = np.array(box_ops.iou(expected["boxes"][lost], found["boxes"][extra]))
+    scores = np.abs(expected["scores"][lost][:, None] - found["scores"][extra])
+    is_same = expected["labels"][lost][:, None] == found["labels"][extra]
+    is_rival = (overlap > 0) & (scores <= TIE) & is_same
+    left = []
+    for row, i in enumerate(lost):
+        rivals = np.flatnonzero(is_rival[row])
+        if rivals.size:
+            is_rival[:, rivals[0]] = False  # it took one place
+        else:
+            left.append(i)
+    return left
 
 
 def _mismatch(sentence: str) -> Difference:

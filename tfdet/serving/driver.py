@@ -14,6 +14,8 @@ from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
+from tfdet.ops.as_written import as_written
+from tfdet.serving.effort_inputs import NOT_GIVEN
 
 # Where TensorFlow Serving's conventions put files that travel with a SavedModel.
 LIBRARY_FOLDER = "assets.extra"
@@ -90,8 +92,8 @@ class ModelDriver:
     def detect(
         self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, effort)
-        return _to_numpy(self._detect(tf.constant(images), *chosen.values()))
+        at = chosen(self, threshold, effort)
+        return _to_numpy(self._detect(tf.constant(images), *at.values()))
 
     def detect_fitted(
         self,
@@ -100,9 +102,9 @@ class ModelDriver:
         size: np.ndarray,
         threshold: float | None = None,
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, None)
+        at = chosen(self, threshold, None)
         inputs = (tf.constant(x) for x in (canvas, scale, size))
-        return _to_numpy(self._detect_fitted(*inputs, *chosen.values()))
+        return _to_numpy(self._detect_fitted(*inputs, *at.values()))
 
 
 def _fitted_detection(model: Detector) -> Callable[..., dict[str, tf.Tensor]]:
@@ -121,15 +123,12 @@ def _graph(
 
     It takes the options behind the tensors, in their order here.
     """
-    # AutoGraph has nothing to rewrite here, and takes a third of the time of a trace.
-    function = tf.function(
-        lambda *given: detect(
-            *given[: len(specs)], **dict(zip(options, given[len(specs) :], strict=True))
-        ),
-        input_signature=[*specs, *options.values()],
-        autograph=False,
-    )
-    return function
+
+    def run(*given: tf.Tensor) -> dict[str, tf.Tensor]:
+        named = zip(options, given[len(specs) :], strict=True)
+        return detect(*given[: len(specs)], **dict(named))
+
+    return tf.function(as_written(run), input_signature=[*specs, *options.values()])
 
 
 # What TensorFlow raises on damaged files, by where the damage is.
@@ -175,10 +174,10 @@ class SavedModelDriver:
     def detect(
         self, images: np.ndarray, threshold: float | None = None, effort: float | None = None
     ) -> dict[str, np.ndarray]:
-        chosen = _chosen(self, threshold, effort)
+        at = chosen(self, threshold, effort)
         missing = max(0, (self.batch_size or 0) - len(images))
         blank = np.zeros((missing, *images.shape[1:]), images.dtype)
-        found = self._run(self._detect, images=np.concatenate([images, blank]), **chosen)
+        found = self._run(self._detect, images=np.concatenate([images, blank]), **at)
         return {name: values[: len(images)] for name, values in found.items()}
 
     def detect_fitted(
@@ -188,20 +187,45 @@ class SavedModelDriver:
         size: np.ndarray,
         threshold: float | None = None,
     ) -> dict[str, np.ndarray]:
+        return self._run_fitted(canvas, scale, size, chosen(self, threshold, None))
+
+    def detect_at_efforts(
+        self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, efforts: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """As `detect_fitted`, with an effort for each image, float32 [B].
+
+        Only where `takes_efforts`: of calibrated cascades.
+        """
+        return self._run_fitted(canvas, scale, size, {"effort": tf.constant(efforts, tf.float32)})
+
+    @property
+    def takes_efforts(self) -> bool:
+        """Whether the images of a batch may have efforts of their own."""
+        inputs = self._detect.structured_input_signature[1]
+        return "effort" in inputs and inputs["effort"].shape.rank is None
+
+    def _run_fitted(
+        self, canvas: np.ndarray, scale: np.ndarray, size: np.ndarray, at: dict[str, tf.Tensor]
+    ) -> dict[str, np.ndarray]:
         if self.pad_value is None:
             raise UserError(f"{self._path} takes no fitted images; export it again")
-        chosen = _chosen(self, threshold, None)
-        return self._run(self._detect_fitted, fitted=canvas, scale=scale, size=size, **chosen)
+        return self._run(self._detect_fitted, fitted=canvas, scale=scale, size=size, **at)
 
     def _run(self, function: Any, **inputs: Any) -> dict[str, np.ndarray]:
-        tensors = {name: tf.convert_to_tensor(x) for name, x in inputs.items()}
+        # Python's loader wants all inputs; what is not chosen is left to the others.
+        unchosen = {
+            name: tf.constant(NOT_GIVEN)
+            for name in ("threshold", "effort")
+            if name in function.structured_input_signature[1]
+        }
+        tensors = unchosen | {name: tf.convert_to_tensor(x) for name, x in inputs.items()}
         try:
             found = _to_numpy(function(**tensors))
         except (tf.errors.InvalidArgumentError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(f"{self._path} cannot detect in such images ({reason})") from None
         images = len(next(iter(inputs.values())))
-        _check_detections(self._path, found, images, len(self.class_names))
+        check_detections(self._path, found, images, len(self.class_names))
         return found
 
 
@@ -240,7 +264,7 @@ def _signatures(path: str | pathlib.Path, signatures: Any) -> tuple[Any, dict[st
         raise UserError(f"{refusal}: its signatures are {sorted(signatures)}")
     detect = signatures["serving_default"]
     inputs = set(detect.structured_input_signature[1])
-    if not {"images"} <= inputs <= {"images", "threshold"}:
+    if not {"images"} <= inputs <= {"images", "threshold", "effort"}:
         raise UserError(f"{refusal}: it takes {sorted(inputs)} instead of images")
     try:
         metadata = _to_numpy(signatures["metadata"]())
@@ -256,7 +280,7 @@ def _signatures(path: str | pathlib.Path, signatures: Any) -> tuple[Any, dict[st
     return detect, metadata
 
 
-def _check_detections(
+def check_detections(
     path: str | pathlib.Path, found: dict[str, np.ndarray], images: int, classes: int
 ) -> None:
     """Refuses what no model of tfdet gives, such as labels that have no name."""
@@ -301,7 +325,7 @@ def threshold_for(driver: Driver, **target: float) -> float:
     return driver.calibration.threshold_for(**target)
 
 
-def _chosen(driver: Driver, threshold: float | None, effort: float | None) -> dict[str, tf.Tensor]:
+def chosen(driver: Driver, threshold: float | None, effort: float | None) -> dict[str, tf.Tensor]:
     if driver.threshold is None:
         if threshold is not None or effort is not None:
             raise UserError("the model is static: it takes neither a threshold nor an effort")

@@ -1,6 +1,7 @@
 """The graphs that are served, around one network: plain images, and encoded ones."""
 
 import dataclasses
+import inspect
 import json
 from collections.abc import Callable, Sequence
 
@@ -9,8 +10,10 @@ import tensorflow as tf
 from tfdet import records
 from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
+from tfdet.ops.as_written import as_written
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import decode
+from tfdet.serving.effort_inputs import EffortInputs
 from tfdet.serving.network import Network
 
 # An image on its canvas, the scale and the (height, width) it had, and whether there was one.
@@ -26,11 +29,11 @@ class Canvas:
 
 
 def images_function(
-    network: Network, canvas: Canvas, threshold: float | None = None
+    network: Network, canvas: Canvas, efforts: EffortInputs | None = None
 ) -> tf.types.experimental.GenericFunction:
     """uint8 images [B, H, W, 3] of any batch and image size to detections in their pixels.
 
-    Of a dynamic detector also of its threshold, a scalar whose default is `threshold`.
+    Of a dynamic detector also of what `efforts` has.
     """
 
     def detect(images: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -45,11 +48,11 @@ def images_function(
 
     # Not 3 channels by its type: grey images would then fail somewhere inside, in other words.
     spec = tf.TensorSpec([None, None, None, None], tf.uint8, name="images")
-    return _served(detect, (spec,), threshold)
+    return _served(detect, (spec,), efforts)
 
 
 def fitted_function(
-    network: Network, canvas: Canvas, threshold: float | None = None
+    network: Network, canvas: Canvas, efforts: EffortInputs | None = None
 ) -> tf.types.experimental.GenericFunction:
     """Images that `ops.letterbox` has fitted, with their scales and sizes, to detections.
 
@@ -67,11 +70,11 @@ def fitted_function(
     ) -> dict[str, tf.Tensor]:
         return to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
 
-    return _served(detect, specs, threshold)
+    return _served(detect, specs, efforts)
 
 
 def encoded_function(
-    network: Network, canvas: Canvas, threshold: float | None = None
+    network: Network, canvas: Canvas, efforts: EffortInputs | None = None
 ) -> tf.types.experimental.GenericFunction:
     """Encoded images [B], each of its own size, to detections in pixels of the upright image.
 
@@ -106,7 +109,7 @@ def encoded_function(
         found = to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
         return {**_only_where(is_readable, found), "is_readable": is_readable}
 
-    return _served(detect, (tf.TensorSpec([None], tf.string, name="encoded"),), threshold)
+    return _served(detect, (tf.TensorSpec([None], tf.string, name="encoded"),), efforts)
 
 
 def _only_where(is_readable: tf.Tensor, found: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -135,7 +138,7 @@ def metadata_function(
     if model.route_map is not None:
         more["grid"] = json.dumps(records.to_dict(model.route_map))
 
-    @tf.function(input_signature=[])
+    @tf.function(input_signature=[], autograph=False)
     def metadata() -> dict[str, tf.Tensor]:
         return {
             "class_names": tf.constant(list(model.class_names), tf.string),
@@ -151,27 +154,27 @@ def metadata_function(
 def _served(
     detect: Callable[..., dict[str, tf.Tensor]],
     inputs: Sequence[tf.TensorSpec],
-    threshold: float | None,
+    efforts: EffortInputs | None,
 ) -> tf.types.experimental.GenericFunction:
-    """`detect(*inputs)` as a signature, or `detect(*inputs, threshold)` with that as the default.
+    """`detect(*inputs)`, of a dynamic detector `detect(*inputs, threshold)`, as a signature."""
+    detect = as_written(detect)
 
-    Signatures know arguments that have a name each; here they are one, or three.
-    """
-    is_single = len(inputs) == 1
-    if threshold is None:
-        plain = (lambda x: detect(x)) if is_single else (lambda x, y, z: detect(x, y, z))
-        return tf.function(plain, input_signature=inputs)
+    def serve(*given: tf.Tensor) -> dict[str, tf.Tensor]:
+        images, chosen = given[: len(inputs)], given[len(inputs) :]
+        return detect(*images, *([efforts.chosen(images[0], *chosen)] if efforts else []))
 
-    # The default goes into the signature's definition, where TensorFlow Serving looks for it.
-    default = tf.constant(threshold, tf.float32)
-
-    def route(x: tf.Tensor, threshold: tf.Tensor = default) -> dict[str, tf.Tensor]:
-        return detect(x, threshold)
-
-    def route_of_three(
-        x: tf.Tensor, y: tf.Tensor, z: tf.Tensor, threshold: tf.Tensor = default
-    ) -> dict[str, tf.Tensor]:
-        return detect(x, y, z, threshold)
-
-    specs = [*inputs, tf.TensorSpec([], tf.float32, name="threshold")]
-    return tf.function(route if is_single else route_of_three, input_signature=specs)
+    # Signatures know arguments that have a name each. Defaults go into their definition, where
+    # TensorFlow Serving looks for them.
+    specs = [*inputs, *(efforts.specs if efforts else ())]
+    defaults = efforts.defaults if efforts else {}
+    serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [
+            inspect.Parameter(
+                spec.name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=defaults.get(spec.name, inspect.Parameter.empty),
+            )
+            for spec in specs
+        ]
+    )
+    return tf.function(serve, input_signature=specs)

@@ -16,6 +16,7 @@ from tfdet.detectors.base import Detector
 from tfdet.ops.letterbox import letterbox
 from tfdet.serving import compare
 from tfdet.serving.driver import Driver, ModelDriver
+from tfdet.serving.effort_inputs import NOT_GIVEN
 
 _TIMEOUT_SECONDS = 1800
 # How far a score of an image may move by rounding: 1e-7 to 1e-6 were seen.
@@ -30,12 +31,13 @@ def verify(
 
     The process imports TensorFlow and NumPy, not tfdet. Batches of one and of three images, empty
     and crowded scenes, odd sizes; a batch of encoded images has one size per image. A dynamic
-    detector is run with the efforts 0 and 1, and at a threshold that parts the scores. A `library`
-    of native ops is loaded by the process first.
+    detector is run with the efforts 0 and 1, and at a threshold that parts the scores; a calibrated
+    one also by efforts, each image of a batch with its own where it can. A `library` of native ops
+    is loaded by the process first.
     """
     driver = ModelDriver(model)
-    images, encoded = _image_batches(driver.image_size), _encoded_batches(driver.image_size)
-    thresholds = _thresholds(model, driver, images["batch of 3"])
+    images, encoded = image_batches(driver.image_size), encoded_batches(driver.image_size)
+    thresholds = thresholds_of(model, driver, images["batch of 3"])
     inputs: dict[str, np.ndarray] = {}
     for threshold in thresholds:
         for name, batch in images.items():
@@ -48,8 +50,11 @@ def verify(
             for signature in ("serving_default", "serving_encoded"):
                 key = f"GIVEN/threshold/{signature}/{_at(name, threshold)}"
                 inputs[key] = np.asarray(threshold, np.float32)
+                if driver.calibration:
+                    inputs[key.replace("threshold", "effort", 1)] = np.float32(NOT_GIVEN)
     # The third signature differs from the second in what comes before the network alone.
-    inputs |= _fitted_inputs(model, encoded["batch of 3"], thresholds[-1])
+    efforts = _efforts(model, driver, thresholds)
+    inputs |= _fitted_inputs(model, encoded["batch of 3"], thresholds[-1], efforts)
     outputs = _replay(path, library, inputs)
     total = _compare_metadata(driver, outputs)
     for threshold in thresholds:
@@ -63,12 +68,17 @@ def verify(
             expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
             total += compare.compare(expected, _batch(outputs, where), where.replace("/", ", "))
     # `expected` is of the last threshold's "batch of 3".
+    if efforts is not None:
+        at = np.broadcast_to(efforts, len(files)).tolist()
+        pairs = zip(files, at, strict=True)
+        singles = [driver.detect(image[None], effort=effort) for image, effort in pairs]
+        expected = {key: np.concatenate([x[key] for x in singles]) for key in singles[0]}
     difference = compare.compare(expected, _batch(outputs, _FITTED), _FITTED.replace("/", ", "))
     return total + dataclasses.replace(difference, detections=0)  # the same ones again
 
 
 def _fitted_inputs(
-    model: Detector, images: list[np.ndarray], threshold: float | None
+    model: Detector, images: list[np.ndarray], threshold: float | None, efforts: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """The images fitted by us, with what else their signature takes."""
     pairs = [letterbox(image, model.image_size, model.pad_value) for image in images]
@@ -78,17 +88,32 @@ def _fitted_inputs(
     }
     if threshold is not None:
         given["threshold"] = np.asarray(threshold, np.float32)
+    if efforts is not None:  # which go before a threshold
+        given["effort"] = efforts
     canvas = np.stack([canvas for canvas, _ in pairs])
     return {_FITTED: canvas, **{f"GIVEN/{name}/{_FITTED}": x for name, x in given.items()}}
 
 
-def _thresholds(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
-    """Thresholds to try: of both ends of effort, and one that parts the scores of `batch`."""
+def thresholds_of(model: Detector, driver: Driver, batch: np.ndarray) -> list[float | None]:
+    """Thresholds to try: of both ends of effort, and one that parts the scores of `batch`.
+
+    Of a static detector None alone.
+    """
     if not model.is_dynamic:
         return [None]
     least, most = model.threshold_ends
     inner = _parting(driver.detect(batch, most)[model.score], min(least, most))
     return [least, most, *([] if inner is None else [inner])]
+
+
+def _efforts(model: Detector, driver: Driver, thresholds: list[float | None]) -> np.ndarray | None:
+    """The efforts of the thresholds for a batch of 3, or of the last one; None of others."""
+    if driver.calibration is None:
+        return None
+    found = [driver.calibration.effort_at(x) for x in thresholds if x is not None]
+    if not model.takes_threshold_per_image:
+        return np.asarray(found[-1], np.float32)
+    return np.resize(np.array(found, np.float32), 3)
 
 
 def _parting(scores: np.ndarray, lowest: float) -> float | None:
@@ -108,7 +133,8 @@ def _at(name: str, threshold: float | None) -> str:
     return name if threshold is None else f"{name} at {threshold:g}"
 
 
-def _image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
+def image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Batches of pictures of one size each, by name, for a canvas of `size`."""
     height, width = size[0] * 3 // 4 + 1, size[1] + 7
     return {
         "batch of 1": _empty_scene(height, width)[None],
@@ -116,7 +142,8 @@ def _image_batches(size: tuple[int, int]) -> dict[str, np.ndarray]:
     }
 
 
-def _encoded_batches(size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+def encoded_batches(size: tuple[int, int]) -> dict[str, list[np.ndarray]]:
+    """As `image_batches`, each picture of a size of its own."""
     height, width = size
     return {
         "batch of 1": [_crowded_scene(height, width // 2 + 1, seed=3)],

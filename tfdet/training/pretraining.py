@@ -22,6 +22,7 @@ import tensorflow as tf
 from tfdet.data import classification, folders, loader, order
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
+from tfdet.ops.as_written import as_written
 from tfdet.training import callbacks, distribution, fingerprint, fitting, trained
 from tfdet.training.classifier import make_classifier
 from tfdet.training.fitting import Fitting
@@ -71,7 +72,9 @@ def pretrain(
 
 def accuracy(model: Any, dataset: DetectionDataset, batch_size: int) -> dict[str, float]:
     """ "val_accuracy" and "val_top5_accuracy" of a classifier, on the middles of the images."""
-    run = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    run = tf.function(
+        as_written(lambda images: model(images, training=False)), reduce_retracing=True
+    )
     size = model.input_size
     ranks = []
     for images, labels in classification.eval_batches(dataset, size, batch_size):

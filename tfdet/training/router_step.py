@@ -14,6 +14,7 @@ from tfdet.detectors.dynamic import Dynamic
 from tfdet.detectors.dynamicdet import DynamicDetector
 from tfdet.evaluation import sharing
 from tfdet.evaluation.cascade_tradeoff import BothPaths
+from tfdet.ops.as_written import as_written
 from tfdet.training import trained
 
 # Where a router is measured: its own threshold would have the score follow the share of hard
@@ -33,6 +34,7 @@ def measure_offset(model: DynamicDetector, batches: Iterable[Any]) -> None:
     assert record is not None, "the router step has one"
 
     @tf.function
+    @as_written
     def collect(images: tf.Tensor, targets: dict[str, tf.Tensor]) -> None:
         first, second = model.losses_of_paths(targets, model(images, training=False))
         record.collect(first - second)

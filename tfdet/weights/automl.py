@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfdet.backbones.efficientnet import EfficientNet, own_pixels
 from tfdet.detectors.efficientdet import EfficientDet
@@ -22,7 +21,7 @@ from tfdet.errors import UserError
 from tfdet.heads.retina import RetinaTower
 from tfdet.necks.feature_network import FusionNode
 from tfdet.weights import efficientdet, efficientnet
-from tfdet.weights.checkpoint import CheckpointTensor
+from tfdet.weights.checkpoint import CheckpointTensor, unchanged
 from tfdet.weights.source import Model, Shapes, Source
 
 _SCOPE = re.compile(r"efficientnet-((?:b|lite)\d)/")
@@ -128,7 +127,7 @@ def _backbone(backbone: EfficientNet) -> Iterator[CheckpointTensor]:
 
 def _node(prefix: str, node: FusionNode) -> Iterator[CheckpointTensor]:
     for variable in node.fusion.fusion_weights:
-        yield _tensor(f"{prefix}/{variable.name}", variable)
+        yield unchanged(f"{prefix}/{variable.name}", variable)
     for resample in node.resamples:
         yield from _resample(f"{prefix}/{resample.name}", resample)
     after = f"{prefix}/op_after_combine{node.maps}"
@@ -156,15 +155,7 @@ def _layer(prefix: str, layer: Any) -> Iterator[CheckpointTensor]:
     for variable in layer.variables:
         is_depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         name = "depthwise_kernel" if is_depthwise else variable.name
-        yield _tensor(f"{prefix}/{name}", variable)
-
-
-def _tensor(name: str, variable: keras.Variable) -> CheckpointTensor:
-    return CheckpointTensor(name, tuple(variable.shape), variable, _as_it_is)
-
-
-def _as_it_is(array: np.ndarray) -> np.ndarray:
-    return array
+        yield unchanged(f"{prefix}/{name}", variable)
 
 
 SOURCE = Source(

@@ -5,8 +5,11 @@ is public: torchvision, DETR, mmdetection and effdet put eight digits of the SHA
 of a file, Keras publishes an MD5. "unknown" where nothing is known for sure.
 """
 
+import difflib
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from tfdet.errors import UserError
 
 UNKNOWN = "unknown"
 COCO, IMAGENET = "coco", "imagenet"
@@ -50,15 +53,47 @@ class Entry(NamedTuple):
     note: str = ""
 
 
-def find(model: str, typed: str) -> Entry | None:
-    """The entry that `weights=typed` means for a model: by its kind or by its name."""
+def find(model: str | None, typed: str) -> Entry | None:
+    """The entry that `weights=typed` means for a model: by its kind or by its name.
+
+    Args:
+        model: registered name; None to look for a name alone.
+        typed: by the user.
+    """
     for entry in ENTRIES:
         if typed == entry.name or (typed == entry.kind and model in entry.models):
             return entry
     return None
 
 
-def _named(file: str) -> str:
+def named(name: str) -> Entry:
+    """The entry of a name; `unknown` where there is none."""
+    for entry in ENTRIES:
+        if entry.name == name:
+            return entry
+    raise unknown(name)
+
+
+def unknown(name: str) -> UserError:
+    """The error of a name that no entry has; it offers others."""
+    of_model = [entry.name for entry in ENTRIES if name in entry.models]
+    if name in (COCO, IMAGENET):
+        advice = "it means another file for each model, which `tfdet-weights list` shows"
+    elif of_model:
+        advice = f"there are for the model {name}: {', '.join(of_model)}"
+    else:
+        advice = nearest(name) or "`tfdet-weights list` shows all"
+    return UserError(f"there are no weights {name!r}; {advice}")
+
+
+def nearest(typed: str, *others: str) -> str:
+    """A clause that offers what users can type and comes nearest; "" where nothing is near."""
+    known = [*(entry.name for entry in ENTRIES), COCO, IMAGENET, *others]
+    found = difflib.get_close_matches(typed.lower(), known, n=1, cutoff=0.75)
+    return f"did you mean {found[0]!r}?" if found else ""
+
+
+def _digits_of(file: str) -> str:
     """The checksum in the name of a file: "resnet18-f37072fd.pth"."""
     return "sha256:" + file.rpartition(".")[0].rpartition("-")[2]
 
@@ -73,10 +108,10 @@ def _torchvision() -> Iterator[Entry]:
     }
     for model, (file, ap, size) in detectors.items():
         url, name = _TORCHVISION + file, f"torchvision-{model}"
-        yield Entry(name, "torchvision", COCO, (model,), licence, url, ap, size, _named(file))
+        yield Entry(name, "torchvision", COCO, (model,), licence, url, ap, size, _digits_of(file))
     file = "retinanet_resnet50_fpn_v2_coco-5905b1c5.pth"
     url, name = _TORCHVISION + file, "torchvision-retinanet-r50-v2"
-    yield Entry(name, "torchvision", COCO, (), licence, url, 41.5, 146.037, _named(file))
+    yield Entry(name, "torchvision", COCO, (), licence, url, 41.5, 146.037, _digits_of(file))
     backbones = {
         "resnet18": ("f37072fd", 44.661, ("faster-rcnn-r18",)),
         "resnet50": (
@@ -101,7 +136,7 @@ def _torchvision() -> Iterator[Entry]:
     }
     for stem, (digits, size, models) in backbones.items():
         file, name = f"{stem}-{digits}.pth", f"torchvision-{stem.replace('_', '-')}"
-        url, checksum = _TORCHVISION + file, _named(file)
+        url, checksum = _TORCHVISION + file, _digits_of(file)
         yield Entry(
             name, "torchvision", IMAGENET, models, licence, url, None, size, checksum, "V1 weights"
         )
@@ -127,7 +162,7 @@ def _effdet() -> Iterator[Entry]:
     }
     for scale, (file, ap) in files.items():
         name, models = f"effdet-{scale}", (f"efficientdet-{scale}",)
-        url, checksum = _EFFDET + file, _named(file)
+        url, checksum = _EFFDET + file, _digits_of(file)
         yield Entry(name, "effdet", COCO, models, "Apache-2.0", url, ap, None, checksum)
 
 
@@ -196,7 +231,7 @@ def _mmdet() -> Iterator[Entry]:
     }
     for model, (place, end, ap) in files.items():
         file = f"{place.rpartition('/')[2]}{end}.pth"
-        url, checksum = f"{_MMDET}{place}/{file}", _named(file)
+        url, checksum = f"{_MMDET}{place}/{file}", _digits_of(file)
         base = model.removesuffix("-1x").removesuffix("-3x")
         name = f"mmdet-{model}"
         models = (base,)
@@ -212,7 +247,7 @@ def _detr() -> Iterator[Entry]:
         "detr-r101-dc5": ("detr-r101-dc5-a2e86def.pth", 44.9, 232),
     }
     for model, (file, ap, size) in files.items():
-        url, checksum = _DETR + file, _named(file)
+        url, checksum = _DETR + file, _digits_of(file)
         yield Entry(model, "detr", COCO, (model,), "Apache-2.0", url, ap, size, checksum)
 
 
@@ -235,7 +270,7 @@ def _yolov7() -> Iterator[Entry]:
 
 
 def _backbones() -> Iterator[Entry]:
-    msra = {
+    msra: dict[str, tuple[str, ...]] = {
         "R-50": ("fcos-r50", "retinanet-r50", "retinanet-packop-r50", "packdet-r50"),
         "R-101": ("fcos-r101", "retinanet-r101", "retinanet-packop-r101", "packdet-r101"),
     }
@@ -253,7 +288,7 @@ def _backbones() -> Iterator[Entry]:
         "b6": "9ecce42647a20130c1f39a5d4cb75743",
         "b7": "cbcfe4450ddf6f3ad90b1b398090fe4a",
     }
-    models_of = {f"b{i}": (f"efficientdet-d{i}",) for i in range(6)}
+    models_of: dict[str, tuple[str, ...]] = {f"b{i}": (f"efficientdet-d{i}",) for i in range(6)}
     models_of |= {"b6": ("efficientdet-d6", "efficientdet-d7"), "b7": ("efficientdet-d7x",)}
     for scale, digest in hashes.items():
         name, url = f"keras-efficientnet-{scale}", f"{_KERAS}efficientnet{scale}_notop.h5"

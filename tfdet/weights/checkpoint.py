@@ -1,5 +1,6 @@
 """Tensors of other projects' checkpoints, and the variables that they are for."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -26,13 +27,19 @@ class CheckpointTensor(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray] | None = None
     per_class: bool = False
 
-    def assign(self, array: np.ndarray) -> None:
-        """Gives the variable a value in the checkpoint's layout."""
+    def assign(self, array: np.ndarray) -> bool:
+        """Gives the variable a value in the checkpoint's layout.
+
+        False, and nothing is done, where there is no variable, or one of another size.
+        """
         if self.convert is not None:
             array = self.convert(array)
         elif array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
+        if self.variable is None or array.size != math.prod(self.variable.shape):
+            return False
         self.variable.assign(array.reshape(self.variable.shape))
+        return True
 
 
 def kernel(name: str, layer: Any) -> CheckpointTensor:
@@ -44,6 +51,11 @@ def kernel(name: str, layer: Any) -> CheckpointTensor:
 def vector(name: str, variable: keras.Variable) -> CheckpointTensor:
     """A bias, or another tensor of the same shape on both sides."""
     return CheckpointTensor(name, tuple(variable.shape), variable)
+
+
+def unchanged(name: str, variable: keras.Variable) -> CheckpointTensor:
+    """A tensor of TensorFlow's, in the layout of the variable."""
+    return CheckpointTensor(name, tuple(variable.shape), variable, lambda array: array)
 
 
 def batch_norm(prefix: str, bn: Any) -> Iterator[CheckpointTensor]:

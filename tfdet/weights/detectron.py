@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-from tfdet.errors import UserError
 from tfdet.weights import parts
 from tfdet.weights.checkpoint import CheckpointTensor
 from tfdet.weights.source import Model, Shapes, Source
@@ -31,10 +30,7 @@ def recognises(shapes: Shapes) -> bool:
 def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     owner = parts.owner_of(name)
-    own = getattr(owner.config, "backbone", None)
-    if own is None:
-        raise UserError(f"{owner.name} has no backbone that Detectron's weights could be for")
-    function = _function(own, shapes)
+    function = _function(parts.own_backbone(owner, _TITLE), shapes)
     return {f"{owner.prefix}{key}": value for key, value in function.items()}
 
 

@@ -84,12 +84,13 @@ def _layers(part: str, shapes: Shapes) -> int:
 def _transformer(transformer: Any) -> Iterator[CheckpointTensor]:
     for i, layer in enumerate(transformer.encoder):
         attentions = {"self_attn": layer.attention}
-        norms = (layer.norm, layer.dense_norm)
-        yield from _layer(f"transformer.encoder.layers.{i}", layer, attentions, norms)
+        yield from _layer(
+            f"transformer.encoder.layers.{i}", layer, attentions, layer.norm, layer.dense_norm
+        )
     for i, layer in enumerate(transformer.decoder):
         attentions = {"self_attn": layer.self_attention, "multihead_attn": layer.cross_attention}
         norms = (layer.self_norm, layer.cross_norm, layer.dense_norm)
-        yield from _layer(f"transformer.decoder.layers.{i}", layer, attentions, norms)
+        yield from _layer(f"transformer.decoder.layers.{i}", layer, attentions, *norms)
     yield from parts.norm("transformer.decoder.norm", transformer.norm)
 
 
@@ -101,7 +102,7 @@ def _head(head: Any) -> Iterator[CheckpointTensor]:
 
 
 def _layer(
-    prefix: str, layer: Any, attentions: dict[str, Any], norms: tuple[Any, ...]
+    prefix: str, layer: Any, attentions: dict[str, Any], *norms: Any
 ) -> Iterator[CheckpointTensor]:
     for name, attention in attentions.items():
         yield from _attention(f"{prefix}.{name}", attention)

@@ -40,8 +40,6 @@ def _prefix(shapes: Shapes) -> str:
 def _variant(shapes: Shapes) -> efficientdet.Variant:
     prefix = _prefix(shapes)
     names = [name.removeprefix(prefix) for name in shapes]
-    if _STEM not in names or _PREDICTOR not in names:
-        raise UserError("an EfficientDet of effdet needs a backbone and heads; is the file whole?")
     if "class_net.conv_rep.0.conv_pw.bias" not in names:
         raise UserError(
             "these are weights of an effdet model without 'tf_' in its name: it pads symmetrically "
@@ -120,7 +118,7 @@ def backbone_tensors(prefix: str, backbone: Any) -> Iterator[CheckpointTensor]:
             name = {"stem_conv": "conv_stem", "stem_bn": "bn1"}[part.role]
         else:
             names = _NAMES if backbone.stages[part.stage].expand > 1 else _NAMES_WITHOUT_EXPANSION
-            name = f"blocks.{part.stage}.{part.index}.{names[part.role]}"
+            name = f"blocks.{part.stage}.{part.repeat}.{names[part.role]}"
         yield from efficientnet.pytorch_tensors(prefix + name, part.layer)
 
 

@@ -81,14 +81,14 @@ def check(model: keras.Model, variant: Variant) -> EfficientDet:
     for key, value in _function(variant).items():
         if getattr(config, key) != value:
             raise UserError(
-                f"the weights are for {key}={value!r}, the model has {getattr(config, key)!r}: "
-                "another function"
+                f"the weights are for {key}={value!r}, the model has {getattr(config, key)!r}, "
+                f"which would make another function of them; set {key}: {value}"
             )
     if config.anchors.anchors_per_cell != ANCHORS_PER_CELL or config.head_drop_rate:
         raise UserError(
             f"the weights are for {ANCHORS_PER_CELL} anchors per cell and heads without residuals "
             f"(head_drop_rate 0), the model has {config.anchors.anchors_per_cell} and "
-            f"{config.head_drop_rate}"
+            f"{config.head_drop_rate}; leave those keys as the published model has them"
         )
     return model
 

@@ -29,14 +29,14 @@ class Part(NamedTuple):
     Attributes:
         role: "stem_conv", "stem_bn"; of a block "expand_conv", "expand_bn", "depthwise_conv",
             "depthwise_bn", "se_reduce", "se_expand", "project_conv" or "project_bn".
-        stage, index: of its block, from 0; -1 of the stem.
+        stage, repeat: of its block, from 0; -1 of the stem.
         block: number of the block among all, from 0; -1 of the stem.
         layer: a convolution or a batch norm.
     """
 
     role: str
     stage: int
-    index: int
+    repeat: int
     block: int
     layer: keras.layers.Layer
 
@@ -46,11 +46,13 @@ def parts(backbone: EfficientNet) -> Iterator[Part]:
     for role in STEM:
         yield Part(role, -1, -1, -1, getattr(backbone, role))
     places = [
-        (stage, index) for stage, row in enumerate(backbone.stages) for index in range(row.repeats)
+        (stage, repeat)
+        for stage, row in enumerate(backbone.stages)
+        for repeat in range(row.repeats)
     ]
-    for number, ((stage, index), block) in enumerate(zip(places, backbone.blocks, strict=True)):
+    for number, ((stage, repeat), block) in enumerate(zip(places, backbone.blocks, strict=True)):
         for role, layer in _layers(block):
-            yield Part(role, stage, index, number, layer)
+            yield Part(role, stage, repeat, number, layer)
 
 
 def _layers(block: MBConv) -> Iterator[tuple[str, keras.layers.Layer]]:
@@ -101,7 +103,7 @@ def settings(model: Model, backbone: str | Encoding, pixels: str) -> dict[str, A
     """Keys that give a model this backbone; both of a cascade's detectors."""
     config, name = config_of(model), name_of(model)
     if isinstance(config, CascadeConfig):
-        keys = {}
+        keys: dict[str, Any] = {}
         for role in ("first", "second"):
             part = config.second_backbone if role == "second" and config.shared_heads else None
             found = _settings(name, part or config.part(role)[1], backbone, pixels)

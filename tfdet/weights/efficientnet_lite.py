@@ -40,8 +40,8 @@ def _recognises(shapes: Shapes) -> bool:
 def _scale(shapes: Shapes) -> str:
     blocks = {name.split(".")[1] for name in shapes if name.startswith("_blocks.")}
     last = f"_blocks.{len(blocks) - 1}._project_conv.weight"
-    ends = [shapes[name][0] for name in ("_conv_stem.weight", last) if shapes.get(name)]
-    scale = efficientnet.scale_of(len(blocks), *ends, is_lite=True) if len(ends) == 2 else None
+    stem, width = (shapes.get(name, (0,))[0] for name in ("_conv_stem.weight", last))
+    scale = efficientnet.scale_of(len(blocks), stem, width, is_lite=True)
     if scale is None:
         raise UserError(
             f"an {_TITLE} of {len(blocks)} blocks is none of lite0 to lite4; is the file whole?"

@@ -75,7 +75,13 @@ def fetch(
     if place.exists():
         say(f"{place} is there already")
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{place.parent} cannot be made ({error.strerror}); set {cache.VARIABLE} to a folder "
+            "that can be written to"
+        ) from None
     part = place.with_name(f"{place.name}.part")
     with _alone(part) as file:
         if place.exists():  # another process has just finished
@@ -102,7 +108,10 @@ def _alone(part: pathlib.Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(part, flags, 0o666)
     except OSError as error:
-        raise UserError(f"{part} cannot be written ({error.strerror})") from None
+        raise UserError(
+            f"{part} cannot be written ({error.strerror}); set {cache.VARIABLE} to a folder that "
+            "can be written to"
+        ) from None
     with os.fdopen(descriptor, "r+b") as file:
         with contextlib.suppress(ImportError):  # Windows
             import fcntl
@@ -143,10 +152,13 @@ def _download(
             failures = 0 if reached > furthest else failures + 1
             furthest = max(furthest, reached)
             if failures >= _ATTEMPTS:
-                raise UserError(
-                    f"{entry.url} could not be downloaded: {error}. {reached} bytes are kept; the "
-                    "same command resumes"
-                ) from None
+                kept = (
+                    f"{reached} bytes are kept; the same command resumes"
+                    if reached
+                    else "On a machine without network, give the path of a file that was "
+                    "downloaded on another one, in place of the name"
+                )
+                raise UserError(f"{entry.url} could not be downloaded: {error}. {kept}") from None
             say(f"{error} after {reached} bytes; resuming")
             time.sleep(pause_seconds)
         except OSError as error:  # of the file: those of the net are _Broken
@@ -217,7 +229,9 @@ def _asked(request: urllib.request.Request, stall_seconds: float) -> Iterator[An
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows a server elsewhere, but never from https to what can be changed on the way."""
 
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str):
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, url: str
+    ) -> urllib.request.Request | None:
         if req.full_url.startswith("https:") and not url.startswith("https:"):
             raise UserError(f"{req.full_url} leads to {url[:200]}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, url)
@@ -317,11 +331,13 @@ def _unpack(archive: pathlib.Path, place: pathlib.Path) -> None:
                 if number >= _MOST_MEMBERS or member.size > left:
                     raise UserError(f"{archive} unpacks to more than weights can have")
                 name = member.name.rpartition("/")[2]
-                if not member.isfile() or not _OF_WEIGHTS.fullmatch(name):
+                is_wanted = member.isfile() and _OF_WEIGHTS.fullmatch(name)
+                packed = content.extractfile(member) if is_wanted else None
+                if packed is None:
                     continue
                 left -= member.size
                 with open(fresh / name, "xb") as target:
-                    shutil.copyfileobj(content.extractfile(member), target)
+                    shutil.copyfileobj(packed, target)
                     os.fsync(target.fileno())
         os.replace(fresh, place)
     except FileExistsError:

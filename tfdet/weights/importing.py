@@ -5,7 +5,6 @@ model = registry.create("retinanet-r50", **settings.merged("retinanet-r50", orig
 print(fill(model, origin).sentence())
 """
 
-import math
 import re
 from collections.abc import Iterable
 
@@ -46,7 +45,7 @@ def fill(
     for entry in entries:
         if entry.variable is None:
             continue
-        if _assign(entry, tensors[entry.name], path):
+        if _assign(entry, entry.variable, tensors[entry.name], path):
             used.append((entry.name, path_in(model, entry.variable)))
         else:
             resized.add(id(entry.variable))
@@ -137,9 +136,12 @@ def _backbone_of(variable: keras.Variable) -> str:
     return found[0] if found else ""
 
 
-def _assign(entry: CheckpointTensor, tensor: LazyTensor, path: str) -> bool:
+def _assign(
+    entry: CheckpointTensor, variable: keras.Variable, tensor: LazyTensor, path: str
+) -> bool:
     """Copies a tensor; False if it has another number of classes."""
-    array = tensor.read().astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        array = tensor.read().astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise UserError(
             f"{path} holds values that are not numbers (NaN or infinite) in {entry.name}; it comes "
@@ -147,22 +149,14 @@ def _assign(entry: CheckpointTensor, tensor: LazyTensor, path: str) -> bool:
         )
     if entry.per_class and tuple(entry.shape) != array.shape:
         return False
-    converted = _converted(entry, array)
-    if converted.size == math.prod(entry.variable.shape):
-        entry._replace(convert=lambda _: converted).assign(array)
+    if entry.assign(array):
         return True
     if entry.per_class:
         return False
     raise UserError(
-        f"{path}: {entry.name} of the shape {list(array.shape)} does not fit {entry.variable.path} "
-        f"of the shape {list(entry.variable.shape)}"
+        f"{path}: {entry.name} of the shape {list(array.shape)} does not fit {variable.path} of "
+        f"the shape {list(variable.shape)}; the file is of another model"
     )
-
-
-def _converted(entry: CheckpointTensor, array: np.ndarray) -> np.ndarray:
-    if entry.convert is not None:
-        return entry.convert(array)
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
 def _listed(names: list[str]) -> str:

@@ -2,8 +2,7 @@
 MobileNet and MobileNetV2 of full width.
 
 From the .h5 files that `keras.applications` downloads or that a whole model was saved to
-(`model.save("x.h5")`), whose tensors have the names of layers; or from such a model in memory, see
-`tensors_of`.
+(`model.save("x.h5")`), whose tensors have the names of layers.
 
 MobileNets are for the backbones "mnv1-keras", "mnv2-keras" and "mnv2-keras-1280": TensorFlow pads
 other sides than PyTorch. ResNet's convolutions have biases there. A bias before a batch norm only
@@ -22,7 +21,7 @@ from tfdet.backbones.mobilenet import MobileNetV1, MobileNetV2
 from tfdet.backbones.resnet import ResNet
 from tfdet.errors import UserError
 from tfdet.weights import efficientnet
-from tfdet.weights.checkpoint import CheckpointTensor
+from tfdet.weights.checkpoint import CheckpointTensor, unchanged
 from tfdet.weights.source import Model, Shapes, Source, config_of
 
 Convert = Callable[[np.ndarray], np.ndarray]
@@ -45,15 +44,6 @@ _NAMES = {
     "project_conv": "project_conv",
     "project_bn": "project_bn",
 }
-
-
-def tensors_of(model: keras.Model) -> dict[str, np.ndarray]:
-    """The tensors of a model of `keras.applications` as its .h5 file has them."""
-    return {
-        "/".join(variable.path.split("/")[-2:]): keras.ops.convert_to_numpy(variable)
-        for layer in model.layers
-        for variable in layer.weights
-    }
 
 
 def _kind(shapes: Shapes) -> type | None:
@@ -120,7 +110,7 @@ def _efficientnet(backbone: EfficientNet, shapes: Shapes) -> Iterator[Checkpoint
     for part in efficientnet.parts(backbone):
         name = part.role
         if part.block >= 0:
-            letter = chr(ord("a") + part.index)
+            letter = chr(ord("a") + part.repeat)
             name = f"block{part.stage + 1}{letter}_{_NAMES[part.role]}"
         yield from _layer(name, part.layer, shapes)
 
@@ -129,7 +119,7 @@ def _efficientnet(backbone: EfficientNet, shapes: Shapes) -> Iterator[Checkpoint
 
 
 def _encoding(shapes: Shapes) -> Encoding:
-    if _RESNET_V2 in shapes or _RESNEXT in shapes or not shapes.keys() >= _RESNET:
+    if _RESNET_V2 in shapes or _RESNEXT in shapes:
         raise UserError(
             "of keras.applications' ResNets those of version 1 can be read (ResNet50, ResNet101, "
             "ResNet152); ResNetV2 has its norms before the convolutions, another network"
@@ -180,11 +170,10 @@ def _resnet(backbone: ResNet) -> Iterator[CheckpointTensor]:
 
 def _mobile_scales(shapes: Shapes) -> tuple[str, ...]:
     """The backbones that a file is for, the first of them by default."""
+    names: tuple[str, ...] = ("mnv2-keras", "mnv2-keras-1280")
+    width, full = shapes.get("block_16_project/kernel", (0,))[-1], 320
     if _kind(shapes) is MobileNetV1:
         names, width, full = ("mnv1-keras",), shapes["conv1/kernel"][-1], 32
-    else:
-        last = shapes.get("block_16_project/kernel", (0,))
-        names, width, full = ("mnv2-keras", "mnv2-keras-1280"), last[-1], 320
     if width != full:
         raise UserError(
             "of keras.applications' MobileNets those of full width (alpha=1.0) can be read; this "
@@ -194,7 +183,8 @@ def _mobile_scales(shapes: Shapes) -> tuple[str, ...]:
 
 
 def _mobiles(model: keras.Model, shapes: Shapes) -> list[MobileNetV1 | MobileNetV2]:
-    scales, kind = _mobile_scales(shapes), _kind(shapes)
+    scales = _mobile_scales(shapes)
+    kind = MobileNetV1 if _kind(shapes) is MobileNetV1 else MobileNetV2
     owners = efficientnet.owners(model, kind)
     found = [owner for owner in owners if owner.backbone.scale in scales]
     if not found:
@@ -240,7 +230,7 @@ def _mobile_v2(backbone: MobileNetV2, shapes: Shapes) -> Iterator[CheckpointTens
 def _conv_and_norm(
     prefix: str, conv: Any, bn: Any, convert: Convert | None = None
 ) -> Iterator[CheckpointTensor]:
-    kernel = _tensor(f"{prefix}_conv/kernel", conv.kernel)
+    kernel = unchanged(f"{prefix}_conv/kernel", conv.kernel)
     yield kernel._replace(convert=convert) if convert else kernel
     yield from _layer(f"{prefix}_bn", bn, {})
     # Behind the moving mean, which it is taken off.
@@ -263,15 +253,7 @@ def _layer(name: str, layer: Any, shapes: Shapes) -> Iterator[CheckpointTensor]:
         key = f"{name}/{variable.name}"
         # Keras 2 wrote the kernels of depthwise convolutions under another name.
         old = f"{name}/depthwise_kernel"
-        yield _tensor(old if old in shapes and variable.name == "kernel" else key, variable)
-
-
-def _tensor(name: str, variable: keras.Variable) -> CheckpointTensor:
-    return CheckpointTensor(name, tuple(variable.shape), variable, _as_it_is)
-
-
-def _as_it_is(array: np.ndarray) -> np.ndarray:
-    return array
+        yield unchanged(old if old in shapes and variable.name == "kernel" else key, variable)
 
 
 SOURCE = Source(

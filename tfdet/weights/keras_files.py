@@ -41,6 +41,14 @@ def is_hdf5(file: BinaryIO) -> bool:
     return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
+def check_array(name: str, array: h5py.Dataset, file_bytes: int) -> None:
+    """Refuses an array, before it is read, that is of another file or would fill the memory."""
+    if array.external or array.is_virtual:
+        raise UserError(f"{name} lies in another file")
+    if array.nbytes > _LARGEST_RATIO * file_bytes:
+        raise UserError(f"{name} claims {array.size} values, more than the file can hold")
+
+
 def _found(file: h5py.File, size: int, reopen: Any) -> dict[str, LazyTensor]:
     # A link may lead to another file.
     is_whole = (
@@ -56,10 +64,7 @@ def _found(file: h5py.File, size: int, reopen: Any) -> dict[str, LazyTensor]:
         if not isinstance(item, h5py.Dataset) or item.dtype.name not in SIZES:
             return
         name = _layer_and_variable(place) if by_layer else place
-        if item.external or item.is_virtual:
-            raise UserError(f"{name} lies in another file")
-        if item.nbytes > _LARGEST_RATIO * size:
-            raise UserError(f"{name} claims {item.size} values, more than the file can hold")
+        check_array(name, item, size)
         if name in found:
             raise UserError(f"it has two arrays named {name}")
         found[name] = _tensor(item, reopen)

@@ -2,9 +2,12 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
+ByteOrder = Literal["<", ">"]
 # Bytes of a value, by the name of its type.
 SIZES = {
     **dict.fromkeys(("float64", "int64", "uint64"), 8),
@@ -33,26 +36,23 @@ class LazyTensor:
         """How many values it has."""
         return math.prod(self.shape)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the values take in the file."""
-        return self.size * SIZES[self.dtype]
-
     def read(self) -> np.ndarray:
         """The values."""
         array = self._load()
         assert array.shape == self.shape
         return array
 
-    def __array__(self, dtype: object = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("values in a file cannot be had without a copy")
         array = self.read()
-        return array if dtype is None else array.astype(dtype)
+        return np.array(array, dtype) if copy else np.asarray(array, dtype)
 
     def __repr__(self) -> str:
         return f"LazyTensor({self.shape}, {self.dtype})"
 
 
-def decode(content: bytes | memoryview, dtype: str, byteorder: str = "<") -> np.ndarray:
+def decode(content: bytes | memoryview, dtype: str, byteorder: ByteOrder = "<") -> np.ndarray:
     """Values in a row from their bytes; bfloat16 becomes float32."""
     if dtype == "bfloat16":  # the upper half of a float32
         upper = np.frombuffer(content, f"{byteorder}u2")

@@ -24,9 +24,10 @@ def create(name: str, weights: str | None = None, **overrides: Any) -> "Detector
     Args:
         name: one of `list_models(test=True)`.
         weights: None for random ones. "coco" (the whole detector) or "imagenet" (its backbone):
-            published ones that `tfdet-weights fetch` has downloaded; a name of `tfdet-weights
-            list`; a file of tfdet's or another project's; "source:path" where the project has to be
-            named. They choose the keys of the configuration that make the model their function.
+            published ones that `tfdet-weights fetch` has downloaded; "shapes": small ones in the
+            package, of "fcos-nano", for the built-in data set; a name of `tfdet-weights list`; a
+            file of tfdet's or another project's; "source:path" where the project has to be named.
+            They choose the keys of the configuration that make the model their function.
         **overrides: fields of the configuration; fields of nested records as dicts or by dotted
             keys, as in `create("efficientdet-d0", **{"nms.method": "hard"})`. Of weights for other
             classes than `num_classes` all but the class outputs are taken.

@@ -115,14 +115,12 @@ def backbone_only(shapes: Shapes) -> bool:
 def settings(model: Model, shapes: Shapes, style: Style = PYTORCH) -> dict[str, Any]:
     """See `Source`."""
     owner, kind = parts.owner_of(model), _kind(shapes)
-    own = getattr(owner.config, "backbone", None)
-    if kind is None and own is None:
-        raise UserError(f"{owner.name} has no backbone that mmdetection's weights could be for")
     if kind is not None and (owner.prefix or type(owner.config) is not kind.config_class):
         raise UserError(
             f"these weights are for a {kind.__name__} of mmdetection, and {owner.name} is another "
             f"detector; choose {_EXAMPLES[kind]}"
         )
+    own = parts.own_backbone(owner, _TITLE)
     if kind is None:
         found = _backbone_keys(None, own, shapes, style)
         return {f"{owner.prefix}{key}": value for key, value in found.items()}
@@ -200,7 +198,8 @@ def _backbone_keys(kind: type | None, own: Any, shapes: Shapes, style: Style) ->
         if own != found:
             raise UserError(
                 f"these weights of mmdetection are for the backbone {found or 'of another Swin'}, "
-                f"and the model's is {own if isinstance(own, str) else 'a ResNet'}"
+                f"and the model's is {own if isinstance(own, str) else 'a ResNet'}; choose a model "
+                "with that backbone"
             )
         return {"backbone": own, "pixels": "imagenet"}
     habits = {"strides_first": style.strides_first, "epsilon": 1e-5}

@@ -1,5 +1,6 @@
 """Where weights come from, as users type it, and what they ask of a model's configuration."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -39,13 +40,6 @@ class Origin(NamedTuple):
     weights: reading.Weights | None
     settings: dict[str, Any]
 
-    @property
-    def title(self) -> str:
-        """The project and the kind of file, for people."""
-        if self.source is None or self.weights is None:
-            return "tfdet"
-        return f"{self.source.name}, {self.weights.kind}"
-
 
 def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = None) -> Origin:
     """What a user means by `weights=typed` of model `name`.
@@ -58,44 +52,72 @@ def open_origin(name: str, typed: str, overrides: Mapping[str, Any] | None = Non
             one that weights of a backbone are for.
     """
     config = registry.config(name, **(overrides or {}))  # an unknown model or key is said first
-    path, source = _located(name, typed)
-    if source is None and stored.is_ours(path):
+    path, source_name = located(typed, name)
+    if not source_name and stored.is_ours(path):
         return Origin(path, None, None, stored.settings_of(path))
     weights = reading.open_weights(path)
-    if source is None and _looks_like_ours(weights):
+    if looks_like_ours(weights):
+        if source_name:
+            raise UserError(f"{path} is a file of tfdet; give it without {source_name!r}")
         return Origin(path, None, None, {})
-    source = source or sources.recognised(weights.shapes, path)
+    if source_name:
+        source = sources.named(source_name, weights.shapes, path)
+    else:
+        source = sources.recognised(weights.shapes, path)
     # Everywhere else the published model is meant, and named in messages.
     chosen = {key.rpartition(".")[2] for key in _flat_keys(records.nest(_plain(overrides or {})))}
     model = config if "backbone" in chosen else name
     return Origin(path, source, weights, _plain(source.settings(model, weights.shapes)))
 
 
-def _located(name: str, typed: str) -> tuple[str, Source | None]:
+def located(typed: str, model: str | None = None) -> tuple[str, str]:
+    """Where a file is, and the name of its source; "" where nobody said it.
+
+    Args:
+        typed: as of `open_origin`.
+        model: registered name of the model that the file is for; None for any.
+    """
     prefix, _, rest = typed.partition(":")
     if rest and prefix in sources.NAMES:
-        return _existing(rest), sources.source(prefix)
+        is_name = rest in KINDS or catalog.find(model, rest) is not None
+        if is_name and not os.path.exists(rest):
+            raise UserError(f"{typed} names a project and no file; give {rest}")
+        return _existing(rest), prefix
     if os.path.isfile(typed) or os.path.isfile(f"{typed}.index"):
-        return typed, None
+        return typed, ""
     # Ahead of folders: those of data sets and clones have such names.
-    if typed == SHAPES:
-        return _of_shapes(name), None
-    entry = catalog.find(name, typed)
+    if typed == SHAPES and model is not None:
+        return _of_shapes(model), ""
+    entry = catalog.find(model, typed)
     if entry is not None:
-        return cache.path_of(entry), sources.source(entry.source)
-    if typed in KINDS:
+        return cache.path_of(entry), entry.source
+    if typed in KINDS and model is not None:
         raise UserError(
-            f"no published {typed} weights are known for {name}; `tfdet-weights list` shows all"
+            f"no published {typed} weights are known for {model}; `tfdet-weights list` shows all"
         )
-    return _existing(typed), None
+    if typed in KINDS:
+        raise catalog.unknown(typed)
+    return _existing(typed), ""
 
 
 def _existing(path: str) -> str:
     if os.path.exists(path) or os.path.exists(f"{path}.index"):
         return path
-    raise UserError(
-        f"weights {path} do not exist; give a file, SOURCE:FILE with one of "
-        f"{', '.join(sources.NAMES)}, or a name that `tfdet-weights list` shows"
+    raise UserError(f"weights {path} do not exist; {_advice(path)}")
+
+
+def _advice(path: str) -> str:
+    prefix, _, rest = path.partition(":")
+    if rest and os.path.exists(rest):
+        return records.nearest(prefix, sources.NAMES)
+    folder = os.path.dirname(path)
+    with contextlib.suppress(OSError):
+        beside = [os.path.join(folder, name) for name in os.listdir(folder or ".")]
+        if found := catalog.nearest(path, *beside):
+            return found
+    return (
+        f"give a file, SOURCE:FILE with one of {', '.join(sources.NAMES)}, or a name that "
+        "`tfdet-weights list` shows"
     )
 
 
@@ -114,10 +136,9 @@ def shapes_models() -> tuple[str, ...]:
     )
 
 
-def _looks_like_ours(weights: reading.Weights) -> bool:
-    return all(_OURS.fullmatch(name) for name in weights.tensors) and not any(
-        source.recognises(weights.shapes) for source in sources.known()
-    )
+def looks_like_ours(weights: reading.Weights) -> bool:
+    """Whether a file is of tfdet or of another program that saved a model of Keras."""
+    return all(_OURS.fullmatch(name) for name in weights.tensors)
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

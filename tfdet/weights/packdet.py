@@ -56,11 +56,17 @@ _FCOS = _Kind(True, False, "rpn.head", "fcos-r50")
 _RETINAPACK = _Kind(False, True, "rpn.head", "retinanet-packop-r50")
 _RETINANET = _Kind(False, False, "rpn.head", "retinanet-r50")
 
+# Tensors of PackDet's head, and of the heads of the others.
+_HEADS = (
+    {"rpn.head.predictor.cls_logits.weight"},
+    {"rpn.head.cls_logits.weight", "rpn.head.bbox_pred.weight"},
+)
+
 
 def recognises(shapes: Shapes) -> bool:
     """See `Source`."""
     names = _named(shapes)
-    return "backbone.fpn.fpn_inner2.weight" in names and _kind(names) is not None
+    return "backbone.fpn.fpn_inner2.weight" in names and any(x <= names.keys() for x in _HEADS)
 
 
 def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
@@ -108,11 +114,9 @@ def _named(shapes: Shapes) -> dict[str, tuple[int, ...]]:
     return {_plain(name): tuple(shape) for name, shape in shapes.items()}
 
 
-def _kind(named: Shapes) -> _Kind | None:
+def _kind(named: Shapes) -> _Kind:
     if "rpn.head.predictor.cls_logits.weight" in named:
         return _PACKDET
-    if "rpn.head.cls_logits.weight" not in named or "rpn.head.bbox_pred.weight" not in named:
-        return None
     if "rpn.fe.reduction.conv.weight" in named:
         return _RETINAPACK
     return _FCOS if "rpn.head.centerness.weight" in named else _RETINANET
@@ -162,15 +166,10 @@ def _mobile(backbone: MobileNetV2) -> Iterator[CheckpointTensor]:
     yield parts.turned(kernel(f"{stem}.0.weight", backbone.stem_conv))
     yield from batch_norm(f"{stem}.1", backbone.stem_bn)
     for number, block in enumerate(backbone.blocks, start=1):
-        prefix, place = f"{_BODY}features.{number}.conv", 0
-        if block.expansion is not None:
-            yield kernel(f"{prefix}.0.weight", block.expansion)
-            yield from batch_norm(f"{prefix}.1", block.expansion_bn)
-            place = 3
-        yield parts.depthwise(f"{prefix}.{place}.weight", block.depthwise)
-        yield from batch_norm(f"{prefix}.{place + 1}", block.depthwise_bn)
-        yield kernel(f"{prefix}.{place + 3}.weight", block.projection)
-        yield from batch_norm(f"{prefix}.{place + 4}", block.projection_bn)
+        # An activation stands behind each norm but the last.
+        places = (0, 1, 3, 4) if block.expansion is None else (0, 1, 3, 4, 6, 7)
+        names = [f"{_BODY}features.{number}.conv.{place}" for place in places]
+        yield from parts.inverted_residual(block, names)
 
 
 def _neck(neck: Any) -> Iterator[CheckpointTensor]:

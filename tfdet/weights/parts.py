@@ -1,6 +1,6 @@
 """Tensors of parts that several of PyTorch's projects name alike, and what a model must be."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -55,6 +55,17 @@ def backbone_owner(model: keras.Model, title: str) -> BackboneDetector:
             f"{type(model).__name__} has no backbone of its own that {title}'s weights could be for"
         )
     return owner
+
+
+def own_backbone(owner: Owner, title: str) -> Any:
+    """The backbone that a detector has by itself; a `UserError` where it cannot be chosen."""
+    own = getattr(owner.config, "backbone", None)
+    if own is None:
+        raise UserError(
+            f"{owner.name} has no backbone that {title}'s weights could be for; give it weights "
+            "that `tfdet-weights list` has for it"
+        )
+    return own
 
 
 def check(model: BackboneDetector, settings: Mapping[str, Any], title: str) -> None:
@@ -120,6 +131,23 @@ def depthwise(name: str, layer: Any) -> CheckpointTensor:
     return CheckpointTensor(
         name, (channels, 1, height, width), layer.kernel, lambda x: x.transpose(2, 3, 0, 1)
     )
+
+
+def inverted_residual(block: Any, names: Sequence[str]) -> Iterator[CheckpointTensor]:
+    """The tensors of a MobileNetV2's block.
+
+    Args:
+        block: ours.
+        names: of its convolutions and batch norms in their order: six, or four of a block without
+            an expansion.
+    """
+    if block.expansion is not None:
+        yield kernel(f"{names[0]}.weight", block.expansion)
+        yield from batch_norm(names[1], block.expansion_bn)
+    yield depthwise(f"{names[-4]}.weight", block.depthwise)
+    yield from batch_norm(names[-3], block.depthwise_bn)
+    yield kernel(f"{names[-2]}.weight", block.projection)
+    yield from batch_norm(names[-1], block.projection_bn)
 
 
 def dense_kernel(name: str, layer: Any) -> CheckpointTensor:
@@ -301,10 +329,20 @@ def resnet_style(
         mine = own if isinstance(own, str) else _shown(own)
         raise UserError(
             f"these weights of {title} are for a ResNet with {found} blocks, and the model's "
-            f"backbone is {mine}, which has other shapes; choose a model with that backbone"
+            f"backbone is {mine}, which has other shapes; {_other_backbone(prefix, shapes, habits)}"
         )
     fields = {f: getattr(encoding, f) for f in ("stages", "stem")}
     return style_name(Encoding(**fields, **habits))
+
+
+def _other_backbone(prefix: str, shapes: Shapes, habits: Mapping[str, Any]) -> str:
+    """Which backbone to choose for a file's ResNet, as advice."""
+    there = _kernels_there(prefix, shapes)
+    for name, style in resnet.STYLES.items():
+        is_alike = all(getattr(style, habit) == value for habit, value in habits.items())
+        if is_alike and _kernels(style) == there:
+            return f"choose a model with the backbone {name}, or set backbone: {name}"
+    return "no backbone with a name has those"
 
 
 def style_name(encoding: Encoding) -> str | Encoding:

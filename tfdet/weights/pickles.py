@@ -290,18 +290,20 @@ def _long(machine: Machine, size: int) -> None:
     machine._push(int.from_bytes(machine._read(size), "little", signed=True))
 
 
-def _steps() -> dict[int, Callable[[Machine], None]]:
+def _steps() -> dict[int, Callable[[Machine], object]]:
     """What each byte of a pickle does, up to protocol 5."""
-    pushes = {b"N": None, b"\x88": True, b"\x89": False, b"(": _MARK, b")": ()}
-    steps: dict[bytes, Callable[[Machine], None]] = {
-        code: lambda m, value=value: m._push(value) for code, value in pushes.items()
-    }
-    steps |= {
-        b"\x80": lambda m: m._read(1) and None,  # the protocol
-        b"\x95": lambda m: m._read(8) and None,  # the length of a frame
-        b"0": lambda m: m._stack.pop() and None,
-        b"1": lambda m: m._pop_to_mark() and None,
+    steps: dict[bytes, Callable[[Machine], object]] = {
+        b"\x80": lambda m: m._read(1),  # the protocol
+        b"\x95": lambda m: m._read(8),  # the length of a frame
+        b"(": lambda m: m._push(_MARK),
+        b"0": lambda m: m._stack.pop(),
+        b"1": lambda m: m._pop_to_mark(),
         b"2": lambda m: m._push(m._top()),
+        # Constants
+        b"N": lambda m: m._push(None),
+        b"\x88": lambda m: m._push(True),
+        b"\x89": lambda m: m._push(False),
+        b")": lambda m: m._push(()),
         # Numbers
         b"I": Machine._integer,
         b"L": lambda m: m._push(int(m._line().rstrip("L"))),

@@ -5,15 +5,14 @@ import io
 import math
 import os
 import struct
-import zipfile
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
 from tfdet.errors import UserError
 from tfdet.weights import zips
-from tfdet.weights.lazy import SIZES, LazyTensor, decode
+from tfdet.weights.lazy import SIZES, ByteOrder, LazyTensor, decode
 from tfdet.weights.pickles import Global, Machine, Maker, Record, key_of
 
 # The first value of a file of before PyTorch 1.6, which is a pickle, and the number after it.
@@ -55,7 +54,9 @@ class Storage:
         byteorder: "<", or ">" where the file was written by a machine of the other kind.
     """
 
-    def __init__(self, dtype: str, count: int, read: Callable[[], bytes], byteorder: str = "<"):
+    def __init__(
+        self, dtype: str, count: int, read: Callable[[], bytes], byteorder: ByteOrder = "<"
+    ):
         self.dtype, self.count, self.byteorder = dtype, count, byteorder
         self._read = read
 
@@ -79,12 +80,13 @@ class _LastRead:
         return self._content
 
 
-def read_zip(archive: zipfile.ZipFile) -> Any:
+def read_zip(path: str | os.PathLike[str]) -> Any:
     """What a file of PyTorch 1.6 or later holds, its tensors lazy."""
+    archive = zips.open_zip(path)
     (pickled,) = [x for x in archive.namelist() if x.rpartition("/")[2] == "data.pkl"][:1]
     folder = pickled.removesuffix("data.pkl")
     content = io.BytesIO(zips.read_member(archive, pickled))
-    byteorder = "<"
+    byteorder: ByteOrder = "<"
     if f"{folder}byteorder" in archive.namelist():
         order = zips.read_member(archive, f"{folder}byteorder").strip()
         if order not in (b"little", b"big"):
@@ -106,7 +108,7 @@ def read_zip(archive: zipfile.ZipFile) -> Any:
         return Storage(dtype, count, lambda: last(place), byteorder)
 
     size = len(content.getbuffer())
-    return Machine(content, size, makers(), storage, os.path.getsize(archive.filename)).load()
+    return Machine(content, size, makers(), storage, os.path.getsize(path)).load()
 
 
 def is_stream(file: BinaryIO, size: int) -> bool:
@@ -311,7 +313,7 @@ class _NumpyType:
 
     def __init__(self, code: Any, *_: Any):
         self.code = code if isinstance(code, str) else code.decode("ascii")
-        self.byteorder = "<"
+        self.byteorder: ByteOrder = "<"
 
     def build_from(self, state: Any) -> None:
         if len(state) > 1 and state[1] in (">", b">"):
@@ -349,7 +351,7 @@ class _NumpyArray(LazyTensor):
                 f"an array of shape {list(sides)} claims {math.prod(sides)} values of {kind.name}, "
                 f"and has {len(content)} bytes"
             )
-        order = "F" if is_fortran else "C"
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
         self.shape, self.dtype = sides, kind.name
         self._load = lambda: decode(content, kind.name, kind.byteorder).reshape(sides, order=order)
 

@@ -4,7 +4,9 @@ Nothing in a file is executed, and no file makes this program take much more mem
 bytes itself. What cannot be read is a `UserError` of one sentence.
 """
 
+import codecs
 import contextlib
+import glob
 import math
 import os
 import pathlib
@@ -13,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
 from tfdet.weights import keras_files, pytorch, safetensors, state_dict, zips
 from tfdet.weights.lazy import SIZES, LazyTensor
 
@@ -30,7 +32,12 @@ _OTHERS = {
     b"\xfd7zXZ": "an xz archive; unpack it first",
     b"\x93NUMPY": "one array of NumPy's (.npy); an .npz with names is read",
     b"\x7fELF": "a program",
+    b"\xff\xd8\xff": "a picture (JPEG)",
+    b"\x89PNG": "a picture (PNG)",
+    b"\x08": "a graph of ONNX or of a SavedModel; give the checkpoint that it was made from",
 }
+_LITERT = "a LiteRT model; give the checkpoint that it was made from"
+_ENDINGS = (".pth", ".pt", ".pkl", ".safetensors", ".npz", ".h5", ".keras")
 
 
 class Weights(NamedTuple):
@@ -52,7 +59,7 @@ class Weights(NamedTuple):
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
+def open_weights(path: str | os.PathLike[str]) -> Weights:
     """The tensors of a weights file by name; their values are read when they are asked for.
 
     Args:
@@ -61,11 +68,6 @@ def read(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
             prefix, its .index file or a folder with one. Detectors and training states around the
             weights are taken off.
     """
-    return open_weights(path).tensors
-
-
-def open_weights(path: str | os.PathLike[str]) -> Weights:
-    """As `read`, with what kind of file it is."""
     path = os.fspath(path)
     with _telling(path):
         prefix = _tensorflow_prefix(path)
@@ -83,8 +85,9 @@ def _telling(path: str) -> Iterator[None]:
     except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and error.strerror:  # others are of HDF5 and NumPy
             raise UserError(f"weights {path} cannot be read ({error.strerror})") from None
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} is damaged ({reason}); use a copy that is whole") from None
+        raise UserError(
+            f"{path} is damaged ({first_line(error)}); use a copy that is whole"
+        ) from None
 
 
 def _of_file(path: str) -> Weights:
@@ -114,7 +117,7 @@ def _some(weights: Weights) -> Weights:
 def _of_zip(path: str) -> Weights:
     names = zips.open_zip(path, _ARRAYS_RATIO).namelist()
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-        found = state_dict.find(pytorch.read_zip(zips.open_zip(path)))
+        found = state_dict.find(pytorch.read_zip(path))
         return Weights(found.tensors, "PyTorch (zip)", found.part)
     archive = zips.open_zip(path, _ARRAYS_RATIO)
     if keras_files.MEMBER in names:
@@ -131,8 +134,25 @@ def _of_pickle(path: str, file: BinaryIO, size: int) -> Weights:
     if pytorch.is_stream(file, size):
         found = state_dict.find(pytorch.read_stream(path))
         return Weights(found.tensors, "PyTorch (stream, before 1.6)", found.part)
-    found = state_dict.find(pytorch.read_plain(file, size))
+    try:
+        content = pytorch.read_plain(file, size)
+    except UserError:
+        if _is_text(file):  # which may begin as old pickles do: "data:", "classes:"
+            raise UserError(_not_weights(file)) from None
+        raise
+    found = state_dict.find(content)
     return Weights(found.tensors, "pickle of NumPy arrays", found.part)
+
+
+def _is_text(file: BinaryIO) -> bool:
+    file.seek(0)
+    start = file.read(512)
+    try:
+        # A letter at the end may be cut.
+        text, _ = codecs.utf_8_decode(start, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def _not_weights(file: BinaryIO) -> str:
@@ -141,6 +161,10 @@ def _not_weights(file: BinaryIO) -> str:
     known = [what for begin, what in _OTHERS.items() if start.lstrip().startswith(begin)]
     if start[257:262] == b"ustar":
         known = ["a tar archive; unpack it first"]
+    if start[4:8] == b"TFL3":
+        known = [_LITERT]
+    if not known and _is_text(file):
+        known = ["a text"]
     what = known[0] if known else "of a kind that is not known"
     return (
         f"it is {what}. Files of PyTorch, safetensors, .npz, .h5, .keras and checkpoints of "
@@ -163,8 +187,9 @@ def _arrays(archive: Any) -> dict[str, LazyTensor]:
                 }[version]
                 shape, is_fortran, kind = read_header(stream, _HEADER_BYTES)
             except (ValueError, KeyError, EOFError, TypeError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise UserError(f"{member.filename} in it is no array ({reason})") from None
+                raise UserError(
+                    f"{member.filename} in it is no array ({first_line(error)})"
+                ) from None
             start = stream.tell()
         name = member.filename.removesuffix(".npy")
         dtype = kind.name
@@ -198,20 +223,29 @@ def _tensorflow_prefix(path: str) -> str:
     if os.path.isdir(path):
         found = sorted(x.name for x in pathlib.Path(path).glob("*.index"))
         if len(found) != 1:
-            raise UserError(
-                f"it is a folder with {len(found)} checkpoints of TensorFlow (*.index); give one "
-                "of them, or a file"
-            )
+            raise UserError(_folder(path, found))
         return os.path.join(path, found[0].removesuffix(".index"))
     prefix = path.removesuffix(".index").partition(".data-0")[0]
     return prefix if os.path.isfile(f"{prefix}.index") else ""
+
+
+def _folder(path: str, checkpoints: list[str]) -> str:
+    """Why a folder is not taken, and what to give in its place."""
+    if checkpoints:
+        return (
+            f"it is a folder with {len(checkpoints)} checkpoints of TensorFlow; give one of them, "
+            f"such as {os.path.join(path, checkpoints[-1])}"
+        )
+    files = sorted(name for name in os.listdir(path) if name.endswith(_ENDINGS))
+    such = f", such as {os.path.join(path, files[0])}" if files else ""
+    return f"it is a folder without a checkpoint of TensorFlow (*.index); give a file{such}"
 
 
 def _tensorflow(prefix: str) -> dict[str, LazyTensor]:
     import tensorflow as tf
 
     folder, start = os.path.split(prefix)
-    parts = pathlib.Path(folder or ".").glob(f"{_plain(start)}.data-*")
+    parts = pathlib.Path(folder or ".").glob(f"{glob.escape(start)}.data-*")
     size = sum(part.stat().st_size for part in parts)
     if not size:
         raise UserError("the values (.data-00000-of-00001) are missing beside its .index")
@@ -219,7 +253,7 @@ def _tensorflow(prefix: str) -> dict[str, LazyTensor]:
         reader = tf.train.load_checkpoint(prefix)
         shapes, kinds = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
     except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise UserError(f"it is damaged ({str(error).splitlines()[0]})") from None
+        raise UserError(f"it is damaged ({first_line(error)})") from None
     tensors = {}
     for name in sorted(shapes):
         shape, dtype = tuple(shapes[name]), kinds[name].name
@@ -241,14 +275,7 @@ def _variable(reader: Any, name: str, shape: tuple[int, ...], dtype: str) -> Laz
         try:
             values = reader.get_tensor(name)
         except (tf.errors.OpError, RuntimeError) as error:
-            raise UserError(f"{name} is damaged ({str(error).splitlines()[0]})") from None
+            raise UserError(f"{name} is damaged ({first_line(error)})") from None
         return values.astype(np.float32) if dtype == "bfloat16" else values
 
     return LazyTensor(shape, dtype, load)
-
-
-def _plain(name: str) -> str:
-    """A name for `glob` that means just itself."""
-    import glob
-
-    return glob.escape(name)

@@ -35,18 +35,21 @@ class Source(NamedTuple):
     Attributes:
         name: as in "torchvision:FILE"; of the file in `tfdet/weights/` that maps it.
         title: the project, for people.
-        recognises: whether a file with these tensors {name: shape} is of this kind.
+        recognises: whether a file with these tensors {name: shape} is of this kind, or may be. The
+            other functions are for such files only.
         backbone_only: whether a file with these tensors has a backbone and no detector.
-        settings: keys of the configuration that make a model the same
-            function as the checkpoint's network, {"num_classes": 90, "pixels": "imagenet", ...},
-            dotted where nested. Of a backbone, those that concern it: without "num_classes". A
-            `UserError` where the garden has no such function.
+        settings: keys of the configuration that make a model the same function as the checkpoint's
+            network, {"num_classes": 90, "pixels": "imagenet", ...}, dotted where nested.
+            Of a backbone, those that concern it: without "num_classes". A `UserError` where the
+            garden has no such function.
         entries: every tensor of the checkpoint, for a model that was created with those settings;
             of a backbone's file those of its backbone, wherever it is a part. A `UserError` for a
             model that the checkpoint is not for.
         new: variables that the published network does not have, such as norms of its other levels;
             they keep the values that they begin with. Any other variable without a tensor is an
             error.
+        is_ambiguous: whether networks that are no model of ours have the same tensors: the user has
+            to name the source.
     """
 
     name: str
@@ -56,3 +59,9 @@ class Source(NamedTuple):
     settings: Callable[[Model, Shapes], dict[str, Any]]
     entries: Callable[[keras.Model, Shapes], list[CheckpointTensor]]
     new: Callable[[keras.Model, Shapes], list[keras.Variable]] = nothing
+    is_ambiguous: bool = False
+
+    @property
+    def note(self) -> str:
+        """What stands behind the name in messages."""
+        return "" if self.title == self.name else f" ({self.title})"

@@ -24,7 +24,8 @@ _MOST_WRAPPERS = 4
 _MOST_TENSORS = 100_000
 _MOST_DEPTH = 64  # of modules in modules
 _MOST_LETTERS = 1000
-_PARALLEL = "module."  # in front of all names of a model that ran on several devices
+# In front of all names of a model that ran on several devices, or was compiled.
+_WRAPPED = ("module.", "_orig_mod.")
 
 
 class StateDict(NamedTuple):
@@ -61,7 +62,7 @@ def _search(content: Any, keys: tuple[str, ...]) -> StateDict | None:
                 if found is not None:
                     return found
     tensors = _tensors(content)
-    return StateDict(_without_parallel(tensors), ".".join(keys)) if tensors else None
+    return StateDict(_unwrapped(tensors), ".".join(keys)) if tensors else None
 
 
 def _tensors(content: Any) -> dict[str, LazyTensor]:
@@ -125,10 +126,12 @@ def _items(content: Any) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in content.items() if isinstance(name, str)]
 
 
-def _without_parallel(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
-    if not all(name.startswith(_PARALLEL) for name in tensors):
-        return tensors
-    return {name.removeprefix(_PARALLEL): tensor for name, tensor in tensors.items()}
+def _unwrapped(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    for _ in _WRAPPED:  # a model may be both
+        for prefix in _WRAPPED:
+            if all(name.startswith(prefix) for name in tensors):
+                tensors = {name.removeprefix(prefix): x for name, x in tensors.items()}
+    return tensors
 
 
 def _outline(content: Any) -> str:

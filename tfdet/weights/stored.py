@@ -17,13 +17,13 @@ import numpy as np
 from keras.src.saving import saving_lib
 
 from tfdet import documents, files
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
+from tfdet.weights import keras_files
 
 _CHECKSUM = "tfdet_sha256"  # attribute of the file; readers that do not know it pass it over
 _SETTINGS = "tfdet_settings"  # likewise: JSON of the configuration's keys that the weights need
 _MOST_SETTINGS_LETTERS = 60_000  # of an attribute of HDF5 in its usual place
 _SHOWN = 3
-_LARGEST_RATIO = 16  # of an array to its file, which may be compressed; weights hardly can be
 
 
 def save(
@@ -127,7 +127,7 @@ def load(model: keras.Model, path: str | pathlib.Path) -> None:
             warnings.simplefilter("ignore")  # about each layer that is missing, ahead of the error
             model.load_weights(path)
     except (ValueError, OSError, KeyError, RuntimeError) as error:
-        reason = _difference(model, path) or str(error).splitlines()[0]
+        reason = _difference(model, path) or first_line(error)
         raise UserError(f"{path} does not hold the weights of this model: {reason}") from None
 
 
@@ -159,29 +159,29 @@ def _telling(path: str | pathlib.Path) -> Iterator[None]:
             reason = os.strerror(error.errno)
             raise UserError(f"weights {path} cannot be read ({reason})") from None
         raise UserError(
-            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+            f"{path} is damaged ({first_line(error)}); use a copy that is whole"
         ) from None
     except (ValueError, KeyError, RuntimeError) as error:
         raise UserError(
-            f"{path} is damaged ({_first_line(error)}); use a copy that is whole"
+            f"{path} is damaged ({first_line(error)}); use a copy that is whole"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _check(path: str | pathlib.Path) -> None:
     """Refuses values that are not those that were written, and values that are no numbers."""
     with h5py.File(path) as file:
-        _check_storage(path, _arrays(file))
+        arrays = _arrays(file)
+        for name, array in arrays.items():
+            try:
+                keras_files.check_array(name, array, os.path.getsize(path))
+            except UserError as error:
+                raise UserError(f"{path} is refused: {error}") from None
         wanted = file.attrs.get(_CHECKSUM)
         if wanted is not None and wanted != _checksum(file):
             raise UserError(
                 f"{path} is damaged: its values are not those that were written (their checksum "
                 "differs); use a copy that is whole"
             )
-        arrays = _arrays(file)
         broken = [name for name, array in arrays.items() if not _is_finite(array)]
     if broken:
         raise UserError(
@@ -190,18 +190,6 @@ def _check(path: str | pathlib.Path) -> None:
             "its detections mean nothing. Take weights of an earlier epoch, or train with a lower "
             "train.learning_rate"
         )
-
-
-def _check_storage(path: str | pathlib.Path, arrays: dict[str, h5py.Dataset]) -> None:
-    """Refuses, before anything is read, arrays of other files and such as would fill the memory."""
-    most = _LARGEST_RATIO * os.path.getsize(path)
-    for name, array in arrays.items():
-        if array.external or array.is_virtual:
-            raise UserError(f"{path} is refused: {name} lies in another file")
-        if array.nbytes > most:
-            raise UserError(
-                f"{path} is damaged: {name} claims {array.size} values, more than the file can hold"
-            )
 
 
 def _arrays(file: h5py.File) -> dict[str, h5py.Dataset]:

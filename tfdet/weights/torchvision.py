@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from tfdet.backbones.mobilenet import V2_SCALES, InvertedResidual, MobileNetV2
+from tfdet.backbones.mobilenet import V2_SCALES, MobileNetV2
 from tfdet.backbones.resnet import ResNet
 from tfdet.backbones.swin import STYLES as SWIN_STYLES
 from tfdet.backbones.swin import Swin
@@ -21,6 +21,8 @@ from tfdet.weights.source import Model, Shapes, Source
 
 _TITLE = "torchvision"
 _HABITS = {"strides_first": False, "epsilon": 1e-5}
+# Places in a MobileNetV2's block of convolutions and norms; the first two are of the expansion.
+_EXPANDED = ("0.0", "0.1", "1.0", "1.1", "2", "3")
 
 
 def recognises(shapes: Shapes) -> bool:
@@ -38,10 +40,7 @@ def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     if not backbone_only(shapes):
         return torchvision_detectors.settings(name, shapes)
     owner = parts.owner_of(name)
-    own = getattr(owner.config, "backbone", None)
-    if own is None:
-        raise UserError(f"{owner.name} has no backbone that torchvision's weights could be for")
-    backbone = _backbone(own, shapes)
+    backbone = _backbone(parts.own_backbone(owner, _TITLE), shapes)
     return {f"{owner.prefix}backbone": backbone, f"{owner.prefix}pixels": "imagenet"}
 
 
@@ -116,24 +115,14 @@ def _mobile(backbone: MobileNetV2, shapes: Shapes) -> Iterator[CheckpointTensor]
     yield kernel("features.0.0.weight", backbone.stem_conv)
     yield from batch_norm("features.0.1", backbone.stem_bn)
     for number, block in enumerate(backbone.blocks, start=1):
-        yield from _inverted(f"features.{number}.conv", block)
+        places = ("0.0", "0.1", "1", "2") if block.expansion is None else _EXPANDED
+        names = [f"features.{number}.conv.{place}" for place in places]
+        yield from parts.inverted_residual(block, names)
     if backbone.last_conv is None:
         yield from parts.unused(shapes, "features.18.")
     else:
         yield kernel("features.18.0.weight", backbone.last_conv)
         yield from batch_norm("features.18.1", backbone.last_bn)
-
-
-def _inverted(prefix: str, block: InvertedResidual) -> Iterator[CheckpointTensor]:
-    place = 0
-    if block.expansion is not None:
-        yield kernel(f"{prefix}.0.0.weight", block.expansion)
-        yield from batch_norm(f"{prefix}.0.1", block.expansion_bn)
-        place = 1
-    yield parts.depthwise(f"{prefix}.{place}.0.weight", block.depthwise)
-    yield from batch_norm(f"{prefix}.{place}.1", block.depthwise_bn)
-    yield kernel(f"{prefix}.{place + 1}.weight", block.projection)
-    yield from batch_norm(f"{prefix}.{place + 2}", block.projection_bn)
 
 
 def _swin(backbone: Swin, shapes: Shapes) -> Iterator[CheckpointTensor]:

@@ -42,6 +42,13 @@ _CLASSES: dict[type[BackboneDetector], str] = {
     FasterRCNN: "roi_heads.box_predictor.cls_score.bias",
     MaskRCNN: "roi_heads.box_predictor.cls_score.bias",
 }
+# A tensor that each detector has and those after it have not.
+_MARKS: dict[type[BackboneDetector], str] = {
+    MaskRCNN: "roi_heads.mask_predictor.mask_fcn_logits.weight",
+    FasterRCNN: _CLASSES[FasterRCNN],
+    FCOS: "head.regression_head.bbox_ctrness.weight",
+    RetinaNet: _CLASSES[RetinaNet],
+}
 _EXAMPLES = {
     FCOS: "fcos-r50",
     RetinaNet: "retinanet-r50",
@@ -53,21 +60,21 @@ _TWO_STAGE = {"anchor_style": "torchvision", "roi_align": "torchvision", "sampli
 
 def recognises(shapes: Shapes) -> bool:
     """Whether a file has one of the detectors."""
-    return parts.is_resnet(_BODY, shapes) and _kind(shapes) is not None
+    return parts.is_resnet(_BODY, shapes) and any(mark in shapes for mark in _MARKS.values())
 
 
 def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     """See `Source`."""
     _refuse_second(shapes)
-    owner = parts.owner_of(name)
-    kind = _kind(shapes)
+    kind, owner = _kind(shapes), parts.owner_of(name)
+    own = getattr(owner.config, "backbone", None)
     if owner.prefix or type(owner.config) is not kind.config_class:
         raise UserError(
             f"these weights are for a {kind.__name__} of torchvision, and {owner.name} is another "
             f"detector; choose {_EXAMPLES[kind]}"
         )
     classes = {"num_classes": _class_count(kind, shapes) - 1}
-    return {**classes, **_function(kind, owner.config.backbone, shapes)}
+    return {**classes, **_function(kind, own, shapes)}
 
 
 def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
@@ -93,14 +100,8 @@ def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
 
 
 def _kind(shapes: Shapes) -> type[BackboneDetector]:
-    """The class of our detector; None of files that have none of them."""
-    if "roi_heads.mask_predictor.mask_fcn_logits.weight" in shapes:
-        return MaskRCNN
-    if _CLASSES[FasterRCNN] in shapes:
-        return FasterRCNN
-    if "head.regression_head.bbox_ctrness.weight" in shapes:
-        return FCOS
-    return RetinaNet if _CLASSES[RetinaNet] in shapes else None
+    """The class of our detector."""
+    return next(kind for kind, mark in _MARKS.items() if mark in shapes)
 
 
 def _refuse_second(shapes: Shapes) -> None:

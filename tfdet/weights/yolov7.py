@@ -50,7 +50,7 @@ _ROLES = ("first", "second")
 def recognises(shapes: Shapes) -> bool:
     """See `Source`."""
     has_pooling = any(name.endswith(".cv7.conv.weight") for name in shapes)
-    return has_pooling and _predictor(shapes) is not None
+    return has_pooling and any(_PREDICTOR.fullmatch(name) for name in shapes)
 
 
 def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def settings(name: Model, shapes: Shapes) -> dict[str, Any]:
     found = _variants(config_of(name))
     if found != (wanted,) * (2 if is_cascade else 1):
         dynamic = "dy-" if is_cascade else ""
-        example = {"v7": "yolov7", "x": "yolov7-x", "w6": "yolov7-w6"}.get(wanted)
+        example = {"v7": "yolov7", "x": "yolov7-x", "w6": "yolov7-w6"}.get(wanted or "")
         shown = name if isinstance(name, str) else "this one"
         advice = f"choose {dynamic}{example}" if example else "the garden has none that it is of"
         raise UserError(f"these weights of YOLOv7 are for another network than {shown}; {advice}")
@@ -87,7 +87,7 @@ def entries(model: keras.Model, shapes: Shapes) -> list[CheckpointTensor]:
         parts.check(detector, _form(shapes), "YOLOv7")
     found = [
         x
-        for x in _model_entries(model, shapes)
+        for x in reference_entries(model, shapes)
         if _has_router(shapes) or not x.name.startswith("router.")
     ]
     used = {x.name for x in found}
@@ -104,25 +104,24 @@ def new(model: keras.Model, shapes: Shapes) -> list[keras.Variable]:
     return list(model.router.weights) if is_new else []
 
 
-def reference_entries(model: YoloV7 | DynamicDetector) -> list[CheckpointTensor]:
-    """All tensors of the published checkpoint of a model that is not merged, in the file's order.
+def reference_entries(model: YoloV7 | DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
+    """All tensors of a model's checkpoint, in the file's order.
 
     Args:
         model: `yolov7`, `yolov7-x` or `yolov7-w6`, with auxiliary heads or without, or a dynamic
             detector of two of them.
+        shapes: of the file, which tell what of it is merged; {} for what the model has.
     """
-    detectors = (model.first, model.second) if isinstance(model, DynamicDetector) else (model,)
-    if any(detector.config.merged for detector in detectors):
-        raise ValueError("expected a model that is not merged")
-    return _model_entries(model, {})
+    if isinstance(model, DynamicDetector):
+        return _cascade_entries(model, shapes)
+    rows = [*_own_backbone_rows(model), *_detection_rows(model)]
+    return _entries_of_rows("model", rows, shapes)
 
 
-def _predictor(shapes: Shapes) -> tuple[str, int, int] | None:
+def _predictor(shapes: Shapes) -> tuple[str, int, int]:
     """Part, line and outputs of the first head's first predictor."""
-    for name, shape in shapes.items():
-        if found := _PREDICTOR.fullmatch(name):
-            return found[1], int(found[2]), shape[0]
-    return None
+    found = ((_PREDICTOR.fullmatch(name), shape[0]) for name, shape in shapes.items() if shape)
+    return next((match[1], int(match[2]), outputs) for match, outputs in found if match)
 
 
 def _variants(config: Any) -> tuple[str | None, ...]:
@@ -156,13 +155,6 @@ def _has_auxiliary(shapes: Shapes) -> bool:
 
 def _is_in_convolutions(name: str, shapes: Shapes) -> bool:
     return _is_merged(shapes) and name.endswith(".implicit")
-
-
-def _model_entries(model: YoloV7 | DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
-    if isinstance(model, DynamicDetector):
-        return _cascade_entries(model, shapes)
-    rows = [*_own_backbone_rows(model), *_detection_rows(model)]
-    return _entries_of_rows("model", rows, shapes)
 
 
 def _cascade_entries(model: DynamicDetector, shapes: Shapes) -> list[CheckpointTensor]:
@@ -290,30 +282,31 @@ def _(row: SPPCSPC, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
 
 @_entries.register
 def _(row: RepConv, prefix: str, shapes: Shapes) -> Iterator[CheckpointTensor]:
-    if row.merged:
+    pointwise: Any = row.pointwise
+    if pointwise is None:  # merged
         yield from parts.conv(f"{prefix}.rbr_reparam", row.dense.conv)
         return
     if row.identity is not None:
         raise ValueError(f"{row.path} has a branch that no published network has")
     if f"{prefix}.rbr_reparam.weight" in shapes:
-        yield from _one_branch(f"{prefix}.rbr_reparam", row)
+        yield from _one_branch(f"{prefix}.rbr_reparam", row.dense, pointwise)
         return
-    for name, branch in (("rbr_dense", row.dense), ("rbr_1x1", row.pointwise)):
+    for name, branch in (("rbr_dense", row.dense), ("rbr_1x1", pointwise)):
         yield kernel(f"{prefix}.{name}.0.weight", branch.conv)
         yield from batch_norm(f"{prefix}.{name}.1", branch.bn)
 
 
-def _one_branch(name: str, row: RepConv) -> Iterator[CheckpointTensor]:
+def _one_branch(name: str, dense: Any, pointwise: Any) -> Iterator[CheckpointTensor]:
     """The only convolution of a RepConv that has branches here: the other one adds 0."""
-    yield kernel(f"{name}.weight", row.dense.conv)
-    bias = vector(f"{name}.bias", row.dense.bn.beta)
+    yield kernel(f"{name}.weight", dense.conv)
+    bias = vector(f"{name}.bias", dense.bn.beta)
     yield bias
     # Batch norms that leave everything as it is.
-    for bn in (row.dense.bn, row.pointwise.bn):
+    for bn in (dense.bn, pointwise.bn):
         yield parts.fixed(bias.name, bias.shape, bn.gamma, 1.0)
         yield parts.fixed(bias.name, bias.shape, bn.moving_mean, 0.0)
         yield parts.fixed(bias.name, bias.shape, bn.moving_variance, 1.0 - EPSILON)
-    for variable in (row.pointwise.conv.kernel, row.pointwise.bn.beta):
+    for variable in (pointwise.conv.kernel, pointwise.bn.beta):
         yield parts.fixed(bias.name, bias.shape, variable, 0.0)
 
 

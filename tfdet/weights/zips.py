@@ -5,7 +5,7 @@ import struct
 import zipfile
 from typing import BinaryIO
 
-from tfdet.errors import UserError
+from tfdet.errors import UserError, first_line
 
 _MOST_DIRECTORY_BYTES = 8 << 20  # of names; Python takes some twenty times as much for them
 _TAIL_BYTES = 22 + 65535  # the end of an archive with its longest comment
@@ -70,8 +70,7 @@ def read_member(archive: zipfile.ZipFile, name: str, size: int | None = None) ->
     except Exception as error:  # of each decompressor its own
         if isinstance(error, MemoryError):
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{_short(name)} in it cannot be read ({reason})") from None
+        raise UserError(f"{_short(name)} in it cannot be read ({first_line(error)})") from None
     if len(content) != found.file_size:
         raise UserError(f"{_short(name)} in it ends too early")
     return content
