@@ -1,6 +1,5 @@
 """What is special in DETR; golden values are the published implementation's."""
 
-
 import keras
 import numpy as np
 import pytest

@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-import pathlib
 
 import keras
 import numpy as np
@@ -13,7 +12,6 @@ from tfdet.errors import UserError
 from tfdet.recipes import catalog
 from tfdet.training import optimizer as optimizers
 from tfdet.training import schedules
-
 
 
 def step(gradients, **changes):

@@ -68,7 +68,7 @@ class Command:
         required: Names of the flags that must be given.
 
     `flags` is an `absl.flags.FlagValues`; define flags with `flag_values=command.flags`. Where the
-    name of a boolean flag is in `listings`, the flag prints what the function there returns, in place
+    name of a boolean flag is in `listings`, it prints what the function there returns, in place
     of the work, and needs no other flag.
     """
 

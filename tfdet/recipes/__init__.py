@@ -1,1 +1,1 @@
-"""The recipes that come with the package, a folder for each family; `catalog` finds them by name."""
+"""The recipes of the package, a folder for each family; `catalog` finds them by name."""
