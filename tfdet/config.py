@@ -79,8 +79,8 @@ class TrainConfig:
             grows from 1 during the warm-up. `weight_decay` holds for just `accumulate_batch` images
             and is scaled to those of an update. 0 updates after every batch.
         learning_rate: peak rate at a batch of `learning_rate_batch` images; it is scaled in
-            proportion to `batch_size`, and `warmup_init` with it. With `learning_rate_batch` 0 it
-            is taken as it is.
+            proportion to `batch_size`, and `warmup_init` with it.
+        learning_rate_batch: the batch that `learning_rate` is for; 0 takes the rate as it is.
         warmup_init, warmup_epochs: the rate rises in a line from `warmup_init` to the peak.
         warmup_steps: the warm-up has at least so many batches.
         warmup: "linear", or "constant": it stays at `warmup_init` before it jumps to the peak.
