@@ -2,6 +2,7 @@
 # make test   the tests, about 20 minutes on two cores;  make slow   the rest
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make lowest common test, weights, pictures and faults with the oldest packages that are allowed
+# make docs   the documentation as a site, in site/
 # make bench  the timings of docs/results.md
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ WORKERS ?= 2
 
 LOWEST := .venv-lowest
 
-.PHONY: demo test slow lint lowest bench clean
+.PHONY: demo test slow lint lowest docs bench clean
 
 # The stamp is newer than the metadata exactly when the environment is up to date.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
@@ -63,8 +64,17 @@ lowest: $(LOWEST)/.installed
 	@$(LOWEST)/bin/python -m pytest -q tests/detectors/common_test.py tests/weights \
 	    tests/visualization tests/faults
 
+# The site's own packages come into the same environment, since the API pages read the code.
+$(VENV)/.docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site is in site/index.html"
+
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.efficientdet
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(DEMO) build site *.egg-info

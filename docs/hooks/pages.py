@@ -1,14 +1,11 @@
 """Hooks of MkDocs: pages that follow from the code, and links that GitHub and the site both take."""
 
-import os
 import pathlib
 import posixpath
 import re
-import sys
 
+import reference  # MkDocs finds the neighbours of a hook while it loads it
 from mkdocs.structure.files import File
-
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 # Files outside of docs/ and the pages that they become.
 OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
@@ -17,9 +14,6 @@ _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 
 def on_files(files, config):
     """Adds the pages that are not files of docs/."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import reference
-
     root = pathlib.Path(config.config_file_path).parent
     pages = {page: (root / name).read_text("utf-8") for name, page in OUTSIDE.items()}
     pages["reference/keys.md"] = reference.keys_page()

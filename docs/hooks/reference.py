@@ -279,4 +279,6 @@ def _package(name: str) -> str:
 
 def _has_public(module: str) -> bool:
     path = pathlib.Path(importlib.util.find_spec(module).origin)
+    if path.suffix != ".py":  # the native library
+        return False
     return bool(re.search(r"^(def|class) [a-zA-Z]", path.read_text("utf-8"), re.MULTILINE))
