@@ -2,6 +2,7 @@
 # make test   the tests, about 20 minutes on two cores;  make slow   the rest
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make lowest common test, weights, pictures and faults with the oldest packages that are allowed
+# make docs   the documentation as a site, in site/
 # make bench  the timings of docs/results.md
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ WORKERS ?= 2
 
 LOWEST := .venv-lowest
 
-.PHONY: demo test slow lint lowest bench clean
+.PHONY: demo test slow lint lowest docs bench clean
 
 # The stamp is newer than the metadata exactly when the environment is up to date.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
@@ -25,8 +26,8 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
 demo: $(VENV)/.installed
 	$(BIN)/tfdet-data make shapes --split=val --count=12 --output=$(DEMO)/images
 	$(BIN)/tfdet-infer --model_name=fcos-nano --weights=shapes --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/first --min_score=0.5
-	$(BIN)/tfdet-train --hparams=configs/dynamicdet/yolov7_nano_shapes_joint.yaml --model_dir=$(DEMO)/joint
-	$(BIN)/tfdet-train --hparams=configs/dynamicdet/yolov7_nano_shapes_router.yaml --pretrained=$(DEMO)/joint --model_dir=$(DEMO)/model
+	$(BIN)/tfdet-train --hparams=dynamicdet/yolov7_nano_shapes_joint --model_dir=$(DEMO)/joint
+	$(BIN)/tfdet-train --hparams=dynamicdet/yolov7_nano_shapes_router --pretrained=$(DEMO)/joint --model_dir=$(DEMO)/model
 	$(BIN)/tfdet-eval --model_dir=$(DEMO)/model --data=shapes:val --tradeoff --figure_out=$(DEMO)/tradeoff.png
 	$(BIN)/tfdet-export --model_dir=$(DEMO)/model --output=$(DEMO)/saved_model
 	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/fast --effort=0.1
@@ -63,8 +64,17 @@ lowest: $(LOWEST)/.installed
 	@$(LOWEST)/bin/python -m pytest -q tests/detectors/common_test.py tests/weights \
 	    tests/visualization tests/faults
 
+# The site's own packages come into the same environment, since the API pages read the code.
+$(VENV)/.docs: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs
+	@NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "the site is in site/index.html"
+
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.efficientdet
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(DEMO) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(DEMO) build site *.egg-info

@@ -87,7 +87,10 @@ def test_assignments_keep_commas_within_brackets_and_quotes():
             "train.clip must be one of 'each_and_global', 'global'; got 'norm'",
         ),
         ("data.augment.flip=2", "augment.flip must be a probability"),
-        ("train.seed", "hparams must be a .yaml file or key=value"),
+        (
+            "train.seed",
+            "hparams must be the name of a recipe (`tfdet-train --list_recipes`), a .yaml",
+        ),
         ("nowhere.yaml", "recipe nowhere.yaml cannot be read: No such file"),
     ],
 )

@@ -5,6 +5,7 @@
     train: {batch_size: 64, num_epochs: 300, learning_rate: 0.08}
     eval: {interval: 5}
 
+Those of the package are found by their names, see `recipes.catalog`.
 Every key has a default, and an unknown key is an error that names the nearest known one. `model` is
 the name of a registered model and changes to its own configuration. A ResNet of any shape is a file
 in it: `{name: faster-rcnn-r18, backbone: student.json}`, see `backbones.encoding`.
@@ -13,6 +14,7 @@ in it: `{name: faster-rcnn-r18, backbone: student.json}`, see `backbones.encodin
 import contextlib
 import dataclasses
 import math
+import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -24,6 +26,7 @@ from tfdet.backbones.encoding import Encoding
 from tfdet.data import augment as augment_lib
 from tfdet.errors import UserError
 from tfdet.printable import shown
+from tfdet.recipes import catalog
 
 DEFAULT_MODEL = "efficientdet-d0"
 
@@ -76,8 +79,8 @@ class TrainConfig:
             grows from 1 during the warm-up. `weight_decay` holds for just `accumulate_batch` images
             and is scaled to those of an update. 0 updates after every batch.
         learning_rate: peak rate at a batch of `learning_rate_batch` images; it is scaled in
-            proportion to `batch_size`, and `warmup_init` with it. With `learning_rate_batch` 0 it
-            is taken as it is.
+            proportion to `batch_size`, and `warmup_init` with it.
+        learning_rate_batch: the batch that `learning_rate` is for; 0 takes the rate as it is.
         warmup_init, warmup_epochs: the rate rises in a line from `warmup_init` to the peak.
         warmup_steps: the warm-up has at least so many batches.
         warmup: "linear", or "constant": it stays at `warmup_init` before it jumps to the peak.
@@ -285,15 +288,16 @@ def make_recipe(
     """The default recipe, changed by each of `hparams` in turn and by `changes` at the end.
 
     Args:
-        hparams: each a path to a YAML file or "train.learning_rate=0.01,model.name=...".
+        hparams: each the name of a recipe of the package ("efficientdet/nano_shapes"), a path to a
+            YAML file, or "train.learning_rate=0.01,model.name=...".
         changes: dotted keys ("train.batch_size") and values.
         kind: the dataclass that the recipe is for.
     """
     data: dict[str, Any] = {}
     parts = []
     for item in hparams:
-        if item.lower().endswith((".yaml", ".yml")):
-            part = _read_yaml(item)
+        if is_recipe(item):
+            part = _read_yaml(_recipe_file(item))
         else:
             part = records.nest(parse_assignments(item))
         parts.append((item, part))
@@ -302,6 +306,21 @@ def make_recipe(
     data = records.merge(data, records.nest(changes or {}))
     with _at(parts):
         return records.from_dict(kind, renames.current(data))
+
+
+def is_recipe(item: str) -> bool:
+    """Whether an item of `make_recipe`'s `hparams` is a whole recipe, by its name or as a file."""
+    return item.lower().endswith(catalog.ENDINGS) or ("/" in item and "=" not in item)
+
+
+def _recipe_file(item: str) -> str | pathlib.Path:
+    if not item.lower().endswith(catalog.ENDINGS):
+        return catalog.path(item)
+    found = [] if os.path.exists(item) else catalog.nearest(item)
+    if found:
+        names = " or ".join(map(repr, found))
+        raise UserError(f"recipe {item} cannot be read: No such file; did you mean {names}?")
+    return item
 
 
 @contextlib.contextmanager
@@ -334,8 +353,8 @@ def parse_assignments(text: str) -> dict[str, Any]:
         key, equals, value = part.partition("=")
         if not equals or not key.strip():
             raise UserError(
-                "hparams must be a .yaml file or key=value pairs with commas between, got "
-                f"{shown(part)}"
+                "hparams must be the name of a recipe (`tfdet-train --list_recipes`), a .yaml file "
+                f"or key=value pairs with commas between, got {shown(part)}{_offer(part)}"
             )
         if key.count(".") > limits.MAX_DEPTH:
             raise UserError(f"the key {shown(key.strip())} has too many dots")
@@ -344,6 +363,11 @@ def parse_assignments(text: str) -> dict[str, Any]:
         except UserError:
             raise UserError(f"the value of {key.strip()} cannot be read: {shown(value)}") from None
     return assignments
+
+
+def _offer(typed: str) -> str:
+    found = catalog.nearest(typed.strip())
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def differences(ours: Any, theirs: Any) -> list[str]:

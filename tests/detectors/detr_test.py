@@ -1,7 +1,5 @@
 """What is special in DETR; golden values are the published implementation's."""
 
-import pathlib
-
 import keras
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from tfdet.detectors import detr
 from tfdet.detectors.detr import DETR, DETRConfig
 from tfdet.errors import UserError
 from tfdet.losses import set_prediction
+from tfdet.recipes import catalog
 from tfdet.weights import detr as detr_weights
 
 TOLERANCE = 2e-5
@@ -446,7 +445,7 @@ def test_wrong_keys_are_refused(changes, said):
 
 
 def test_the_recipe_for_coco_keeps_the_published_schedule():
-    path = pathlib.Path(__file__).parents[2] / "configs" / "detr" / "r50_coco.yaml"
+    path = catalog.path("detr/r50_coco")
     recipe = recipes.load_recipe(path)
     train = recipe.train
     assert recipe.model_config() == registry.config("detr-r50")

@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-import pathlib
 
 import keras
 import numpy as np
@@ -10,10 +9,9 @@ import tensorflow as tf
 import tfdet
 from tfdet import additions, config
 from tfdet.errors import UserError
+from tfdet.recipes import catalog
 from tfdet.training import optimizer as optimizers
 from tfdet.training import schedules
-
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 def step(gradients, **changes):
@@ -229,7 +227,7 @@ class BiasFactor(optimizers.SGD):
         return [(g * f, v) for g, f, v in zip(gradients, factors, variables, strict=True)]
 
 
-PUBLISHED = config.load_recipe(CONFIGS / "fcos/r50_1x_coco.yaml").train
+PUBLISHED = config.load_recipe(catalog.path("fcos/r50_1x_coco")).train
 
 
 def with_and_before_rates(root, **changes):

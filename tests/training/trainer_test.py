@@ -150,7 +150,7 @@ def test_equal_runs_end_with_the_same_bits(tmp_path):
         subprocess.run(
             [
                 *(sys.executable, "-m", "tfdet.cli.train", "--data=shapes:train:256"),
-                "--hparams=configs/efficientdet/nano_shapes.yaml",
+                "--hparams=efficientdet/nano_shapes",
                 "--val_data=shapes:val:8",
                 *("--num_epochs=2", f"--model_dir={tmp_path / name}"),
             ],

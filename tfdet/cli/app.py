@@ -37,7 +37,7 @@ import sys
 import textwrap
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from absl import flags as absl_flags
 
@@ -67,7 +67,9 @@ class Command:
         arguments: How the words without dashes read in the usage line; empty when none are taken.
         required: Names of the flags that must be given.
 
-    `flags` is an `absl.flags.FlagValues`; define flags with `flag_values=command.flags`.
+    `flags` is an `absl.flags.FlagValues`; define flags with `flag_values=command.flags`. Where the
+    name of a boolean flag is in `listings`, it prints what the function there returns, in place
+    of the work, and needs no other flag.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Command:
         self.example = example
         self.arguments = arguments
         self.required = tuple(required)
+        self.listings: dict[str, Callable[[], str]] = {}
         self.flags = absl_flags.FlagValues()
         self.flags.set_gnu_getopt(True)  # `tfdet-data check --data=...` has a word before its flags
 
@@ -134,6 +137,9 @@ class Command:
             print(f"{self.name} {__version__}")
             return 0
         options = self.parse(argv)
+        for name in self._asked_listings(vars(options)):
+            print(self.listings[name]())
+            return 0
         memory.keep_freed_memory()
         hush_tensorflow()
         with _warnings_of(self.name):
@@ -159,10 +165,13 @@ class Command:
         values = {name: _with_homes(self.flags[name].value) for name in self._own_flags()}
         given = {name for name in values if self.flags[name].present}
         missing = [f"--{name}" for name in self.required if values[name] in (None, "")]
-        if missing:
+        if missing and not self._asked_listings(values):
             raise UsageError(f"{' and '.join(missing)} must be given")
         typed = shlex.join([self.name, *argv])
         return types.SimpleNamespace(**values, args=words, given=given, typed=typed)
+
+    def _asked_listings(self, values: Mapping[str, object]) -> list[str]:
+        return [name for name in self.listings if values[name]]
 
     def help(self) -> str:
         """The whole help text: purpose, usage, example, and each flag with its default."""
@@ -194,11 +203,8 @@ class Command:
         ]
 
     def _own_flags(self) -> list[str]:
-        return list(dict.fromkeys(flag.name for flag in self._defined()))
-
-    def _defined(self) -> list[absl_flags.Flag]:
-        by_module = self.flags.flags_by_module_dict()
-        return [flag for flags in by_module.values() for flag in flags]
+        # In the order of their definitions; absl's own lists group them by module.
+        return list(dict.fromkeys(self.flags[name].name for name in self.flags))
 
     def _unknown(self, name: str) -> str:
         near = difflib.get_close_matches(name.removeprefix("no"), self._own_flags(), 1, 0.5)

@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from tfdet.cli import app
 from tfdet.errors import UserError
+from tfdet.recipes import catalog
 
 if TYPE_CHECKING:
     from tfdet.detectors.base import Detector
@@ -20,6 +21,28 @@ DATA_HELP = (
     "shapes[:SPLIT], coco:ANNOTATIONS.json:IMAGE_DIR, voc:DIR:SPLIT, yolo:DATA.yaml:SPLIT or "
     "tfrecord:PATTERN"
 )
+
+
+def define_recipe(command: app.Command, example: str, note: str = "", of: str = "") -> None:
+    """Adds `--hparams` and `--list_recipes`.
+
+    Args:
+        command: that takes recipes.
+        example: of keys and values.
+        note: what the help of `--hparams` ends with.
+        of: the command whose recipes are listed; `command` itself by default.
+    """
+    absl_flags.DEFINE_multi_string(
+        "hparams",
+        [],
+        f"A recipe by its name (see --list_recipes), a file of yours (.yaml), or {example}; may be "
+        f"repeated, later ones win. {note or 'The other flags win over all of them.'}",
+        flag_values=command.flags,
+    )
+    absl_flags.DEFINE_bool(
+        "list_recipes", False, "Print the names of the recipes and stop.", flag_values=command.flags
+    )
+    command.listings["list_recipes"] = lambda: catalog.listing(of or command.name)
 
 
 def define_model(flags: absl_flags.FlagValues) -> None:
@@ -218,7 +241,7 @@ def _model_changes(hparams: Iterable[str]) -> dict[str, Any]:
 
     changes = {}
     for item in hparams:
-        if item.lower().endswith((".yaml", ".yml")):
+        if config.is_recipe(item):
             raise app.UsageError(
                 f"--hparams={item}: recipes are for tfdet-train; here only keys of the model can "
                 "be changed, such as model.nms.iou_threshold=0.5"

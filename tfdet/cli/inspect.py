@@ -8,6 +8,7 @@ from typing import Any
 from absl import flags
 
 from tfdet.cli import app
+from tfdet.cli import flags as common
 
 COMMAND = app.Command(
     name="tfdet-inspect",
@@ -26,12 +27,11 @@ flags.DEFINE_list(
     "HEIGHT,WIDTH to count for; the model's own if left out.",
     flag_values=COMMAND.flags,
 )
-flags.DEFINE_multi_string(
-    "hparams",
-    [],
-    "A recipe (.yaml) or model.fpn_width=88,model.num_classes=20; may be repeated, later ones win. "
+common.define_recipe(
+    COMMAND,
+    "model.fpn_width=88,model.num_classes=20",
     "Only its model section matters here.",
-    flag_values=COMMAND.flags,
+    of="tfdet-train",
 )
 flags.DEFINE_enum(
     "format",

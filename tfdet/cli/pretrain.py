@@ -12,9 +12,9 @@ COMMAND = app.Command(
     name="tfdet-pretrain",
     purpose="Trains the grid of a CADDet, all gates open, on images with one label each.",
     example="""
-        tfdet-pretrain --hparams=configs/caddet/pretrain_imagenet.yaml --model_dir=runs/imagenet \\
+        tfdet-pretrain --hparams=caddet/pretrain_imagenet --model_dir=runs/imagenet \\
             --data=imagenet/train --val_data=imagenet/val
-        tfdet-train --hparams=configs/caddet/fcos_800_coco.yaml --pretrained=runs/imagenet \\
+        tfdet-train --hparams=caddet/fcos_800_coco --pretrained=runs/imagenet \\
             --model_dir=runs/caddet
     """,
     required=("model_dir",),
@@ -25,13 +25,7 @@ flags.DEFINE_string(
     "Folder for weights and logs; a run that was killed resumes from it.",
     flag_values=COMMAND.flags,
 )
-flags.DEFINE_multi_string(
-    "hparams",
-    [],
-    "A recipe (.yaml) or train.learning_rate=0.1,model.name=caddet-nano; may be repeated, later "
-    "ones win. The other flags win over all of them.",
-    flag_values=COMMAND.flags,
-)
+common.define_recipe(COMMAND, "train.learning_rate=0.1,model.name=caddet-nano")
 flags.DEFINE_string(
     "data",
     None,

@@ -15,7 +15,7 @@ COMMAND = app.Command(
     purpose="Searches a smaller and better student of a trained detector, and resumes where it "
     "was killed.",
     example="""
-        tfdet-search --hparams=configs/joint_detnas/search_shapes.yaml \\
+        tfdet-search --hparams=joint_detnas/search_shapes \\
             --base=runs/base --teacher=runs/pool_2 --search_dir=runs/search
         tfdet-search --mode=finetune --search_dir=runs/search
         tfdet-eval --model_dir=runs/search/finetuned_0017 --data=shapes:val
@@ -29,13 +29,7 @@ flags.DEFINE_string(
     "from it.",
     flag_values=COMMAND.flags,
 )
-flags.DEFINE_multi_string(
-    "hparams",
-    [],
-    "A recipe of a search (.yaml) or search.candidates=30,score.alpha=0.1; may be repeated, later "
-    "ones win. The other flags win over all of them.",
-    flag_values=COMMAND.flags,
-)
+common.define_recipe(COMMAND, "search.candidates=30,score.alpha=0.1")
 flags.DEFINE_string(
     "base",
     None,
@@ -106,7 +100,9 @@ def _search(options: types.SimpleNamespace) -> None:
     if options.candidate is not None:
         raise app.UsageError("--candidate is for --mode=student and --mode=finetune")
     if not options.hparams:
-        raise app.UsageError("--hparams must be given: a recipe, such as those of joint_detnas")
+        raise app.UsageError(
+            "--hparams must be given: a recipe, such as joint_detnas/search_shapes"
+        )
     from tfdet.nas import search, search_recipe
 
     changes = {

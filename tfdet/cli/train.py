@@ -13,7 +13,7 @@ COMMAND = app.Command(
     name="tfdet-train",
     purpose="Trains a detector, measures it while it trains, and resumes where it was killed.",
     example="""
-        tfdet-train --hparams=configs/efficientdet/nano_shapes.yaml --model_dir=runs/shapes
+        tfdet-train --hparams=efficientdet/nano_shapes --model_dir=runs/shapes
         tfdet-train --model_name=efficientdet-d0 --data=coco:train.json:train2017 \\
             --val_data=coco:val.json:val2017 --model_dir=runs/d0 --batch_size=16
     """,
@@ -25,13 +25,7 @@ flags.DEFINE_string(
     "Folder for weights, logs and pictures; a run that was killed resumes from it.",
     flag_values=COMMAND.flags,
 )
-flags.DEFINE_multi_string(
-    "hparams",
-    [],
-    "A recipe (.yaml) or train.learning_rate=0.01,model.fpn_fusion=softmax; may be repeated, "
-    "later ones win. The other flags win over all of them.",
-    flag_values=COMMAND.flags,
-)
+common.define_recipe(COMMAND, "train.learning_rate=0.01,model.fpn_fusion=softmax")
 flags.DEFINE_string("model_name", None, "Name of a registered model.", flag_values=COMMAND.flags)
 common.define_data(COMMAND.flags, "Training data")
 flags.DEFINE_string(

@@ -12,7 +12,7 @@ from tfdet.heads.packed import PackingConfig
 
 _IMPROVED = dataclasses.replace(IMPROVED, head="packed")
 
-# The published figures of these configurations are in the recipes (configs/packdet).
+# The published figures of these configurations are in the recipes (`recipes/packdet`).
 _TABLE = {
     "mnv2": dataclasses.replace(MOBILE, head="packed"),
     "r50": _IMPROVED,

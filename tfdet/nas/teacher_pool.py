@@ -69,7 +69,7 @@ class TeacherPool:
         if elastic is None:
             raise UserError(
                 f"{model_dir} holds no super-network: its recipe has no train.elastic; see "
-                "configs/joint_detnas"
+                "the recipes joint_detnas/pool_*"
             )
         model = trained.load_trained(model_dir, which)
         space = elastic.space(model_encoding(model), model.image_size)

@@ -1,0 +1,43 @@
+"""Hooks of MkDocs: pages that follow from the code, and links that GitHub and the site both take."""
+
+import pathlib
+import posixpath
+import re
+
+import reference  # MkDocs finds the neighbours of a hook while it loads it
+from mkdocs.structure.files import File
+
+# Files outside of docs/ and the pages that they become.
+OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
+_LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
+
+
+def on_files(files, config):
+    """Adds the pages that are not files of docs/."""
+    root = pathlib.Path(config.config_file_path).parent
+    pages = {page: (root / name).read_text("utf-8") for name, page in OUTSIDE.items()}
+    pages["reference/keys.md"] = reference.keys_page()
+    pages["reference/recipes.md"] = reference.recipes_page()
+    pages["reference/commands.md"] = reference.commands_page()
+    for name, text in reference.api_pages().items():
+        pages[f"reference/api/{name}.md"] = text
+    for name, text in pages.items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Links of README.md and CONTRIBUTING.md start at the root, those of docs/ lead out of it."""
+    here = page.file.src_uri
+    origin = {there: name for name, there in OUTSIDE.items()}.get(here, f"docs/{here}")
+    return _LINK.sub(lambda found: _turned(found, origin, here), markdown)
+
+
+def _turned(found, origin, here):
+    target = found[2]
+    if ":" in target or target.startswith("/"):
+        return found[0]
+    place = posixpath.normpath(posixpath.join(posixpath.dirname(origin), target))
+    place = OUTSIDE.get(place, place.removeprefix("docs/"))
+    start = posixpath.dirname(here) or "."
+    return f"{found[1]}{posixpath.relpath(place, start)}{found[3] or ''}{found[4]}"
