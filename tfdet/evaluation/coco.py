@@ -6,6 +6,7 @@ without detections; crowd boxes are neither hits nor misses. Images that cannot 
 out.
 """
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -233,6 +234,21 @@ class CocoEvaluator:
         for row, score in zip(rows, scores, strict=True):
             row.update(score=float(score), area=row["bbox"][2] * row["bbox"][3], iscrowd=0)
         return rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """What a measurement came to.
+
+    Attributes:
+        evaluator: filled.
+        metrics: its result.
+        routes: as `Evaluation.routes`.
+    """
+
+    evaluator: CocoEvaluator
+    metrics: dict[str, float]
+    routes: dict[str, np.ndarray]
 
 
 class Evaluation:

@@ -7,6 +7,8 @@ from tfdet.evaluation.findings import Findings
 from tfdet.evaluation.overlaps import Pairs
 from tfdet.evaluation.picking import above
 
+BACKGROUND = "background"
+
 
 def confusion(
     findings: Findings, pairs: Pairs, threshold: float, least_iou: float = 0.5

@@ -48,9 +48,7 @@ class Errors:
         return dict(zip(KINDS, values, strict=True))
 
 
-def errors_of(
-    findings: Findings, pairs: Pairs, matches: Matches, above: float = -np.inf
-) -> Errors:
+def errors_of(findings: Findings, pairs: Pairs, matches: Matches, above: float = -np.inf) -> Errors:
     """The kind of each error.
 
     Args:

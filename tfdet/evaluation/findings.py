@@ -80,8 +80,13 @@ class Findings:
         return self.dataset.num_classes
 
 
-def of(evaluator: coco.CocoEvaluator) -> Findings:
-    """What a filled `CocoEvaluator` holds; images that were left out are in none of it."""
+def of(evaluator: coco.CocoEvaluator, of_masks: bool = False) -> Findings:
+    """What a filled `CocoEvaluator` holds; images that were left out are in none of it.
+
+    Args:
+        evaluator: with detections.
+        of_masks: whether the areas of the detections are those of their masks, not of their boxes.
+    """
     dataset = evaluator.dataset
     is_measured = np.ones(len(dataset), bool)
     is_measured[sorted(evaluator.left_out)] = False
@@ -90,9 +95,13 @@ def of(evaluator: coco.CocoEvaluator) -> Findings:
     order = _surest_first(image, scores, labels)
     order = order[is_measured[image[order]]]
     runs = [masks[i] for i in order] if masks is not None else None
-    found = Found(
-        image[order], boxes[order], scores[order], labels[order], _areas(boxes[order]), runs
-    )
+    areas = _areas(boxes[order])
+    if of_masks:
+        from pycocotools import mask as coco_masks
+
+        assert runs is not None, "of detections with masks"
+        areas = coco_masks.area(runs).astype(np.float64) if runs else areas
+    found = Found(image[order], boxes[order], scores[order], labels[order], areas, runs)
     return Findings(dataset, np.flatnonzero(is_measured), _truth(dataset, is_measured), found)
 
 

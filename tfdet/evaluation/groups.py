@@ -21,7 +21,7 @@ def average_precision(
     is_counted: np.ndarray | None = None,
     outside: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """"AP" over ten overlaps and "AP50", -1 without objects, and how many "objects" there are.
+    """ "AP" over ten overlaps and "AP50", -1 without objects, and how many "objects" there are.
 
     Args:
         findings, pairs, is_counted, outside: as in `matching.match`.

@@ -37,9 +37,7 @@ def of_boxes(findings: Findings, least: float = BACKGROUND_IOU) -> Pairs:
     truth, found = findings.truth, findings.found
     parts = []
     for detection, other in _same_image(truth, found):
-        overlap = _box_overlap(
-            found.boxes[detection], truth.boxes[other], truth.is_crowd[other]
-        )
+        overlap = _box_overlap(found.boxes[detection], truth.boxes[other], truth.is_crowd[other])
         parts.append(Pairs(detection, other, overlap).where(overlap >= least))
     return _concatenated(parts)
 
@@ -65,7 +63,9 @@ def of_masks(findings: Findings, least: float = BACKGROUND_IOU) -> Pairs:
         detections, d = np.unique(near.detection[part], return_inverse=True)
         others, t = np.unique(place[part], return_inverse=True)
         is_crowd = truth.is_crowd[rows[others]].astype(np.uint8).tolist()
-        matrix = coco_masks.iou([runs[i] for i in detections], [outlines[i] for i in others], is_crowd)
+        matrix = coco_masks.iou(
+            [runs[i] for i in detections], [outlines[i] for i in others], is_crowd
+        )
         overlap[part] = matrix[d, t]
     return Pairs(near.detection, near.truth, overlap).where(overlap >= least)
 
