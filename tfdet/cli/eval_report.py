@@ -73,7 +73,7 @@ def write(
         **report.figures(boxes, measured.metrics, masks),
     }
     picture = None
-    if measured.routes:
+    if model.is_dynamic:
         own = dynamic_figures.dynamic_figures(model, measured.routes, boxes)
         figures["dynamic"] = {**own, **(more or {})}
         if model.route_map is not None:
@@ -82,7 +82,7 @@ def write(
     path.mkdir(parents=True, exist_ok=True)
     gallery = report_pictures.Gallery(boxes)
     files.write_text(path / PAGE, report_page.page(figures, gallery, picture))
-    files.write_text(path / FIGURES, f"{json.dumps(figures, indent=1)}\n")
+    files.write_text(path / FIGURES, f"{json.dumps(figures, indent=1, allow_nan=False)}\n")
     print(f"wrote {path / PAGE} and {path / FIGURES}")
 
 

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: the confusion matrix, with the background as one more class."""
+"""Which classes are taken for which: the confusion matrix, with the background as a class."""
 
 import numpy as np
 

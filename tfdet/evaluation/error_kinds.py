@@ -96,8 +96,9 @@ def _best(pairs: Pairs, count: int) -> tuple[np.ndarray, np.ndarray]:
 def gains(findings: Findings, matches: Matches, errors: Errors) -> dict[str, float]:
     """The AP at an IoU of 0.5 that mending would add, by kind; each is mended alone.
 
-    An error of class or location becomes the hit that it was meant to be, if it is the surest for
-    its object, and is gone otherwise; one of the other kinds is gone; missed objects do not count.
+    An error of class or location becomes the hit that it was meant to be, if it is the surest of
+    both kinds for its object, and is gone otherwise, as in the authors' program; one of the other
+    kinds is gone; missed objects do not count.
     "false positive": all detections that are no hit are gone; "false negative": no object that was
     not found counts.
     """
@@ -121,10 +122,11 @@ def gains(findings: Findings, matches: Matches, errors: Errors) -> dict[str, flo
 def _mended(findings: Findings, matches: Matches, errors: Errors, name: str) -> Matches:
     """Matches without the errors of a kind: those with a target of their own are hits."""
     is_kind = errors.kind == KINDS.index(name)
-    rows = np.flatnonzero(is_kind & (errors.target >= 0))
-    _, first = np.unique(errors.target[rows], return_index=True)  # the surest of each target
-    is_hit = matches.is_hit.copy()
-    is_hit[rows[first]] = True
+    rows = np.flatnonzero(errors.target >= 0)
+    _, first = np.unique(errors.target[rows], return_index=True)
+    is_meant = np.zeros(len(is_kind), bool)
+    is_meant[rows[first]] = True
+    is_hit = matches.is_hit | (is_kind & is_meant)
     return dataclasses.replace(
         matches, is_hit=is_hit, is_ignored=matches.is_ignored | (is_kind & ~is_hit)
     )

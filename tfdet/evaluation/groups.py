@@ -1,5 +1,6 @@
 """AP of parts of a data set: by the size of objects, the difficulty and the fill of images."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def by_difficulty(findings: Findings, pairs: Pairs) -> list[dict[str, Any]]:
         return []
     own = difficulty[findings.images]
     place = np.clip(np.searchsorted(_DIFFICULTIES, own, side="right") - 1, 0, 4)
-    names = [f"{low:g}-{high:g}" for low, high in zip(_DIFFICULTIES, _DIFFICULTIES[1:])]
+    names = [f"{low:g}-{high:g}" for low, high in itertools.pairwise(_DIFFICULTIES)]
     return _of_images(findings, pairs, {name: place == i for i, name in enumerate(names)})
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfdet.evaluation.findings import Findings, Found, Truth
+from tfdet.evaluation.findings import Findings
 from tfdet.evaluation.overlaps import Pairs
 
 

@@ -1,8 +1,10 @@
 """The report as one HTML file that needs nothing else: no network, no script, no other file."""
 
 import importlib.resources
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tfdet.evaluation import error_kinds
 from tfdet.evaluation.precision_recall import RECALLS
@@ -136,15 +138,19 @@ def _examples(kind: str, gallery: Gallery) -> Markup | None:
 def _classes(figures: Mapping[str, Any]) -> list[Markup | None]:
     rows = figures["classes"]
     known = [row for row in rows if row["objects"]]
-    lines = [element("figure", _curve(row), element("figcaption", row["class"])) for row in known]
+    lines = [
+        element("figure", element("figcaption", tables.named(label, row["class"])), _curve(row))
+        for label, row in enumerate(rows)
+        if row["objects"]
+    ]
     curves: Markup | None = element("div", *lines, class_="plots small")
     if len(known) > _CURVES_SHOWN:
         words = element("summary", f"Precision and recall of {len(known)} classes")
         curves = element("details", words, curves)
     return [
         note(
-            "The best threshold is the score with the highest F1, at an IoU of 0.5. Classes without "
-            "objects have no AP and do not count."
+            "The best threshold is the score with the highest F1, at an IoU of 0.5. Classes "
+            "without objects have no AP and do not count."
         ),
         tables.class_table(rows),
         element("h3", "Precision over recall") if known else None,
@@ -152,19 +158,19 @@ def _classes(figures: Mapping[str, Any]) -> list[Markup | None]:
     ]
 
 
-def _curve(row: Mapping[str, Any]) -> Markup:
+def _curve(row: Mapping[str, Any], label: str = "precision") -> Markup:
     series = [
         Series("IoU 0.5", RECALLS.tolist(), row["precision50"], "s1"),
         Series("IoU 0.75", RECALLS.tolist(), row["precision75"], "s2"),
     ]
     title = f"precision over recall of {row['class']}"
-    return plots.lines(series, "recall", "precision", title)
+    return plots.lines(series, "recall", label, title)
 
 
 def _thresholds(figures: Mapping[str, Any]) -> list[Markup | None]:
     at, best = figures["thresholds"], figures["best"]
-    styles = {"precision": "s1", "recall": "s2", "f1": "s3"}
-    series = [Series(name, at["threshold"], at[name], style) for name, style in styles.items()]
+    lines = {"precision": ("precision", "s1"), "recall": ("recall", "s2"), "f1": ("F1", "s3")}
+    series = [Series(name, at["threshold"], at[key], style) for key, (name, style) in lines.items()]
     words = (
         f"The highest F1 of all classes together is {tables.percent(best['f1'])} at a score of "
         f"{best['threshold']:.3f}: {tables.percent(best['precision'])} % of the detections are "
@@ -175,7 +181,18 @@ def _thresholds(figures: Mapping[str, Any]) -> list[Markup | None]:
     plot = plots.lines(
         series, "threshold", "part", "precision, recall and F1", marked_x=figures["threshold"]
     )
-    return [note(words), element("div", plot, class_="plots")]
+    return [note(words), element("div", plot, _mean_curve(figures["classes"]), class_="plots")]
+
+
+def _mean_curve(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+    known = [row for row in rows if row["objects"]]
+    if not known:
+        return None
+    means = {
+        key: np.mean([row[key] for row in known], axis=0).tolist()
+        for key in ("precision50", "precision75")
+    }
+    return _curve({**means, "class": "all classes"}, "precision, mean of the classes")
 
 
 def _confusion(figures: Mapping[str, Any]) -> list[Markup | None]:
@@ -206,9 +223,9 @@ def _reliability(figures: Mapping[str, Any]) -> list[Markup | None]:
     ]
     return [
         note(
-            "How often detections of a score are right (IoU 0.5). Below the diagonal scores are too "
-            f"high, above it too low; on average they are {tables.percent(facts['error'])} points "
-            "off."
+            "How often detections of a score are right (IoU 0.5). Below the diagonal scores are "
+            "too high, above it too low; on average they are "
+            f"{tables.percent(facts['error'])} points off."
         ),
         element(
             "div",
@@ -227,12 +244,15 @@ def _groups(figures: Mapping[str, Any]) -> list[Markup | None]:
         "by_difficulty": "difficulty of the image",
         "by_fill": "objects in the image",
     }
+    groups = [
+        tables.group_table(words, figures[key]) for key, words in names.items() if figures[key]
+    ]
     return [
         note(
             "Sizes as COCO has them: small below 32² pixels of the image, large above 96². Groups "
             "of images are measured as data sets of their own."
         ),
-        *(tables.group_table(words, figures[key]) for key, words in names.items() if figures[key]),
+        element("div", *groups, class_="beside"),
     ]
 
 

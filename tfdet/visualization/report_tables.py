@@ -56,6 +56,11 @@ def swatch(label: int) -> Markup:
     return element("i", class_="swatch", style=f"background:{colour}")
 
 
+def named(label: int, name: str) -> Markup:
+    """The name of a class beside its colour; cut where it is long, whole when pointed at."""
+    return element("span", swatch(label), name, class_="name", title=name)
+
+
 def class_table(rows: Sequence[Mapping[str, Any]]) -> Markup:
     """A row for each class: its objects, its AP and its best threshold."""
     head = ["class", "objects", "AP", "", "AP50", "AP75", "best threshold", "F1", "precision"]
@@ -65,7 +70,7 @@ def class_table(rows: Sequence[Mapping[str, Any]]) -> Markup:
         names = ("f1", "precision", "recall")
         cells.append(
             [
-                element("span", swatch(label), row["class"], class_="name", title=row["class"]),
+                named(label, row["class"]),
                 f"{row['objects']:,}",
                 percent(row["AP"]),
                 meter(row["AP"]),
