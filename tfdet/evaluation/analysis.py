@@ -37,9 +37,8 @@ class Analysis:
     @functools.cached_property
     def best(self) -> Threshold | None:
         """The threshold that is best for all classes together; None without a hit."""
-        return precision_recall.best_threshold(
-            precision_recall.curve_of(self.findings, self.matches)
-        )
+        curve = precision_recall.curve_of_all(self.findings, self.matches)
+        return precision_recall.best_threshold(curve)
 
     @property
     def threshold(self) -> float:
@@ -107,7 +106,7 @@ def class_rows(analysis: Analysis, metrics: dict[str, float], prefix: str = "") 
 
 def threshold_rows(analysis: Analysis) -> dict[str, Any]:
     """Precision, recall and F1 of all classes together, at the scores 0, 0.01, ... 1."""
-    curve = precision_recall.curve_of(analysis.findings, analysis.matches)
+    curve = precision_recall.curve_of_all(analysis.findings, analysis.matches)
     scores = np.linspace(0, 1, 101)
     kept = np.searchsorted(-curve.scores, -scores, side="right")
 

@@ -150,8 +150,9 @@ def _ap(findings: Findings, matches: Matches, classes: list[int]) -> float:
 
     Such a class is perfect where it has no detection either: all that it had was missed.
     """
-    curves = [precision_recall.curve_of(findings, matches, label) for label in classes]
-    return float(np.mean([x.ap if x.num_objects else float(not len(x.scores)) for x in curves]))
+    curves = precision_recall.curves(findings, matches)
+    own = [curves[label] for label in classes]
+    return float(np.mean([x.ap if x.num_objects else float(not len(x.scores)) for x in own]))
 
 
 def kinds_of(findings: Findings, pairs: Pairs) -> tuple[Matches, Errors]:

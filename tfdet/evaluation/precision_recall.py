@@ -69,18 +69,25 @@ def curve(is_hit: np.ndarray, scores: np.ndarray, num_objects: int) -> Curve:
     return Curve(scores, precision, hits / max(num_objects, 1), num_objects)
 
 
-def curve_of(findings: Findings, matches: Matches, label: int | None = None) -> Curve:
-    """The curve of a class, or of all detections together."""
-    found, truth = findings.found, findings.truth
-    keep, counted = ~matches.is_ignored, matches.is_counted
-    if label is not None:
-        keep, counted = keep & (found.labels == label), counted & (truth.labels == label)
-    return curve(matches.is_hit[keep], found.scores[keep], int(counted.sum()))
+def curve_of_all(findings: Findings, matches: Matches) -> Curve:
+    """The curve of all detections together, whatever their class."""
+    keep = ~matches.is_ignored
+    objects = int(matches.is_counted.sum())
+    return curve(matches.is_hit[keep], findings.found.scores[keep], objects)
 
 
 def curves(findings: Findings, matches: Matches) -> list[Curve]:
     """The curve of each class."""
-    return [curve_of(findings, matches, label) for label in range(findings.num_classes)]
+    found, labels = findings.found, np.arange(findings.num_classes)
+    keep = np.flatnonzero(~matches.is_ignored)
+    keep = keep[np.argsort(found.labels[keep], kind="stable")]  # of each class still by score
+    ends = np.searchsorted(found.labels[keep], labels, side="right")
+    counted = findings.truth.labels[matches.is_counted]
+    objects = np.bincount(counted, minlength=len(labels)).tolist()
+    return [
+        curve(matches.is_hit[rows], found.scores[rows], count)
+        for rows, count in zip(np.split(keep, ends[:-1]), objects, strict=True)
+    ]
 
 
 def mean_ap(class_curves: list[Curve]) -> float:

@@ -136,12 +136,11 @@ def _examples(kind: str, gallery: Gallery) -> Markup | None:
 
 
 def _classes(figures: Mapping[str, Any]) -> list[Markup | None]:
-    rows = figures["classes"]
-    known = [row for row in rows if row["objects"]]
+    rows = tables.worst_first(figures["classes"])
+    known = [(label, row) for label, row in rows if row["objects"]]
     lines = [
         element("figure", element("figcaption", tables.named(label, row["class"])), _curve(row))
-        for label, row in enumerate(rows)
-        if row["objects"]
+        for label, row in known
     ]
     curves: Markup | None = element("div", *lines, class_="plots small")
     if len(known) > _CURVES_SHOWN:
@@ -149,8 +148,8 @@ def _classes(figures: Mapping[str, Any]) -> list[Markup | None]:
         curves = element("details", words, curves)
     return [
         note(
-            "The best threshold is the score with the highest F1, at an IoU of 0.5. Classes "
-            "without objects have no AP and do not count."
+            "The worst class first. The best threshold is the score with the highest F1, at an IoU "
+            "of 0.5. Classes without objects have no AP and do not count."
         ),
         tables.class_table(rows),
         element("h3", "Precision over recall") if known else None,
@@ -260,7 +259,7 @@ def _masks(figures: Mapping[str, Any]) -> list[Markup | None]:
     return [
         note("The same for masks: overlaps are those of the objects' pixels."),
         tables.error_table(figures["errors"]) if figures["errors"]["gains"] else None,
-        tables.class_table(figures["classes"]),
+        tables.class_table(tables.worst_first(figures["classes"])),
         tables.group_table("size of the object", figures["by_size"]),
     ]
 

@@ -16,7 +16,7 @@ from tfdet.visualization import draw
 NUM_WORST = 12
 NUM_EXAMPLES = 4  # of each kind of error
 NUM_ROUTED = 4  # least and most expensive images
-_SIDE, _CROP = 520, 240  # pixels of the longer side
+_SIDE, _CROP = 520, 300  # pixels of the longer side
 _MARGIN = 0.6  # around what a crop is about, in parts of its longer side
 _QUALITY = 82
 
@@ -84,7 +84,7 @@ class Gallery:
             return
         findings, errors = self._findings, self._analysis.errors
         for i in image_scores.surest_errors(findings, errors, number, NUM_EXAMPLES):
-            near = self._nearest(int(i))
+            near = self._nearest(int(i), kind in ("location", "duplicate"))
             crop = self._crop(int(findings.found.image[i]), int(i), near)
             if crop is not None:
                 yield int(findings.found.image[i]), crop
@@ -99,13 +99,14 @@ class Gallery:
             if crop is not None:
                 yield int(truth.image[t]), crop
 
-    def _nearest(self, detection: int) -> int | None:
+    def _nearest(self, detection: int, of_its_class: bool) -> int | None:
         """The object that a detection overlaps most."""
-        pairs = self._analysis.pairs
-        rows = slice(*np.searchsorted(pairs.detection, [detection, detection + 1]))
-        if rows.start == rows.stop:
-            return None
-        return int(pairs.truth[rows][np.argmax(pairs.overlap[rows])])
+        pairs, findings = self._analysis.pairs, self._findings
+        rows = np.arange(*np.searchsorted(pairs.detection, [detection, detection + 1]))
+        if of_its_class:
+            labels = findings.truth.labels[pairs.truth[rows]]
+            rows = rows[labels == findings.found.labels[detection]]
+        return int(pairs.truth[rows[np.argmax(pairs.overlap[rows])]]) if len(rows) else None
 
     def _truth(self, position: int, canvas: np.ndarray, scale: float) -> Picture:
         truth, names = self._findings.truth, self._findings.dataset.class_names

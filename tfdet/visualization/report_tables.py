@@ -61,11 +61,16 @@ def named(label: int, name: str) -> Markup:
     return element("span", swatch(label), name, class_="name", title=name)
 
 
-def class_table(rows: Sequence[Mapping[str, Any]]) -> Markup:
-    """A row for each class: its objects, its AP and its best threshold."""
+def worst_first(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
+    """Labels and rows of the classes by their AP; those without objects are last."""
+    return sorted(enumerate(rows), key=lambda pair: (not pair[1]["objects"], pair[1]["AP"]))
+
+
+def class_table(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Markup:
+    """For each label and its row: the objects of the class, its AP and its best threshold."""
     head = ["class", "objects", "AP", "", "AP50", "AP75", "best threshold", "F1", "precision"]
     cells = []
-    for label, row in enumerate(rows):
+    for label, row in rows:
         best = row["best"] or {}
         names = ("f1", "precision", "recall")
         cells.append(
