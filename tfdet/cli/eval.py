@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags as absl_flags
 
 from tfdet import progress
-from tfdet.cli import app, flags
+from tfdet.cli import app, eval_report, flags
 from tfdet.cli import eval_outputs as outputs
 from tfdet.errors import UserError
 
@@ -26,6 +26,7 @@ COMMAND = app.Command(
     example="""
         tfdet-eval --model_dir=runs/shapes --data=shapes:val
         tfdet-eval --model_dir=runs/d0 --data=coco:val.json:val2017 --json_out=runs/d0/val.json
+        tfdet-eval --model_name=fcos-nano --weights=shapes --data=shapes:val --report_dir=report
         tfdet-eval --model_dir=runs/dynamic --calibrate
         tfdet-eval --model_dir=runs/dynamic --tradeoff --figure_out=runs/dynamic/tradeoff.png
         tfdet-eval --model_dir=runs/dynamic --effort=0.3
@@ -72,11 +73,18 @@ absl_flags.DEFINE_string(
     "--tradeoff, --routes: file for the figure (.png).",
     flag_values=COMMAND.flags,
 )
+absl_flags.DEFINE_string(
+    "report_dir",
+    None,
+    "Folder for report.html, a page that explains the numbers (kinds of errors, curves, confusion "
+    "matrix, worst images), and report.json with its figures. With --tradeoff it has that too.",
+    flag_values=COMMAND.flags,
+)
 absl_flags.DEFINE_boolean(
     "overwrite",
     False,
-    "Replace files of --json_out, --detections_out and --figure_out whoever wrote them; without it "
-    "only numbers and figures of an earlier tfdet-eval.",
+    "Replace files of --json_out, --detections_out, --figure_out and --report_dir whoever wrote "
+    "them; without it only those of an earlier tfdet-eval.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_integer(
@@ -132,10 +140,15 @@ def _trade_off(
     from tfdet.evaluation import tradeoff
     from tfdet.visualization import tradeoff as tradeoff_figure
 
-    result = tradeoff.trade_off(
-        model, dataset, options.batch_size, progress.ImageCounter, options.random_draws
-    )
-    print(tradeoff.format_table(result))
+    how = (options.batch_size, progress.ImageCounter, options.random_draws)
+    if options.report_dir:
+        _set_threshold(options, model)
+        result, measured = tradeoff.with_measurement(model, dataset, *how)
+        print(tradeoff.format_table(result))
+        eval_report.write(options.report_dir, model, source, measured, {"tradeoff": result})
+    else:
+        result = tradeoff.trade_off(model, dataset, *how)
+        print(tradeoff.format_table(result))
     if options.json_out:
         _write(options.json_out, json.dumps({**result, "data": source}, indent=1))
     if options.figure_out:
@@ -147,11 +160,8 @@ def _measure(
     options: types.SimpleNamespace, model: "Detector", dataset: "DetectionDataset", source: str
 ) -> None:
     from tfdet.evaluation import coco
-    from tfdet.serving import driver
 
-    threshold = flags.chosen_threshold(options, driver.ModelDriver(model))
-    if threshold is not None:
-        model.threshold = threshold
+    _set_threshold(options, model)
     started = time.monotonic()
     evaluation = coco.Evaluation(model, dataset, options.batch_size)
     evaluator = evaluation.run(progress.ImageCounter())
@@ -174,6 +184,17 @@ def _measure(
         _write(options.json_out, json.dumps({**facts, "metrics": metrics}, indent=1))
     if options.detections_out:
         _write(options.detections_out, json.dumps(evaluator.detections()))
+    if options.report_dir:
+        measured = coco.Measured(evaluator, metrics, evaluation.routes)
+        eval_report.write(options.report_dir, model, source, measured)
+
+
+def _set_threshold(options: types.SimpleNamespace, model: "Detector") -> None:
+    from tfdet.serving import driver
+
+    threshold = flags.chosen_threshold(options, driver.ModelDriver(model))
+    if threshold is not None:
+        model.threshold = threshold
 
 
 def _report_routes(
@@ -207,6 +228,8 @@ def _check(options: types.SimpleNamespace) -> None:
     flags.check_effort(options)
     _check_modes(options)
     outputs.check(options)
+    if options.report_dir:
+        eval_report.check(options.report_dir, options.overwrite)
 
 
 def _check_modes(options: types.SimpleNamespace) -> None:
@@ -218,8 +241,10 @@ def _check_modes(options: types.SimpleNamespace) -> None:
     effort = set(flags.EFFORT_FLAGS)
     useless = {
         "calibrate": effort
-        | {"json_out", "detections_out", "figure_out", "overwrite", "random_draws", "routes"},
-        "tradeoff": effort | {"detections_out", "routes"},
+        | {"json_out", "detections_out", "figure_out", "report_dir", "overwrite"}
+        | {"random_draws", "routes"},
+        # The report has more than the trade-off, which is measured at the chosen effort.
+        "tradeoff": {"detections_out", "routes"} | (set() if options.report_dir else effort),
         "": {"figure_out", "random_draws"} - ({"figure_out"} if options.routes else set()),
     }
     mode = "calibrate" if options.calibrate else "tradeoff" if options.tradeoff else ""

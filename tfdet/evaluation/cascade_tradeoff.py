@@ -51,11 +51,30 @@ class Paths:
         return self.easiness < np.float32(threshold)
 
     def metrics(self, is_hard: np.ndarray, with_masks: bool = True) -> dict[str, float]:
-        """The COCO numbers of one set of results, merged image by image.
+        """The COCO numbers of one set of results, see `evaluator`."""
+        return self.evaluator(is_hard, with_masks).result()
+
+    def reports(self, is_hard: np.ndarray, macs: tuple[float, float]) -> dict[str, np.ndarray]:
+        """What the detector reports about each image, as `coco.Evaluation.routes`.
 
         Args:
             is_hard: [N], which images take the late path.
-            with_masks: measure masks too where there are any.
+            macs: of the early and of the late path.
+        """
+        costs = np.where(is_hard, macs[1], macs[0]).astype(np.float32)
+        return {
+            "index": self.index,
+            "easiness": self.easiness,
+            "is_hard": is_hard,
+            "macs": costs,
+        }
+
+    def evaluator(self, is_hard: np.ndarray, with_masks: bool = True) -> coco.CocoEvaluator:
+        """One set of results, merged image by image.
+
+        Args:
+            is_hard: [N], which images take the late path.
+            with_masks: have masks too where there are any.
         """
         evaluator = coco.CocoEvaluator(self.dataset)
         merged = {
@@ -65,7 +84,7 @@ class Paths:
         }
         evaluator.add(self.index, merged)
         evaluator.leave_out(set(range(len(self.dataset))) - set(self.index.tolist()))
-        return evaluator.result()
+        return evaluator
 
 
 class BothPaths:

@@ -6,6 +6,7 @@ without detections; crowd boxes are neither hits nor misses. Images that cannot 
 out.
 """
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -97,7 +98,7 @@ class CocoEvaluator:
         runs = [one["counts"] for one in self._masks]
         return {
             "seen": np.array(sorted(self._seen), np.int64),
-            **dict(zip(_COLUMNS, self._columns(), strict=True)),
+            **dict(zip(_COLUMNS, self.columns(), strict=True)),
             "mask_sizes": np.array([one["size"] for one in self._masks], np.int64).reshape(-1, 2),
             "mask_bytes": np.array([len(counts) for counts in runs], np.int64),
             "masks": np.frombuffer(b"".join(runs), np.uint8),
@@ -126,8 +127,23 @@ class CocoEvaluator:
         """Positions of the images that were added."""
         return set(self._seen)
 
-    def _columns(self) -> list[np.ndarray]:
-        """Image, boxes, scores and labels of all detections."""
+    @property
+    def dataset(self) -> DetectionDataset:
+        """The data set with the ground truth."""
+        return self._dataset
+
+    @property
+    def left_out(self) -> set[int]:
+        """Positions of the images that could not be read."""
+        return set(self._left_out)
+
+    @property
+    def masks(self) -> list[dict[str, Any]] | None:
+        """The run lengths of all detections, in the order of `columns`; None without masks."""
+        return list(self._masks) if self._has_masks else None
+
+    def columns(self) -> list[np.ndarray]:
+        """Image [D], boxes [D, 4], scores [D] and labels [D] of all detections."""
         empty = (np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
         lists = (self._image, self._boxes, self._scores, self._labels)
         return [np.concatenate([x, *own]) for x, own in zip(empty, lists, strict=True)]
@@ -198,16 +214,9 @@ class CocoEvaluator:
     def _add_masks(self, truth: list[dict[str, Any]], found: list[dict[str, Any]]) -> None:
         from pycocotools import mask as coco_masks
 
-        outlines = self._dataset.outlines
-        assert outlines is not None, "`add` has masks of such data alone"
-        for row, (annotation, size) in enumerate(
-            (annotation, self._size(annotation["image_id"])) for annotation in truth
-        ):
-            x, y, w, h = annotation["bbox"]
-            runs = outlines.runs(row, size)
-            if runs is None:  # an object without an outline is its box
-                runs = coco_masks.frPyObjects([[x, y, x + w, y, x + w, y + h, x, y + h]], *size)[0]
-            annotation["segmentation"] = runs
+        for row, annotation in enumerate(truth):
+            size = self._size(annotation["image_id"])
+            annotation["segmentation"] = runs_of_object(self._dataset, row, size)
         for detection, runs in zip(found, self._masks, strict=True):
             detection.update(segmentation=runs, area=float(coco_masks.area(runs)))
 
@@ -220,11 +229,26 @@ class CocoEvaluator:
         return rows
 
     def _found(self) -> list[dict[str, Any]]:
-        image, boxes, scores, labels = self._columns()
+        image, boxes, scores, labels = self.columns()
         rows = _rows(image, boxes, labels)
         for row, score in zip(rows, scores, strict=True):
             row.update(score=float(score), area=row["bbox"][2] * row["bbox"][3], iscrowd=0)
         return rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """What a measurement came to.
+
+    Attributes:
+        evaluator: filled.
+        metrics: its result.
+        routes: as `Evaluation.routes`.
+    """
+
+    evaluator: CocoEvaluator
+    metrics: dict[str, float]
+    routes: dict[str, np.ndarray]
 
 
 class Evaluation:
@@ -413,6 +437,27 @@ def format_table(metrics: Mapping[str, float]) -> str:
     if of_masks:
         lines += ["", "Masks", *format_table(of_masks).splitlines()]
     return "\n".join(lines)
+
+
+def runs_of_object(dataset: DetectionDataset, row: int, size: tuple[int, int]) -> dict[str, Any]:
+    """The mask of an object of a data set with outlines, as run lengths.
+
+    An object without an outline of its own is its box.
+
+    Args:
+        dataset: the data set.
+        row: of the object in it.
+        size: (height, width) of the image.
+    """
+    from pycocotools import mask as coco_masks
+
+    assert dataset.outlines is not None, "such data alone has masks"
+    runs = dataset.outlines.runs(row, size)
+    if runs is None:
+        left, top, right, bottom = dataset.boxes[row].astype(np.float64).tolist()
+        corners = [left, top, right, top, right, bottom, left, bottom]
+        runs = coco_masks.frPyObjects([corners], *size)[0]
+    return runs
 
 
 def _detection(model: Detector) -> tuple[Callable[..., dict[str, Any]], list[Any]]:

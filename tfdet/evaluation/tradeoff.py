@@ -42,11 +42,8 @@ def trade_off(
         `cascade_tradeoff.trade_off`.
     """
     if isinstance(model, DynamicDetector):
-        paths = cascade_tradeoff.BothPaths(model, dataset, batch_size).run(
-            progress() if progress else None
-        )
-        draws = cascade_tradeoff.RANDOM_DRAWS if random_draws is None else random_draws
-        return cascade_tradeoff.trade_off(model, paths, draws)
+        paths = _paths(model, dataset, batch_size, progress)
+        return cascade_tradeoff.trade_off(model, paths, _draws(random_draws))
     if random_draws is not None:
         raise UserError(
             f"{model.name} has no random routing to compare with: random_draws is for cascades"
@@ -56,6 +53,44 @@ def trade_off(
         return _of_passes(model, dataset, batch_size, progress)
     finally:
         model.threshold = threshold
+
+
+def with_measurement(
+    model: Dynamic,
+    dataset: DetectionDataset,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+    random_draws: int | None = None,
+) -> tuple[dict[str, Any], coco.Measured]:
+    """The `trade_off`, and what is measured at the model's own threshold.
+
+    The one pass over the data that a cascade needs is enough for both; others take one more.
+
+    Args:
+        model, dataset, batch_size, progress, random_draws: as in `trade_off`.
+    """
+    if isinstance(model, DynamicDetector):
+        paths = _paths(model, dataset, batch_size, progress)
+        result = cascade_tradeoff.trade_off(model, paths, _draws(random_draws))
+        is_hard = paths.hard_at(model.threshold)
+        evaluator = paths.evaluator(is_hard)
+        routes = paths.reports(is_hard, model.cost_ends)
+        return result, coco.Measured(evaluator, evaluator.result(), routes)
+    result = trade_off(model, dataset, batch_size, progress, random_draws)
+    evaluation = coco.Evaluation(model, dataset, batch_size)
+    evaluator = evaluation.run(progress() if progress else None)
+    return result, coco.Measured(evaluator, evaluator.result(), evaluation.routes)
+
+
+def _paths(
+    model: DynamicDetector, dataset: DetectionDataset, batch_size: int, progress: Progress | None
+) -> cascade_tradeoff.Paths:
+    both = cascade_tradeoff.BothPaths(model, dataset, batch_size)
+    return both.run(progress() if progress else None)
+
+
+def _draws(random_draws: int | None) -> int:
+    return cascade_tradeoff.RANDOM_DRAWS if random_draws is None else random_draws
 
 
 def _of_passes(

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont, PngImagePlugin
 
 from tfdet import files
 from tfdet.ops import masks as mask_ops
-from tfdet.visualization import letters
+from tfdet.visualization import captions, letters
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _GOLDEN_RATIO = 0.618034
 _LEGIBLE_SIDE = 360  # pixels
 _TINT = 0.5
+# As many boxes have captions of full size; of more they shrink, down to a part of it.
+_FEW, _LEAST_ZOOM = 10, 0.6
 _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 WRITER = "tfdet"  # stands in pictures, so that a command knows its own
 
@@ -37,33 +39,50 @@ def draw_boxes(
     labels: np.ndarray,
     class_names: Sequence[str],
     scores: np.ndarray | None = None,
+    notes: Sequence[str] | None = None,
+    dashed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws boxes with names (and scores) on a copy of an image.
+
+    In a crowd letters and frames are smaller, and a caption that finds no room beside those of
+    surer boxes is left out; each class keeps one at least.
 
     Args:
         image: [H, W, 3], uint8 or float 0–255, RGB.
         boxes_xyxy: [N, 4] in pixels of the image.
         labels: [N]; rows with -1 are left out.
+        class_names: by label.
         scores: [N], or None for ground truth, which gets names alone.
+        notes: N texts behind the names and the scores.
+        dashed: bool [N], which frames are dashed.
 
     Returns:
         uint8 [H, W, 3].
     """
     picture = Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
-    unit = max(1, round(min(picture.size) / 300))
-    letter_size = max(10, round(min(picture.size) / 28))
     rows = [i for i in range(len(labels)) if labels[i] >= 0]
-    boxes = [[float(x) for x in box] for box in boxes_xyxy]
+    side = min(picture.size) * max(_LEAST_ZOOM, min(1.0, (_FEW / max(len(rows), 1)) ** 0.5))
+    unit, letter_size = max(1, round(side / 300)), max(10, round(side / 28))
+    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     for i in reversed(rows):  # the surest last, so that its frame is on top
-        _draw_frame(draw, boxes[i], class_color(int(labels[i])), unit)
-    taken: list[tuple[float, ...]] = []
+        is_dashed = dashed is not None and bool(dashed[i])
+        _draw_frame(draw, boxes[i], class_color(int(labels[i])), unit, is_dashed)
+    places = captions.Places(picture.size, boxes[rows], 2 * unit)
+    named: set[int] = set()
     for i in rows:  # the surest first, so that its caption gets the best place
         label = int(labels[i])
         caption, font = letters.written(class_names[label], letter_size, f"class {label}")
         if scores is not None:
             caption += f" {float(scores[i]):.2f}"
-        _draw_caption(draw, boxes[i], caption, class_color(label), font, unit, taken)
+        if notes is not None and notes[i]:
+            caption += f" {notes[i]}"
+        pad = 2 * unit + 1
+        _, _, width, height = draw.textbbox((0, 0), caption, font=font, anchor="lt")
+        place = places.take(boxes[i], (width + 2 * pad, height + 2 * pad), label not in named)
+        if place is not None:
+            named.add(label)
+            _draw_caption(draw, place, pad, caption, class_color(label), font)
     return np.asarray(picture)
 
 
@@ -79,14 +98,27 @@ def draw_masks(
     Returns:
         uint8 [H, W, 3].
     """
-    picture = np.clip(np.asarray(image), 0, 255).astype(np.float32)
+    picture = np.clip(np.asarray(image), 0, 255).astype(np.uint8)
     for box, label, mask in reversed(list(zip(boxes_xyxy, labels, masks, strict=True))):
         if label >= 0:
             pixels = mask_ops.paste(np.asarray(mask), np.asarray(box), picture.shape[:2])
-            colour = np.array(class_color(int(label)), np.float32)
-            picture[pixels] += _TINT * (colour - picture[pixels])
-            picture[_edge(pixels, max(1, round(min(pixels.shape) / 500)))] = _LIGHT
-    return picture.astype(np.uint8)
+            picture = tint(picture, pixels, int(label))
+    return picture
+
+
+def tint(picture: np.ndarray, pixels: np.ndarray, label: int) -> np.ndarray:
+    """A copy of a picture in which one object has the colour of its class and a light edge.
+
+    Args:
+        picture: uint8 [H, W, 3].
+        pixels: bool [H, W], of the object.
+        label: of its class.
+    """
+    tinted = picture.copy()
+    colour = np.array(class_color(label), np.float32)
+    tinted[pixels] = picture[pixels] + _TINT * (colour - picture[pixels])
+    tinted[_edge(pixels, max(1, round(min(pixels.shape) / 500)))] = _LIGHT
+    return tinted
 
 
 def _edge(pixels: np.ndarray, width: int) -> np.ndarray:
@@ -217,49 +249,37 @@ def writer_of(path: str | pathlib.Path) -> str:
     return said.decode("utf-8", "replace") if isinstance(said, bytes) else said
 
 
-def _draw_frame(draw: Any, box: list[float], color: tuple[int, ...], unit: int) -> None:
+def _draw_frame(
+    draw: Any, box: np.ndarray, color: tuple[int, ...], unit: int, is_dashed: bool
+) -> None:
     # A dark and a light line around the coloured one: seen on any background.
-    left, top, right, bottom = box
+    left, top, right, bottom = (float(x) for x in box)
     right, bottom = max(right, left), max(bottom, top)
     for margin, ink, width in ((2, _DARK, 1), (1, _LIGHT, 1), (0, color, 2)):
         margin *= unit
         outer = (left - margin, top - margin, right + margin, bottom + margin)
-        draw.rectangle(outer, outline=ink, width=width * unit)
+        if is_dashed and ink == color:
+            _draw_dashes(draw, outer, color, width * unit)
+        else:
+            draw.rectangle(outer, outline=ink, width=width * unit)
+
+
+def _draw_dashes(draw: Any, frame: tuple[float, ...], color: tuple[int, ...], width: int) -> None:
+    left, top, right, bottom = frame
+    dash = 4 * width
+    for start in np.arange(left, right, 2 * dash):
+        end = min(start + dash, right)
+        draw.rectangle((start, top, end, top + width - 1), fill=color)
+        draw.rectangle((start, bottom - width + 1, end, bottom), fill=color)
+    for start in np.arange(top, bottom, 2 * dash):
+        end = min(start + dash, bottom)
+        draw.rectangle((left, start, left + width - 1, end), fill=color)
+        draw.rectangle((right - width + 1, start, right, end), fill=color)
 
 
 def _draw_caption(
-    draw: Any,
-    box: list[float],
-    caption: str,
-    color: tuple[int, ...],
-    font: Any,
-    unit: int,
-    taken: list[tuple[float, ...]],
+    draw: Any, place: captions.Place, pad: int, text: str, color: tuple[int, ...], font: Any
 ) -> None:
-    _, _, width, height = draw.textbbox((0, 0), caption, font=font, anchor="lt")
-    pad = 2 * unit + 1
-    width, height = width + 2 * pad, height + 2 * pad
-    image_width, image_height = draw.im.size
-
-    def fit(left: float, top: float) -> tuple[float, ...]:
-        left = min(max(left, 0), max(image_width - width, 0))
-        top = min(max(top, 0), max(image_height - height, 0))
-        return (left, top, left + width, top + height)
-
-    left, top, right, bottom = box[0] - 2 * unit, box[1] - 2 * unit, box[2], box[3] + 2 * unit
-    places = [
-        fit(x, y)
-        for y in (top - height, top, bottom, bottom - height)
-        for x in (left, right - width)
-    ]
-    place = min(places, key=lambda p: sum(_shared_area(p, other) for other in taken))
-    taken.append(place)
     draw.rectangle(place, fill=color, outline=_DARK)
     ink = _DARK if np.dot(color, (0.299, 0.587, 0.114)) > 110 else _LIGHT
-    draw.text((place[0] + pad, place[1] + pad), caption, fill=ink, font=font, anchor="lt")
-
-
-def _shared_area(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    return max(width, 0) * max(height, 0)
+    draw.text((place[0] + pad, place[1] + pad), text, fill=ink, font=font, anchor="lt")
