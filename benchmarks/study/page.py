@@ -1,0 +1,2 @@
+import pathlib
+def write(study, rows, folder): return pathlib.Path("none")
