@@ -3,11 +3,11 @@
     python -m benchmarks.study configs/studies/packdet.yaml     run what is missing, then render
     python -m benchmarks.study configs/studies/*.yaml           the whole set
     python -m benchmarks.study configs/studies/packdet.yaml --arms=fcos,packdet --seeds=0
-    python -m benchmarks.study --render                         the pages of all studies that have rows
+    python -m benchmarks.study --render                         all pages that have rows
 
 Every run is a process of its own, one after the other, and leaves a row in
-benchmarks/figures/studies/NAME.jsonl, which is committed. A row that is there is not run again, and a
-run that was killed resumes. Weights and logs go to --runs_dir, outside of the repository.
+benchmarks/figures/studies/NAME.jsonl, which is committed. A row that is there is not run again, and
+a run that was killed resumes. Weights and logs go to --runs_dir, outside of the repository.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from benchmarks.study import page, plan, rows, runner
 from tfdet.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
+RUNS = pathlib.Path.home() / ".cache" / "tfdet" / "studies"
 STUDIES = ROOT / "configs" / "studies"
 PAGES = ROOT / "docs" / "studies"
 
@@ -54,9 +55,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--render", action="store_true", help="run nothing, render the pages")
     parser.add_argument("--arms", type=_words, help="these only, with commas between")
     parser.add_argument("--seeds", type=_numbers, help="these only, with commas between")
-    parser.add_argument(
-        "--runs_dir", type=pathlib.Path, default=pathlib.Path.home() / ".cache" / "tfdet" / "studies"
-    )
+    parser.add_argument("--runs_dir", type=pathlib.Path, default=RUNS)
     parser.add_argument("--rows_dir", type=pathlib.Path, default=rows.FOLDER)
     parser.add_argument("--pages_dir", type=pathlib.Path, default=PAGES)
     options = parser.parse_args()

@@ -1,16 +1,16 @@
 """What a study is: a YAML file with arms, each a recipe with changes, and seeds.
 
-    title: PackDet and FCOS at equal cost
-    asked: Does one long head on a packed map find more than five short ones?
-    found: It is {AP[packdet - fcos]}.
-    seeds: [0, 1, 2]
-    changes: {data.train: "shapes:train:200", train.num_epochs: 30}
-    arms:
-      fcos: {title: FCOS, recipe: configs/fcos/nano_shapes.yaml}
-      packdet: {title: PackDet, recipe: configs/packdet/nano_shapes.yaml}
-      router: {title: Router, start: joint, recipe: ..., then: {recipe: ..., changes: ...}}
-    compare: [[packdet, fcos]]
-    columns: [AP, AP50, macs]
+title: PackDet and FCOS at equal cost
+asked: Does one long head on a packed map find more than five short ones?
+found: It is {AP[packdet - fcos]}.
+seeds: [0, 1, 2]
+changes: {data.train: "shapes:train:200", train.num_epochs: 30}
+arms:
+  fcos: {title: FCOS, recipe: configs/fcos/nano_shapes.yaml}
+  packdet: {title: PackDet, recipe: configs/packdet/nano_shapes.yaml}
+  router: {title: Router, start: joint, recipe: ..., then: {recipe: ..., changes: ...}}
+compare: [[packdet, fcos]]
+columns: [AP, AP50, macs]
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ class Study:
         arms: in the order of the page. One that another starts from comes before it.
         compare: pairs of arms; the second is subtracted from the first.
         columns: values of the rows in the table, see `benchmarks.study.measure`.
-        figure: the values on the axes of the plot.
+        figure: the column that the plot has the first one over; "" plots the arms one by one.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Study:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
     columns: tuple[str, ...] = ("AP", "AP50", "AP75", "macs", "cpu_minutes")
-    figure: tuple[str, str] = ("macs", "AP")
+    figure: str = ""
 
     def __post_init__(self) -> None:
         seen: list[str] = []

@@ -19,7 +19,9 @@ def read(study: Study, folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
     found = [documents.parse_json(line, str(path)) for line in text.splitlines() if line]
     by_run = {(row["arm"], row["seed"]): row for row in found}
     return [
-        by_run[run] for run in study.runs() if run in by_run and by_run[run]["plan"] == plan_of(study, *run)
+        by_run[run]
+        for run in study.runs()
+        if run in by_run and by_run[run]["plan"] == plan_of(study, *run)
     ]
 
 

@@ -78,9 +78,7 @@ def _is_needed(
     if (arm, seed) not in found:
         return True
     followers = [name for name, s in chosen if study.arms[name].start == arm and s == seed]
-    is_wanted = any(
-        _is_needed(study, name, seed, chosen, runs_dir, rows_dir) for name in followers
-    )
+    is_wanted = any(_is_needed(study, name, seed, chosen, runs_dir, rows_dir) for name in followers)
     return is_wanted and not (folder_of(runs_dir, arm, seed) / measure.RESULT).is_file()
 
 
@@ -94,7 +92,9 @@ def _run(study: Study, arm: str, seed: int, runs_dir: pathlib.Path) -> dict[str,
         code = subprocess.run(command, cwd=_ROOT, stdout=log, stderr=log).returncode
     if code:
         last = (folder / "log.txt").read_text(errors="replace").strip().splitlines()[-1:]
-        raise UserError(f"the run in {folder} ended with {code}: {''.join(last)} (see log.txt there)")
+        raise UserError(
+            f"the run in {folder} ended with {code}: {''.join(last)} (see log.txt there)"
+        )
     result = json.loads((folder / measure.RESULT).read_text())
     return {
         "arm": arm,
