@@ -12,7 +12,8 @@ from tfdet.training import pretrain_recipe
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 PRETRAINING = CONFIGS / "caddet" / "pretrain_imagenet.yaml"
 SEARCHES = sorted(CONFIGS.rglob("search_*.yaml"))
-RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - {PRETRAINING, *SEARCHES})
+STUDIES = sorted((CONFIGS / "studies").glob("*.yaml"))  # see tests/benchmarks/study_test.py
+RECIPES = sorted(set(CONFIGS.rglob("*.yaml")) - {PRETRAINING, *SEARCHES, *STUDIES})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])

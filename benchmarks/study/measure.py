@@ -48,10 +48,10 @@ def measured(model_dir: pathlib.Path, last: dict[str, float]) -> dict[str, Any]:
         last: the last row of its history.
 
     Returns:
-        "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions); of
-        a CADDet macs of backbone and neck, an image's mean, and how its routes differ; of a cascade
-        AP of both detectors and what its router, random routing and the oracle gain over
-        interpolating between the two. "routes", "tradeoff": all of that.
+        "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
+        the last "loss" of its training; of a CADDet macs of backbone and neck, an image's mean, and
+        how its routes differ; of a cascade AP of both detectors and what its router, random routing
+        and the oracle gain over interpolating between the two. "routes", "tradeoff": all of that.
     """
     model = trained.load_trained(model_dir, "last")
     recipe = trained.trained_recipe(model_dir)
@@ -59,6 +59,7 @@ def measured(model_dir: pathlib.Path, last: dict[str, float]) -> dict[str, Any]:
     profile = tfdet.profile(model)
     values = {name: 100 * last[name] for name in coco.METRICS if last.get(name, -1) >= 0}
     values |= {"parameters": profile.parameters / 1e6, "macs": profile.macs / 1e6}
+    values["loss"] = last["loss"]
     result: dict[str, Any] = {"values": values}
     if isinstance(model, CADDet):
         evaluation = coco.Evaluation(model, dataset, recipe.eval.batch_size)

@@ -32,6 +32,10 @@ _COLUMNS = {
     },
 }
 _MINUS = "−"
+_MEASURED = (
+    "Each row is the mean over the seeds, with the standard deviation of one run; all runs are "
+    "measured once, after their last epoch, on the validation data."
+)
 
 
 def write(study: Study, rows: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> pathlib.Path:
@@ -52,7 +56,7 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         f"# {study.title}",
         f"{study.asked.strip()} {found}{missing}",
         f"    python -m benchmarks.study configs/studies/{study.name}.yaml",
-        f"{study.setting.strip()} {_seeds(rows)}".strip(),
+        f"{study.setting.strip()} {_MEASURED}".strip(),
         _table(study, rows),
         f"![{_words(study.columns[0])} of each run]({study.name}.png)",
         _differences(study, rows),
@@ -60,13 +64,6 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         _made_with(study, rows),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
-
-
-def _seeds(rows: Sequence[Mapping[str, Any]]) -> str:
-    return (
-        "Each row is the mean over the seeds, with the standard deviation of one run; all runs are "
-        "measured once, after their last epoch, on the validation data."
-    )
 
 
 def _table(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -186,12 +183,9 @@ def _made_with(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         if name not in done:
             continue
         first = f"starts from `{arm.start}`; " if arm.start else ""
-        steps = [
-            (arm.recipe, arm.changes),
-            *([(arm.then.recipe, arm.then.changes)] if arm.then else []),
-        ]
-        changes = "; then ".join(_assignments(changes) or "none" for _, changes in steps)
-        recipes = ", then ".join(f"`{recipe}`" for recipe, _ in steps)
+        steps = [arm, *([arm.then] if arm.then else [])]
+        changes = "; then ".join(_assignments(step.changes) or "none" for step in steps)
+        recipes = ", then ".join(f"`{step.recipe}`" for step in steps)
         lines.append(f"| `{name}` | {recipes} | {first}{changes} |")
     shared = _assignments(study.changes)
     return "\n".join([*lines, "", f"Changes of all arms: {shared}." if shared else ""]).rstrip()

@@ -133,7 +133,7 @@ class Study:
         changes = records.merge(records.nest(self.changes), records.nest(step.changes))
         own = {"train": {"seed": seed, "save_seconds": 60.0}, "eval": {"pictures": 0}}
         recipe = config.make_recipe([step.recipe], records.merge(changes, own))
-        # One measurement, at the end: the best of several would be chosen by what it is measured on.
+        # One measurement, at the end: the best of several would be chosen by the validation data.
         once = dataclasses.replace(recipe.eval, interval=recipe.train.num_epochs)
         return dataclasses.replace(recipe, eval=once)
 

@@ -11,18 +11,15 @@ FOLDER = pathlib.Path(__file__).parents[1] / "figures" / "studies"
 
 
 def read(study: Study, folder: pathlib.Path = FOLDER) -> list[dict[str, Any]]:
-    """The rows that are there, in the order of the study's runs; those of other plans are left out."""
+    """The rows in the order of the study's runs, without those of other recipes than it has."""
     path = folder / f"{study.name}.jsonl"
     if not path.is_file():
         return []
     text = documents.read_text(path, "rows")
     found = [documents.parse_json(line, str(path)) for line in text.splitlines() if line]
     by_run = {(row["arm"], row["seed"]): row for row in found}
-    return [
-        by_run[run]
-        for run in study.runs()
-        if run in by_run and by_run[run]["plan"] == plan_of(study, *run)
-    ]
+    runs = [run for run in study.runs() if run in by_run]
+    return [by_run[run] for run in runs if by_run[run]["plan"] == plan_of(study, *run)]
 
 
 def add(study: Study, row: dict[str, Any], folder: pathlib.Path = FOLDER) -> None:

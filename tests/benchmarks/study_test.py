@@ -1,6 +1,7 @@
-"""Studies: what their files may say, which runs are made, and that pages are those of their rows."""
+"""Studies: what their files may say, which runs are made, and that pages are of their rows."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -218,8 +219,6 @@ def test_a_study_that_is_killed_resumes_and_comes_to_the_same_rows(study_file, t
     deadline = time.monotonic() + 600
     while not second.exists() and time.monotonic() < deadline:
         time.sleep(0.2)
-    import os
-
     os.killpg(begun.pid, signal.SIGKILL)
     begun.wait()
     rows_file = tmp_path / "killed" / "rows" / "tiny.jsonl"
@@ -228,13 +227,10 @@ def test_a_study_that_is_killed_resumes_and_comes_to_the_same_rows(study_file, t
         command("killed"), cwd=ROOT, check=True, timeout=1200, capture_output=True, text=True
     )
     assert "[1/3] tiny: fcos, seed 0: done" in done.stdout
-    found = [
-        {
-            (x["arm"], x["seed"]): x["values"]["AP"]
-            for x in map(json.loads, file.read_text().splitlines())
-        }
-        for file in (tmp_path / "whole" / "rows" / "tiny.jsonl", rows_file)
-    ]
+    study, folders = plan.read(study_file), (tmp_path / "whole" / "rows", rows_file.parent)
+    found = [{(x["arm"], x["seed"]): x["values"] for x in rows.read(study, y)} for y in folders]
+    for values in (values for one in found for values in one.values()):
+        assert values["loss"] > 0 and values.pop("cpu_minutes") > 0
     assert set(found[0]) == {("fcos", 0), ("wide", 0), ("longer", 0)}
     assert found[0] == found[1]
     assert (tmp_path / "killed" / "pages" / "tiny.png").is_file()
