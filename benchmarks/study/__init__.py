@@ -1,0 +1,1 @@
+"""Studies: several recipes, each trained from several seeds, and what they came to side by side."""

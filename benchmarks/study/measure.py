@@ -1,0 +1,115 @@
+"""One run of a study: its trainings, one after the other, and what the model came to.
+
+    python -m benchmarks.study.measure FOLDER
+
+FOLDER holds plan_1.yaml, plan_2.yaml, ..., the recipes of the steps, which are trained in step_1,
+step_2, ... as `tfdet-train` does, and resumed there. It gets result.json: the `values` of the last
+step's model, numbers by name, and what is more than a number beside them.
+"""
+
+import json
+import pathlib
+import sys
+import threading
+import time
+from typing import Any
+
+import tfdet
+from tfdet import config, files
+from tfdet.detectors.caddet import CADDet
+from tfdet.evaluation import cascade_tradeoff, coco, routes
+from tfdet.training import trained, trainer
+
+RESULT = "result.json"
+_MEASURED_EVERY = 20.0
+
+
+def run(folder: pathlib.Path) -> None:
+    """Trains what is left to train in a run's folder, and measures."""
+    attempt = len(list(folder.glob("cpu_*.json"))) + 1
+    threading.Thread(target=_count, args=(folder / f"cpu_{attempt}.json",), daemon=True).start()
+    history: list[dict[str, float]] = []
+    plans = sorted(folder.glob("plan_*.yaml"))
+    for plan in plans:
+        step = folder / plan.stem.replace("plan", "step")
+        history += trainer.train(config.load_recipe(plan), step)
+    result = measured(folder / f"step_{len(plans)}", history[-1])
+    _write_time(folder / f"cpu_{attempt}.json")
+    spent = [json.loads(path.read_text()) for path in folder.glob("cpu_*.json")]
+    result["values"]["cpu_minutes"] = round(sum(spent) / 60, 2)
+    files.write_text(folder / RESULT, json.dumps(result) + "\n")
+
+
+def measured(model_dir: pathlib.Path, last: dict[str, float]) -> dict[str, Any]:
+    """What a trained model came to.
+
+    Args:
+        model_dir: its training folder.
+        last: the last row of its history.
+
+    Returns:
+        "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
+        the last "loss" of its training; of a CADDet macs of backbone and neck, an image's mean, and
+        how its routes differ; of a cascade AP of both detectors and what its router, random routing
+        and the oracle gain over interpolating between the two. "routes", "tradeoff": all of that.
+    """
+    model = trained.load_trained(model_dir, "last")
+    recipe = trained.trained_recipe(model_dir)
+    dataset = tfdet.open_dataset(recipe.data.val)
+    profile = tfdet.profile(model)
+    values = {name: 100 * last[name] for name in coco.METRICS if last.get(name, -1) >= 0}
+    values |= {"parameters": profile.parameters / 1e6, "macs": profile.macs / 1e6}
+    values["loss"] = last["loss"]
+    result: dict[str, Any] = {"values": values}
+    if isinstance(model, CADDet):
+        evaluation = coco.Evaluation(model, dataset, recipe.eval.batch_size)
+        evaluation.run()
+        result["routes"] = facts = routes.facts_of(model, evaluation)
+        values.update(_of_routes(facts))
+    elif model.is_dynamic:
+        paths = cascade_tradeoff.BothPaths(model, dataset, recipe.eval.batch_size).run()
+        result["tradeoff"] = found = cascade_tradeoff.trade_off(model, paths)
+        values.update(_of_tradeoff(found))
+    result["values"] = {name: round(float(value), 4) for name, value in values.items()}
+    return result
+
+
+def _of_routes(facts: dict[str, Any]) -> dict[str, float]:
+    macs = {"macs" if k == "mean" else f"macs_{k}": v / 1e6 for k, v in facts["macs"].items()}
+    parts = {name: 100 * facts[name] for name in ("open_gates", "dead_gates")}
+    counts = {name: facts[name] for name in ("routes", "hamming", "gates")}
+    related = {
+        f"{kind}_{trait}": value
+        for trait, both in facts["correlation"].items()
+        for kind, value in both.items()
+        if value is not None
+    }
+    scales = {node["scale"] for node in facts["nodes"]}
+    nodes = {scale: [n["open"] for n in facts["nodes"] if n["scale"] == scale] for scale in scales}
+    open_nodes = {f"open_P{3 + scale}": 100 * sum(x) / len(x) for scale, x in nodes.items()}
+    return {**macs, **parts, **counts, **related, **open_nodes}
+
+
+def _of_tradeoff(found: dict[str, Any]) -> dict[str, float]:
+    ends = {
+        f"{name}_{key}": scale * one[key]
+        for name, one in found["static"].items()
+        for key, scale in (("AP", 100), ("macs", 1e-6))
+    }
+    gains = {f"gain_{name}": 100 * value for name, value in found["above_line"].items()}
+    return {**ends, **gains}
+
+
+def _count(path: pathlib.Path) -> None:
+    """Writes the processor time of this process every so often, until it is killed."""
+    while True:
+        time.sleep(_MEASURED_EVERY)
+        _write_time(path)
+
+
+def _write_time(path: pathlib.Path) -> None:
+    files.write_text(path, f"{time.process_time():.1f}\n")
+
+
+if __name__ == "__main__":
+    run(pathlib.Path(sys.argv[1]))

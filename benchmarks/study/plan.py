@@ -1,0 +1,168 @@
+"""What a study is: a YAML file with arms, each a recipe with changes, and seeds.
+
+title: PackDet and FCOS at equal cost
+asked: Does one long head on a packed map find more than five short ones?
+found: It is {AP[packdet - fcos]}.
+seeds: [0, 1, 2]
+changes: {data.train: "shapes:train:200", train.num_epochs: 30}
+arms:
+  fcos: {title: FCOS, recipe: fcos/nano_shapes}
+  packdet: {title: PackDet, recipe: packdet/nano_shapes}
+  router: {title: Router, start: joint, recipe: ..., then: {recipe: ..., changes: ...}}
+compare: [[packdet, fcos]]
+columns: [AP, AP50, macs]
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tfdet import config, documents, records
+from tfdet.errors import UserError
+
+# What the runner decides by itself: it belongs to no arm, and changes no result.
+_OF_THE_RUNNER = ("train.seed", "train.save_seconds", "train.pretrained", "eval.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A training from the weights of the one before it.
+
+    Attributes:
+        recipe: path or name of a recipe.
+        changes: dotted keys and their values; they win over those of the study.
+    """
+
+    recipe: str
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One of the things that are compared.
+
+    Attributes:
+        title: of its row.
+        recipe, changes: of its training, see `Step`.
+        start: name of the arm whose weights of the same seed it starts from; "" for none.
+        then: a second training from the weights of the first, a router's for example.
+        seeds: where they are other than those of the study.
+    """
+
+    title: str
+    recipe: str
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    start: str = ""
+    then: Step | None = None
+    seeds: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Arms times seeds.
+
+    Attributes:
+        name: of the file, without its ending.
+        title: of the page.
+        asked: the question, one sentence.
+        found: what came out; "{AP[a]}" stands for the mean of an arm, "{AP[a - b]}" for a paired
+            difference with its interval. Without it the page lists the compared arms.
+        setting: what is the same for all runs, in words.
+        remarks: Markdown below the tables, with the same placeholders.
+        seeds: of each arm.
+        changes: of all arms and steps.
+        arms: in the order of the page. One that another starts from comes before it.
+        compare: pairs of arms; the second is subtracted from the first.
+        columns: values of the rows in the table, see `benchmarks.study.measure`.
+        figure: the column that the plot has the first one over; "" plots the arms one by one.
+    """
+
+    name: str
+    title: str
+    asked: str
+    arms: dict[str, Arm]
+    seeds: tuple[int, ...]
+    found: str = ""
+    setting: str = ""
+    remarks: str = ""
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    compare: tuple[tuple[str, str], ...] = ()
+    columns: tuple[str, ...] = ("AP", "AP50", "AP75", "macs", "cpu_minutes")
+    figure: str = ""
+
+    def __post_init__(self) -> None:
+        seen: list[str] = []
+        for name, arm in self.arms.items():
+            if arm.start and arm.start not in seen:
+                raise UserError(
+                    f"study {self.name}: arm {name!r} starts from {arm.start!r}, which must be an "
+                    "arm above it"
+                )
+            if arm.start and not set(self.seeds_of(name)) <= set(self.seeds_of(arm.start)):
+                raise UserError(
+                    f"study {self.name}: arm {name!r} has seeds that {arm.start!r} lacks"
+                )
+            seen.append(name)
+        for name in (name for pair in self.compare for name in pair):
+            if name not in self.arms:
+                raise UserError(
+                    f"study {self.name}: compare names the arm {name!r}; "
+                    f"{records.nearest(name, self.arms)}"
+                )
+
+    def seeds_of(self, arm: str) -> tuple[int, ...]:
+        return self.arms[arm].seeds or self.seeds
+
+    def runs(self) -> Iterator[tuple[str, int]]:
+        """(arm, seed) of all runs; all arms of a seed come before the next seed.
+
+        A study that is stopped early has whole pairs that way.
+        """
+        seeds = dict.fromkeys(seed for name in self.arms for seed in self.seeds_of(name))
+        for seed in seeds:
+            yield from ((name, seed) for name in self.arms if seed in self.seeds_of(name))
+
+    def recipes(self, arm: str, seed: int) -> list[config.Recipe]:
+        """The recipes of a run's steps, without the weights that they start from."""
+        chosen = self.arms[arm]
+        steps = [Step(chosen.recipe, chosen.changes), *([chosen.then] if chosen.then else [])]
+        return [self._recipe(step, seed) for step in steps]
+
+    def _recipe(self, step: Step, seed: int) -> config.Recipe:
+        changes = records.merge(records.nest(self.changes), records.nest(step.changes))
+        own = {"train": {"seed": seed, "save_seconds": 60.0}, "eval": {"pictures": 0}}
+        recipe = config.make_recipe([step.recipe], records.merge(changes, own))
+        # One measurement, at the end: the best of several would be chosen by the validation data.
+        once = dataclasses.replace(recipe.eval, interval=recipe.train.num_epochs)
+        return dataclasses.replace(recipe, eval=once)
+
+
+def read(path: str | pathlib.Path) -> Study:
+    """The study of a YAML file; raises `UserError` where a key, an arm or a recipe is wrong."""
+    data = documents.read_yaml(path, "study")
+    if not isinstance(data, Mapping) or not isinstance(data.get("arms"), Mapping):
+        raise UserError(f"study {path} must have keys such as title, seeds and arms")
+    arms = {
+        str(name): records.from_dict(Arm, arm, f"arms.{name}") for name, arm in data["arms"].items()
+    }
+    return records.from_dict(Study, {**data, "name": pathlib.Path(path).stem, "arms": arms})
+
+
+def described(recipe: config.Recipe) -> dict[str, Any]:
+    """The dotted keys of a recipe that differ from the defaults, ready for JSON.
+
+    This is what makes two runs the same: a row counts as long as its arm has these keys.
+    """
+    ours, defaults = (dict(_flat(records.to_dict(x))) for x in (recipe, config.Recipe()))
+    model = {key: value for key, value in ours.items() if key.startswith("model.")}
+    other = {key: value for key, value in ours.items() if value != defaults.get(key)}
+    return {k: v for k, v in (model | other).items() if not k.startswith(_OF_THE_RUNNER)}
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,237 @@
+"""Studies: what their files may say, which runs are made, and that pages are of their rows."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmarks.study import page, plan, rows, runner, statistics
+from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
+from tfdet.errors import UserError
+
+FILES = sorted(STUDIES.glob("*.yaml"))
+TINY = """
+title: Two tiny detectors
+asked: Which finds more?
+seeds: [0, 1]
+changes:
+  model: {image_size: [64, 64]}
+  data: {train: "shapes:train:8", val: "shapes:val:4", cache: true}
+  train: {batch_size: 4, num_epochs: 2, warmup_epochs: 0}
+arms:
+  fcos: {title: FCOS, recipe: RECIPE}
+  wide: {title: wider, recipe: RECIPE, changes: {model.head_filters: 24}}
+  longer: {title: trained twice, recipe: RECIPE, start: fcos, changes: {train.learning_rate: 0.01}}
+compare: [[wide, fcos], [longer, fcos]]
+columns: [AP, parameters]
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path) -> pathlib.Path:
+    recipe = tmp_path / "fcos_test.yaml"
+    recipe.write_text("model: {name: fcos-test}\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("RECIPE", str(recipe)))
+    return path
+
+
+@pytest.fixture
+def study(study_file) -> plan.Study:
+    return plan.read(study_file)
+
+
+def row_of(study: plan.Study, arm: str, seed: int, **values: float) -> dict:
+    made = {"commit": "abc", "machine": "a machine"}
+    return {
+        "arm": arm,
+        "seed": seed,
+        "plan": rows.plan_of(study, arm, seed),
+        "values": values,
+        **made,
+    }
+
+
+# What a file may say
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_every_study_of_the_repository_can_be_run(path):
+    study = plan.read(path)
+    assert f"python -m benchmarks.study configs/studies/{path.name}" in path.read_text()
+    assert study.asked.strip().endswith("?")
+    for arm in study.arms:
+        recipes = study.recipes(arm, study.seeds_of(arm)[0])
+        assert all(recipe.data.train and recipe.data.val for recipe in recipes)
+
+
+def test_all_arms_of_a_seed_come_before_the_next(study):
+    assert list(study.runs()) == [(a, s) for s in (0, 1) for a in ("fcos", "wide", "longer")]
+
+
+def test_seeds_and_changes_reach_the_recipes(study):
+    (recipe,) = study.recipes("wide", 1)
+    assert recipe.train.seed == 1 and recipe.train.batch_size == 4
+    assert recipe.model["head_filters"] == 24 and recipe.model["name"] == "fcos-test"
+    # One measurement, at the end.
+    assert recipe.eval.interval == recipe.train.num_epochs == 2
+
+
+@pytest.mark.parametrize(
+    "old, new, piece",
+    [
+        ("[[wide, fcos]", "[[wide, fcs]", "did you mean 'fcos'"),
+        ("start: fcos", "start: later", "must be an arm above it"),
+        ("title: wider", "titel: wider", "unknown key 'arms.wide.titel'"),
+        ("arms:", "arm:", "such as title, seeds and arms"),
+        ("asked: Which finds more?\n", "", "lacks the key 'asked'"),
+        ("start: fcos", "start: fcos, seeds: [7]", "has seeds that 'fcos' lacks"),
+    ],
+)
+def test_mistakes_in_a_file_are_named(study_file, old, new, piece):
+    study_file.write_text(study_file.read_text().replace(old, new))
+    with pytest.raises(UserError, match=piece.replace("[", r"\[")):
+        plan.read(study_file)
+
+
+def test_a_wrong_key_of_a_recipe_is_named(study_file):
+    study_file.write_text(study_file.read_text().replace("head_filters", "head_fitlers"))
+    with pytest.raises(UserError, match="head_filters"):
+        plan.read(study_file).recipes("wide", 0)
+
+
+# Which runs are made
+
+
+def test_an_arm_brings_the_one_that_it_starts_from(study):
+    assert runner.choose(study, ["longer"], [1]) == [("fcos", 1), ("longer", 1)]
+    with pytest.raises(UserError, match="did you mean 'wide'"):
+        runner.choose(study, ["wyde"])
+    with pytest.raises(UserError, match="no such seeds"):
+        runner.choose(study, None, [5])
+
+
+def test_rows_replace_each_other_and_keep_the_order_of_runs(study, tmp_path):
+    for arm, seed, value in (("wide", 1, 3.0), ("fcos", 0, 1.0), ("wide", 1, 4.0)):
+        rows.add(study, row_of(study, arm, seed, AP=value), tmp_path)
+    found = [(x["arm"], x["seed"], x["values"]["AP"]) for x in rows.read(study, tmp_path)]
+    assert found == [("fcos", 0, 1.0), ("wide", 1, 4.0)]
+
+
+def test_a_row_of_other_recipes_does_not_count(study, study_file, tmp_path):
+    rows.add(study, row_of(study, "wide", 0, AP=1.0), tmp_path)
+    rows.add(study, row_of(study, "longer", 0, AP=1.0), tmp_path)
+    changed = study_file.read_text().replace("head_filters: 24", "head_filters: 32")
+    study_file.write_text(changed)
+    assert [row["arm"] for row in rows.read(plan.read(study_file), tmp_path)] == ["longer"]
+    # Nor where what an arm starts from has other recipes.
+    study_file.write_text(
+        changed.replace("title: FCOS,", "title: FCOS, changes: {train.momentum: 0},")
+    )
+    assert rows.read(plan.read(study_file), tmp_path) == []
+
+
+# What comes out
+
+
+def test_quantiles_are_those_of_the_t_distribution():
+    for degrees, quantile in enumerate(statistics.T_975, 1):
+        # Of x = sqrt(n) tan(a) the density is proportional to cos(a) ** (n - 1).
+        angles = np.linspace(-np.pi / 2, np.pi / 2, 200_001)
+        density = np.cos(angles) ** (degrees - 1)
+        below = angles < np.arctan(quantile / np.sqrt(degrees))
+        assert density[below].sum() / density.sum() == pytest.approx(0.975, abs=2e-5), degrees
+
+
+def test_paired_differences_take_the_seeds_that_both_have():
+    found = statistics.difference(
+        {0: 1.0, 1: 4.0, 2: 6.0, 7: 0.0}, {0: 0.0, 1: 2.0, 2: 3.0, 8: 1.0}
+    )
+    assert (found.mean, found.pairs) == (2.0, 3)
+    assert found.half_width == pytest.approx(4.3027 / 3**0.5)
+    assert not found.is_clear
+    assert statistics.difference({0: 1.0}, {0: 3.0}) == statistics.Difference(-2.0, None, 1)
+    assert statistics.difference({0: 1.0}, {1: 3.0}) is None
+
+
+def test_a_page_has_means_spreads_and_intervals(study):
+    found = [
+        row_of(study, arm, seed, AP=value, parameters=1.5)
+        for arm, values in {"fcos": (10.0, 20.0), "wide": (13.0, 25.0)}.items()
+        for seed, value in enumerate(values)
+    ]
+    text = page.render(study, found)
+    assert "| FCOS | 2 | 15.0 ± 7.1 | 1.500 |" in text
+    assert "| wider − FCOS | 2 | +4.0 (−8.7 to +16.7) |" in text
+    assert "Of 6 runs 4 are there." in text
+    assert "trained twice" not in text
+
+
+def test_placeholders_are_filled_from_rows(study_file):
+    text = study_file.read_text() + "found: It has {AP[wide]}, {AP[wide - fcos]}.\n"
+    study_file.write_text(text)
+    study = plan.read(study_file)
+    found = [row_of(study, arm, 0, AP=value) for arm, value in (("fcos", 10.0), ("wide", 8.0))]
+    assert "Which finds more? It has 8.0, −2.0 (one pair)." in page.render(study, found)
+    with pytest.raises(UserError, match="placeholder"):
+        page.render(study, found[:1])
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_pages_are_those_of_the_committed_rows(path):
+    study = plan.read(path)
+    found, written = rows.read(study), PAGES / f"{path.stem}.md"
+    if not found:
+        assert not written.exists(), "a page without rows"
+        return
+    stored = len((rows.FOLDER / f"{path.stem}.jsonl").read_text().splitlines())
+    assert stored == len(found), "rows of other recipes than the study has; run it again"
+    assert written.read_text() == page.render(study, found), (
+        "run python -m benchmarks.study --render"
+    )
+    assert (PAGES / f"{path.stem}.png").is_file()
+
+
+def test_every_page_is_of_a_study():
+    names = {path.stem for path in FILES} | {"README"}
+    assert {path.stem for path in PAGES.glob("*.md")} <= names
+    assert {path.stem for path in rows.FOLDER.glob("*.jsonl")} <= names
+
+
+# The command
+
+
+@pytest.mark.slow
+def test_a_study_that_is_killed_resumes_and_comes_to_the_same_rows(study_file, tmp_path):
+    def command(name):
+        folders = [f"--{kind}_dir={tmp_path / name / kind}" for kind in ("runs", "rows", "pages")]
+        return [sys.executable, "-m", "benchmarks.study", str(study_file), "--seeds=0", *folders]
+
+    subprocess.run(command("whole"), cwd=ROOT, check=True, timeout=1200)
+    begun = subprocess.Popen(command("killed"), cwd=ROOT, start_new_session=True)
+    second = tmp_path / "killed" / "runs" / "tiny" / "wide_0" / "step_1" / "recipe.yaml"
+    deadline = time.monotonic() + 600
+    while not second.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.wait()
+    rows_file = tmp_path / "killed" / "rows" / "tiny.jsonl"
+    assert [json.loads(x)["arm"] for x in rows_file.read_text().splitlines()] == ["fcos"]
+    done = subprocess.run(
+        command("killed"), cwd=ROOT, check=True, timeout=1200, capture_output=True, text=True
+    )
+    assert "[1/3] tiny: fcos, seed 0: done" in done.stdout
+    study, folders = plan.read(study_file), (tmp_path / "whole" / "rows", rows_file.parent)
+    found = [{(x["arm"], x["seed"]): x["values"] for x in rows.read(study, y)} for y in folders]
+    for values in (values for one in found for values in one.values()):
+        assert values["loss"] > 0 and values.pop("cpu_minutes") > 0
+    assert set(found[0]) == {("fcos", 0), ("wide", 0), ("longer", 0)}
+    assert found[0] == found[1]
+    assert (tmp_path / "killed" / "pages" / "tiny.png").is_file()
+    assert "| FCOS | 1 |" in (tmp_path / "killed" / "pages" / "tiny.md").read_text()
