@@ -15,6 +15,7 @@ MAX_COUNT = 1 << 20  # of channels, layers and the like in a model's configurati
 MAX_THREADS = 1024  # of a worker of a search
 MAX_SHAPES_IMAGES = 100_000  # of the built-in set, which takes 0.2 ms each to lay out
 
+MAX_FOLDER_FILES = 10_000_000  # of a data set without lists: the largest public ones have 2 million
 MAX_TEXT_BYTES = 1 << 28  # lists of files, labels, annotations of one image
 MAX_ANNOTATIONS_BYTES = 1 << 34  # of a data set in one file: COCO has 450 MB, Objects365 5 GB
 MAX_YAML_BYTES = 1 << 20  # a second or two of PyYAML for each; recipes have some thousand

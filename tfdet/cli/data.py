@@ -1,4 +1,4 @@
-"""`tfdet-data`: makes, converts and checks data sets."""
+"""`tfdet-data`: makes, converts, checks and shows data sets."""
 
 import json
 import sys
@@ -6,17 +6,18 @@ import types
 
 from absl import flags
 
-from tfdet.cli import app
+from tfdet.cli import app, data_view
 from tfdet.cli.flags import DATA_HELP, check_positive
 from tfdet.progress import ImageCounter
 
 COMMAND = app.Command(
     name="tfdet-data",
-    purpose="Makes, converts and checks data sets.",
-    arguments="make shapes | convert SOURCE | check SOURCE",
+    purpose="Makes, converts, checks and shows data sets.",
+    arguments="make shapes | convert SOURCE | check SOURCE | view SOURCE",
     example="""
         tfdet-data check --data=voc:data/VOC2012:trainval
         tfdet-data check --data=voc:cells:train --model_name=fcos-nano --image_size=288,384
+        tfdet-data view --data=voc:cells --model_name=fcos-nano --output=view.html
         tfdet-data convert coco:instances_train.json:train --output=records/train --num_shards=32
         tfdet-data make shapes --output=data/shapes
         tfdet-data make shapes --split=val --count=12 --output=demo/images
@@ -28,7 +29,8 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "output",
     None,
-    "make: directory to write to. convert: start of the record files' names.",
+    "make: directory to write to. convert: start of the record files' names. view: the page, "
+    "view.html by default.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_enum(
@@ -39,26 +41,39 @@ flags.DEFINE_enum(
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_integer(
-    "count", None, "make: images per split; all if left out.", flag_values=COMMAND.flags
+    "count",
+    None,
+    "make: images per split; all if left out. view: images that are shown; 24 if left out.",
+    flag_values=COMMAND.flags,
 )
 flags.DEFINE_integer("num_shards", 1, "convert: number of record files.", flag_values=COMMAND.flags)
 flags.DEFINE_boolean(
     "overwrite",
     False,
-    "make, convert: replace files that are there already.",
+    "make, convert, view: replace files that are there already.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_string(
     "model_name",
     None,
-    "check: a model; what each of its levels learns from the data is reported too.",
+    "check, view: a model; what each of its levels learns from the data is reported too.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_list(
     "image_size",
     None,
-    "check: height,width of the network's input, for --model_name; its own if left out.",
+    "check, view: height,width of the network's input, for --model_name; its own if left out.",
     flag_values=COMMAND.flags,
+)
+flags.DEFINE_multi_string(
+    "hparams",
+    [],
+    "view: a recipe (.yaml) or train.seed=1,...; may be repeated. A training batch is shown as "
+    "this recipe makes it.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_integer(
+    "seed", 0, "view: of the choice of images.", flag_values=COMMAND.flags, lower_bound=0
 )
 flags.DEFINE_boolean("json", False, "check: print one JSON object.", flag_values=COMMAND.flags)
 
@@ -67,6 +82,7 @@ _FLAGS = {
     "make": {"output", "split", "count", "overwrite"},
     "convert": {"data", "output", "num_shards", "overwrite"},
     "check": {"data", "json", "model_name", "image_size"},
+    "view": {"data", "output", "overwrite", "model_name", "image_size", "count", "seed", "hparams"},
 }
 
 
@@ -74,12 +90,13 @@ def main(options: types.SimpleNamespace) -> None:
     """Runs the subcommand that the first word names."""
     word, *rest = options.args or [""]
     if word not in _FLAGS:
-        raise app.UsageError(f"expected make, convert or check, got {word!r}")
+        raise app.UsageError(f"expected make, convert, check or view, got {word!r}")
     strange = sorted(options.given - _FLAGS[word])
     if strange:
         raise app.UsageError(f"{word} takes no --{strange[0]}")
     check_positive(options, "count", "num_shards")
-    {"make": _make, "convert": _convert, "check": _check}[word](options, rest)
+    run_word = {"make": _make, "convert": _convert, "check": _check, "view": _view}
+    run_word[word](options, rest)
 
 
 def _make(options, words: list[str]) -> None:
@@ -133,6 +150,40 @@ def _check(options, words: list[str]) -> None:
         print(f"{options.model_name}: what a level learns is chosen during training")
 
 
+def _view(options, words: list[str]) -> None:
+    recipe = _recipe(options)
+    if recipe is not None and recipe.data.train and not (words or options.data):
+        words = [recipe.data.train]
+    source = _source(options, words)
+    options.output = options.output or "view.html"
+    data_view.check_flags(options)
+    if recipe is None:
+        model = _model(options)
+    else:
+        from tfdet import registry
+
+        changes = {key: value for key, value in recipe.model.items() if key != "name"}
+        model = registry.create(recipe.model["name"], **changes)
+    data_view.view(source, options, model, recipe)
+
+
+def _recipe(options):
+    """What `--hparams` come to, with the model that the other flags name; None without them."""
+    if not options.hparams:
+        return None
+    from tfdet import config
+
+    changes = {"model.name": options.model_name} if options.model_name else {}
+    if options.image_size:
+        changes["model.image_size"] = _sides(options)
+    recipe = config.make_recipe(options.hparams, changes)
+    if "name" not in recipe.model:
+        recipe = config.make_recipe(
+            options.hparams, {**changes, "model.name": config.DEFAULT_MODEL}
+        )
+    return recipe
+
+
 def _model(options):
     """The detector of `--model_name`, None without it."""
     if not options.model_name:
@@ -141,11 +192,15 @@ def _model(options):
         return None
     from tfdet import registry
 
-    sides = options.image_size
-    if sides and not (len(sides) == 2 and all(x.strip().isdigit() for x in sides)):
-        raise app.UsageError(f"--image_size must be height,width, got {','.join(sides)}")
-    size = {"image_size": tuple(int(x) for x in sides)} if sides else {}
+    size = {"image_size": _sides(options)} if options.image_size else {}
     return registry.create(options.model_name, **size)
+
+
+def _sides(options) -> tuple[int, int]:
+    sides = options.image_size
+    if not (len(sides) == 2 and all(x.strip().isdigit() for x in sides)):
+        raise app.UsageError(f"--image_size must be height,width, got {','.join(sides)}")
+    return int(sides[0]), int(sides[1])
 
 
 def _source(options, words: list[str]) -> str:

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from tfdet.serving.driver import Driver
 
 DATA_HELP = (
-    "shapes[:SPLIT], coco:ANNOTATIONS.json:IMAGE_DIR, voc:DIR:SPLIT, yolo:DATA.yaml:SPLIT or "
-    "tfrecord:PATTERN"
+    "shapes[:SPLIT], coco:ANNOTATIONS.json[:IMAGE_DIR], voc:DIR[:SPLIT], yolo:DATA.yaml[:SPLIT], "
+    "yolo:DIR[:SPLIT] or tfrecord:PATTERN; coco, voc and yolo take :train and :val also where the "
+    "data set has no splits"
 )
 
 

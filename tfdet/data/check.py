@@ -24,9 +24,9 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
         progress: called with (images done, images in all).
 
     Returns:
-        A JSON-ready dict: `data`, `images`, `boxes`, `crowds`, `classes` (name -> boxes),
-        `problems` (kind -> count, found, action, is_damage, examples) and `damaged`, the number of
-        problems by which something is lost.
+        A JSON-ready dict: `data`, `assumed` (sentences), `images`, `boxes`, `crowds`, `classes`
+        (name -> boxes), `problems` (kind -> count, found, action, is_damage, examples) and
+        `damaged`, the number of problems by which something is lost.
     """
     dataset = read_source(spec)
     if dataset.spans is not None:  # into record files
@@ -43,6 +43,7 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
     per_class = np.bincount(dataset.labels, minlength=dataset.num_classes)
     return {
         "data": spec,
+        "assumed": list(dataset.assumed),
         "images": len(dataset),
         "boxes": len(dataset.boxes),
         "crowds": int(dataset.is_crowd.sum()),
@@ -94,6 +95,7 @@ def report_text(report: dict) -> str:
     """The report of `check` as text for people."""
     classes = report["classes"]
     lines = [
+        *(f"assumed: {sentence}" for sentence in report["assumed"]),
         f"{report['data']}: {report['images']} images, {report['boxes']} boxes"
         f" ({report['crowds']} crowds), {len(classes)} classes",
         "boxes per class: " + ", ".join(f"{name} {count}" for name, count in classes.items()),

@@ -1,11 +1,12 @@
 """Reader of COCO's instances JSON."""
 
+import dataclasses
 import os
 
 import numpy as np
 
 from tfdet import json_rows, limits
-from tfdet.data import index_cache
+from tfdet.data import coco_layouts, index_cache, splits
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.coco_columns import AnnotationRows, CategoryRows, ImageRows
 from tfdet.data.dataset import DetectionDataset
@@ -13,30 +14,54 @@ from tfdet.data.paths import join_inside, require_directory, require_file
 from tfdet.errors import UserError
 
 
-def open_coco(annotations: str, image_dir: str) -> DetectionDataset:
-    """A data set in COCO's form.
+def open_coco(
+    annotations: str, image_dir: str | None = None, split: str | None = None
+) -> DetectionDataset:
+    """A data set in COCO's form, or a split of it.
 
     Classes are ordered by category id; the gaps between ids close, `class_ids` keeps them. Crowds
     stay, marked as such, and so do polygons and run-length masks.
 
     Args:
-        annotations: path of the JSON file with `images`, `annotations` and `categories`. Images may
-            have a `difficulty`, as those of `tfdet-data make shapes` do.
-        image_dir: the directory that the `file_name` of an image starts from.
+        annotations: path of the JSON file with `images`, `annotations` and `categories`, or of a
+            directory with such a file, see `coco_layouts`. Images may have a `difficulty`, as those
+            of `tfdet-data make shapes` do.
+        image_dir: the directory that the `file_name` of an image starts from; None looks for it.
+        split: "train" or "val", made of the images, see `splits.made`, unless a directory has a
+            file for it; None for all images.
     """
+    assumed = []
+    if os.path.isdir(annotations):
+        annotations, split = coco_layouts.annotations_of(annotations, split)
+        assumed.append(f"annotations in {annotations}")
     require_file(annotations, "COCO annotations")
-    require_directory(image_dir, "COCO images")
-    return index_cache.opened(
-        ["coco", annotations, image_dir, os.path.abspath(image_dir)],
+    if image_dir is not None:
+        require_directory(image_dir, "COCO images")
+    place = [image_dir, os.path.abspath(image_dir)] if image_dir is not None else []
+    dataset = index_cache.opened(
+        ["coco", annotations, *place],
         [annotations],
         lambda: _read(annotations, image_dir),
         lambda dataset: all(map(os.path.isfile, dataset.files.tolist())),
     )
+    if image_dir is None:
+        assumed.append(f"images in {_directory_of(dataset)}")
+    if assumed:
+        dataset = dataclasses.replace(dataset, assumed=tuple(assumed))
+    return splits.made(dataset, split) if split else dataset
 
 
-def _read(annotations: str, image_dir: str) -> tuple[DetectionDataset, bool]:
+def _directory_of(dataset: DetectionDataset) -> str:
+    """The directory that the names of the images start from."""
+    file, name = str(dataset.files[0]), str(dataset.names[0])
+    return file[: -len(name) - 1]
+
+
+def _read(annotations: str, image_dir: str | None) -> tuple[DetectionDataset, bool]:
     """The data set, and whether it follows from the annotations alone, given all image files."""
     images, rows, categories = _read_lists(annotations)
+    if image_dir is None:
+        image_dir = coco_layouts.image_directory(annotations, images.names)
     ids = sorted(categories.ids)
     if len(set(ids)) < len(ids):
         raise UserError(f"{annotations}: two categories have the same id; make them unique")

@@ -38,6 +38,7 @@ class DetectionDataset:
         render: image id -> encoded image, for data sets that are generated; None: read `files`.
         outlines: polygons of the objects, None where the source has none.
         difficulty: float64 [N], 0 easy to 1 hard, where the source grades its images.
+        assumed: what the reader took for granted where the source does not say it, a sentence each.
         problems: what was wrong with the source; grows when images turn out damaged later.
     """
 
@@ -57,6 +58,7 @@ class DetectionDataset:
     render: Callable[[int], bytes] | None = None
     outlines: Outlines | None = None
     difficulty: np.ndarray | None = None
+    assumed: tuple[str, ...] = ()
     problems: Problems = dataclasses.field(default_factory=Problems)
 
     def __len__(self) -> int:

@@ -33,6 +33,10 @@ KINDS = {
         "line left out; expected a class index and x y width height, or the points of an outline",
     ),
     "not_fractions": ProblemKind("coordinates that are no fractions of the image", "line left out"),
+    "missing_annotation": ProblemKind(
+        "image without an annotation among others that have one",
+        "image left out; where it shows no object, give it a file without any",
+    ),
     "missing_label": ProblemKind("image without a label file", "kept as background", False),
     "truncated_record": ProblemKind("record file ends early", "rest of the file is left out"),
     "other_record": ProblemKind(

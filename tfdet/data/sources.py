@@ -5,6 +5,9 @@ import os
 import re
 from collections.abc import Sequence
 
+from absl import logging
+
+from tfdet.data import layouts
 from tfdet.data.coco import open_coco
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.shapes import open_shapes
@@ -16,9 +19,9 @@ from tfdet.printable import shown
 
 FORMS = {
     "shapes": "shapes[:train|val[:COUNT]]",
-    "coco": "coco:ANNOTATIONS.json:IMAGE_DIR",
-    "voc": "voc:DIR:SPLIT",
-    "yolo": "yolo:DATA.yaml:SPLIT",
+    "coco": "coco:ANNOTATIONS.json[:IMAGE_DIR][:train|val]",
+    "voc": "voc:DIR[:SPLIT]",
+    "yolo": "yolo:DATA.yaml[:SPLIT] or yolo:DIR[:SPLIT]",
     "tfrecord": "tfrecord:PATTERN[:LABELS]",
 }
 
@@ -45,6 +48,8 @@ def open_dataset(
             class_ids = [own[name] for name in class_names]
         ids = class_ids or range(1, len(class_names) + 1)
         dataset = dataset.with_classes(class_names, ids)
+    if dataset.assumed:
+        logging.warning("%s: %s", spec, "; ".join(dataset.assumed))
     dataset.problems.warn(spec)
     return dataset
 
@@ -57,11 +62,28 @@ def read_source(spec: str) -> DetectionDataset:
     if kind not in _OPENERS:
         raise UserError(f"expected one of {', '.join(FORMS.values())}; got {spec!r}")
     opener, least, most = _OPENERS[kind]
-    if len(parts) > most:
-        parts = _with_colons(parts, most) or parts
-    if not least <= len(parts) <= most or "" in parts:
+    parts = _with_drives(parts)
+    may_be = least <= len(parts) <= most
+    if len(parts) > 1 and not (may_be and os.path.exists(parts[0])):
+        ways = (_with_colons(parts, count) for count in range(most, 0, -1))
+        found = next(filter(None, ways), None)
+        parts, may_be = (found, True) if found else (parts, may_be)
+    if not may_be or "" in parts:
         raise UserError(f"expected {FORMS[kind]}, got {spec!r}")
     return opener(*parts)
+
+
+def _with_drives(parts: list[str]) -> list[str]:
+    """`parts` with C and \\data as C:\\data, unless there is a file or folder named C here."""
+    joined: list[str] = []
+    for part in parts:
+        drive = joined[-1] if joined else ""
+        is_drive = re.fullmatch("[A-Za-z]", drive) and not os.path.exists(drive)
+        if is_drive and part.startswith(("\\", "/")):
+            joined[-1] = f"{drive}:{part}"
+        else:
+            joined.append(part)
+    return joined
 
 
 def _with_colons(parts: list[str], count: int) -> list[str] | None:
@@ -84,11 +106,27 @@ def _shapes(split: str = "train", count: str | None = None) -> DetectionDataset:
     return open_shapes(split, None if count is None else int(count))
 
 
+def _coco(path: str, *more: str) -> DetectionDataset:
+    """What follows the annotations is a directory, a split to be made, or both."""
+    image_dir = ":".join(more)
+    if not more or os.path.isdir(image_dir):
+        return open_coco(path, image_dir or None)
+    *before, last = more
+    is_split = layouts.split_of(last) if os.path.isdir(path) else last in _MADE
+    if is_split:
+        return open_coco(path, ":".join(before) or None, last)
+    if len(more) > 1:
+        raise UserError(f"expected {FORMS['coco']}, got {':'.join(['coco', path, *more])!r}")
+    return open_coco(path, image_dir)
+
+
+_MADE = ("train", "val")  # see `splits.made`
+
 # Kind -> (function, least and most number of parts after the kind).
 _OPENERS = {
     "shapes": (_shapes, 0, 2),
-    "coco": (open_coco, 2, 2),
-    "voc": (open_voc, 2, 2),
-    "yolo": (open_yolo, 2, 2),
+    "coco": (_coco, 1, 3),
+    "voc": (open_voc, 1, 2),
+    "yolo": (open_yolo, 1, 2),
     "tfrecord": (open_tfrecord, 1, 2),
 }

@@ -1,10 +1,12 @@
 """Reader of YOLO's text form: a data.yaml, a directory of images, one text file per image."""
 
+import dataclasses
 import os
 import re
+from collections.abc import Iterable
 
 from tfdet import documents, limits
-from tfdet.data import image_names
+from tfdet.data import image_names, layouts, splits
 from tfdet.data.builder import DatasetBuilder
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, displayed_size
@@ -16,9 +18,15 @@ from tfdet.printable import shown
 _MOST = 2.0  # of a coordinate, a fraction of the image: beyond it stand pixels
 _NOTHING = ("", "~", "null", "Null", "NULL")  # as YAML writes it
 
+_CLASS_FILES = {"classes.txt", "class_names.txt", "labels.txt", "names.txt"}
+_CLASS_FILES |= {"predefined_classes.txt", "obj.names", "classes.names", "_darknet.labels"}
+# Text files that are no labels, even beside a picture of that name.
+_NO_LABELS = _CLASS_FILES | {"readme.txt", "license.txt", "readme.roboflow.txt"}
+_NO_LABELS |= {"readme.dataset.txt", "train.txt", "val.txt", "valid.txt", "test.txt"}
 
-def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
-    """A split of a data set in YOLO's form.
+
+def open_yolo(path: str, split: str | None = None) -> DetectionDataset:
+    """A data set in YOLO's form, or a split of it.
 
     `data.yaml` has `names` (a list, or a dict index -> name), optionally `path`, and for the split
     a directory of images, a text file that lists them, or a list of these. The labels of
@@ -26,19 +34,113 @@ def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
     and height as fractions of the image, or three or more points of an outline. An image without
     a text file is background.
 
+    In a directory without such a file each image is paired with the text file of its name, see
+    `layouts.find`; splits are folders of that name or made, see `splits.made`. The classes are the
+    lines of `classes.txt` or the like; without one they are called by their index.
+
     Args:
-        data_yaml: path of the YAML file; relative paths in it start from its directory.
-        split: "train", "val", ... as in the file.
+        path: of the YAML file, whose relative paths start from its directory, or a directory.
+        split: "train", "val", ... as in the file; None for all images.
     """
-    content = _read_yaml(data_yaml)
-    names = _class_names(content, data_yaml)
+    if os.path.isdir(path):
+        data_yaml = _yaml_in(path)
+        if data_yaml is None or not _is_there(data_yaml, split):
+            return _open_found(path, split, data_yaml)
+        assumed = f"{data_yaml} describes it"
+        return dataclasses.replace(open_yolo(data_yaml, split), assumed=(assumed,))
+    content = _read_yaml(path)
+    names = _class_names(content, path)
     problems = Problems()
-    images = _image_files(content, data_yaml, split, problems)
+    images = _image_files(content, path, split, problems)
     if str(content.get("nc", len(names))).strip() != str(len(names)):
-        problems.add("class_count", f"{data_yaml}: nc {shown(content['nc'])}, {len(names)} names")
-    builder = DatasetBuilder(f"yolo:{data_yaml}:{split}", names.values(), list(names), problems)
+        problems.add("class_count", f"{path}: nc {shown(content['nc'])}, {len(names)} names")
+    name = f"yolo:{path}" + (f":{split}" if split else "")
+    return _read(name, [(*image, _label_file(image[1])) for image in images], names, problems)
+
+
+def _open_found(directory: str, split: str | None, data_yaml: str | None) -> DetectionDataset:
+    """As `open_yolo` for a directory, of what lies in it; a YAML file gives the names alone."""
+    layout = layouts.find(directory, (".txt",), _NO_LABELS)
+    if not any(pair.annotation for pair in layout.pairs):
+        raise UserError(
+            f"YOLO data set {directory}: looked for a data.yaml whose paths exist, and for text "
+            "files named like images, beside them or in another folder; found "
+            f"{layouts.found_in(layout)}"
+        )
+    pairs, to_make = layout.of_split(split)
+    whole = split is None or to_make is not None
+    problems = Problems()
+    names, naming = _found_names(layout, data_yaml)
+    images = [(p.name, p.image, p.annotation or _label_file(p.image)) for p in pairs]
+    for path in layout.orphans if whole else ():
+        problems.add("missing_image", f"of {path}")
+    name = f"yolo:{directory}" + ("" if whole else f":{split}")
+    assumed = (layout.sentence(), naming)
+    dataset = dataclasses.replace(_read(name, images, names, problems), assumed=assumed)
+    return splits.made(dataset, to_make) if to_make else dataset
+
+
+def _found_names(layout: layouts.Layout, data_yaml: str | None) -> tuple[dict[int, str], str]:
+    """Class index -> name, and a sentence about where they were found."""
+    if data_yaml is not None:
+        return _class_names(_read_yaml(data_yaml), data_yaml), f"class names from {data_yaml}"
+    lists = [file for file in layout.files if file.rpartition("/")[2].lower() in _CLASS_FILES]
+    if lists:
+        path = os.path.join(layout.directory, min(lists, key=lambda file: (file.count("/"), file)))
+        lines = [line.strip() for line in read_text(path, "YOLO classes").splitlines()]
+        names = dict(enumerate(line for line in lines if line))
+        if not names:
+            raise UserError(f"{path} names no class; give one per line or remove the file")
+        return names, f"class names from {path}"
+    unread = Problems()
+    indices = {
+        int(row[0])
+        for pair in layout.pairs
+        if pair.annotation
+        for row in _read_labels(pair.annotation, unread) or ()
+    }
+    if not indices:
+        raise UserError(
+            f"YOLO data set {layout.directory}: no text file has a line `class x y width height` "
+            "with fractions of the image"
+        )
+    sentence = "no classes.txt, so that the classes are called by their index"
+    return {index: str(index) for index in sorted(indices)}, sentence
+
+
+def _yaml_in(directory: str) -> str | None:
+    """The YAML file in a directory that names classes; None without one, or with several."""
+    paths = [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+    paths = [path for path in paths if path.endswith((".yaml", ".yml")) and os.path.isfile(path)]
+    first = [path for path in paths if os.path.basename(path) in ("data.yaml", "data.yml")]
+    if first:
+        return first[0]
+    found = []
+    for path in paths:
+        try:
+            found += [path] if "names" in _read_yaml(path) else []
+        except UserError:  # something else than a data set
+            continue
+    return found[0] if len(found) == 1 else None
+
+
+def _is_there(data_yaml: str, split: str | None) -> bool:
+    """Whether a YAML file has paths for a split that exist; those of another machine do not."""
+    content = _read_yaml(data_yaml)
+    wanted = _splits_in(content) if split is None else [split]
+    try:
+        return bool(wanted) and all(_places(content, data_yaml, one) for one in wanted)
+    except UserError:
+        return False
+
+
+def _read(
+    name: str, images: Iterable[tuple[str, str, str]], names: dict[int, str], problems: Problems
+) -> DetectionDataset:
+    """A data set of images, given as name, path, and path of the labels."""
+    builder = DatasetBuilder(name, names.values(), list(names), problems)
     label_of = {index: label for label, index in enumerate(names)}
-    for name, file in images:
+    for image, file, label_file in images:
         if not os.path.isfile(file):
             problems.add("missing_image", file)
             continue
@@ -47,14 +149,14 @@ def open_yolo(data_yaml: str, split: str) -> DetectionDataset:
         except ImageError as error:
             problems.add(error.kind, file)
             continue
-        objects = _read_labels(_label_file(file), problems)
+        objects = _read_labels(label_file, problems)
         if objects is None:
             continue
         scaled = [[v * (width, height)[k % 2] for k, v in enumerate(o[1:])] for o in objects]
         is_outline = [len(values) > 4 for values in scaled]
         builder.add_image(
-            image_id=os.path.splitext(name)[0],
-            file_name=name,
+            image_id=os.path.splitext(image)[0],
+            file_name=image,
             file=file,
             size=(height, width),
             boxes=[_box(values) for values in scaled],
@@ -94,9 +196,40 @@ def _class_names(content: dict, path: str) -> dict[int, str]:
 
 
 def _image_files(
-    content: dict, data_yaml: str, split: str, problems: Problems
+    content: dict, data_yaml: str, split: str | None, problems: Problems
 ) -> list[tuple[str, str]]:
-    """(name inside the data set, path) of each image of a split."""
+    """(name inside the data set, path) of each image of a split, or of all: train/a.jpg then."""
+    if split is None:
+        wanted = _splits_in(content)
+        if not wanted:
+            raise UserError(f"{data_yaml} has no split; expected train or val with their images")
+        found = {}  # two splits may be the same files
+        for one in wanted:
+            for name, path in _image_files(content, data_yaml, one, problems):
+                found.setdefault(path, f"{one}/{name}")
+        return [(name, path) for path, name in found.items()]
+    found = []
+    for path, root in _places(content, data_yaml, split):
+        found.extend(_listed(path, root) if os.path.isfile(path) else _walked(path, problems))
+    if not found:
+        details = "".join(f"; {line}" for line in problems.lines())
+        raise UserError(
+            f"{data_yaml}: {split}: there is no image in {shown(content[split])}{details}"
+        )
+    return found
+
+
+def _splits_in(content: dict) -> list[str]:
+    """The splits of a YAML file that have paths."""
+    return [
+        key
+        for key in map(str, content)
+        if layouts.split_of(key) and content[key] and content[key] not in _NOTHING
+    ]
+
+
+def _places(content: dict, data_yaml: str, split: str) -> list[tuple[str, str]]:
+    """The paths of a split, all of which exist, and the directory that each starts from."""
     places = content.get(split)
     if not places or places in _NOTHING:
         known = sorted(set(map(str, content)) - {"names", "nc", "path"})
@@ -113,10 +246,7 @@ def _image_files(
         path = existing(*(os.path.join(root, option) for option in options))
         if path is None:
             raise UserError(f"{data_yaml}: {split}: there is no {os.path.join(root, place)!r}")
-        found.extend(_listed(path, root) if os.path.isfile(path) else _walked(path, problems))
-    if not found:
-        details = "".join(f"; {line}" for line in problems.lines())
-        raise UserError(f"{data_yaml}: {split}: there is no image in {shown(places)}{details}")
+        found.append((path, root))
     return found
 
 

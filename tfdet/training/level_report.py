@@ -1,6 +1,7 @@
 """What each level of a detector learns from a data set, and what no level can learn."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -69,13 +70,11 @@ def level_report(model: Detector, dataset: DetectionDataset) -> LevelReport | No
     That is so for detectors whose targets depend on what they predict (YOLOv7, DETR), and for data
     without objects.
     """
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(_IMAGES, len(dataset))).astype(int))
-    rows = [_objects(model, dataset, int(i)) for i in chosen]
     counts: dict[int, int] = {}
-    objects = unlearned = poor = 0
+    images = objects = unlearned = poor = 0
     has_anchors = False
-    for first in range(0, len(rows), _BATCH):
-        boxes, labels = _padded(rows[first : first + _BATCH])
+    for boxes, labels in batches(model, dataset):
+        images += len(boxes)
         found = model.positives(boxes, labels)
         if found is None:
             return None
@@ -96,13 +95,21 @@ def level_report(model: Detector, dataset: DetectionDataset) -> LevelReport | No
     part = "model.first." if isinstance(model, DynamicDetector) else "model."
     key = f"{part}{'anchor_scale' if has_anchors else 'loss.reach'}"
     return LevelReport(
-        len(rows),
+        images,
         objects,
         levels,
         unlearned,
         poor if has_anchors else None,
         f"{key} or model.image_size",
     )
+
+
+def batches(model: Detector, dataset: DetectionDataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Boxes [B, M, 4] and labels [B, M] of the images that are looked at, on the model's canvas."""
+    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(_IMAGES, len(dataset))).astype(int))
+    rows = [_objects(model, dataset, int(i)) for i in chosen]
+    for first in range(0, len(rows), _BATCH):
+        yield _padded(rows[first : first + _BATCH])
 
 
 def _objects(model: Detector, dataset: DetectionDataset, i: int) -> tuple[np.ndarray, np.ndarray]:
