@@ -100,7 +100,11 @@ def test_mistakes_are_one_sentence(words, sentence, capsys):
 
 def test_an_export_is_shown_with_its_recipe(model_dir, tmp_path, capsys):
     folder = tmp_path / "served"
-    argv = [f"--model_dir={model_dir}", f"--output={folder}", "--hparams=model.nms.max_detections=7"]
+    argv = [
+        f"--model_dir={model_dir}",
+        f"--output={folder}",
+        "--hparams=model.nms.max_detections=7",
+    ]
     assert export.COMMAND.run(export.main, argv) == 0
     capsys.readouterr()
     assert inspect.COMMAND.run(inspect.main, [f"--saved_model={folder}", "--format=json"]) == 0

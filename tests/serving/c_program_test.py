@@ -91,7 +91,9 @@ def test_a_damaged_image_costs_its_own_row_alone(program, exported, pictures, tm
     damaged.write_bytes(b"\xff\xd8\xff no image")
     lines = _run(program, exported[0], damaged, pictures[0]).splitlines()
     assert lines[0] == f"{damaged}\tnot read, status 1"
-    _assert_equal(_rows("\n".join(lines[1:])), _expected(SavedModelDriver(exported[0]), pictures[0]))
+    _assert_equal(
+        _rows("\n".join(lines[1:])), _expected(SavedModelDriver(exported[0]), pictures[0])
+    )
 
 
 def test_a_dynamic_detector_takes_an_effort(program, make_dynamic, pictures, tmp_path):

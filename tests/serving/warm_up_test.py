@@ -23,9 +23,7 @@ def _requests(folder):
         (
             one.model_spec.signature_name,
             {
-                name: tf.make_ndarray(
-                    tensor_pb2.TensorProto.FromString(value.SerializeToString())
-                )
+                name: tf.make_ndarray(tensor_pb2.TensorProto.FromString(value.SerializeToString()))
                 for name, value in one.inputs.items()
             },
         )
