@@ -13,12 +13,14 @@ PUBLIC = [
     "UserError",
     "__version__",
     "create",
+    "detect",
     "evaluate",
     "export",
     "list_models",
     "load_model",
     "load_trained",
     "open_dataset",
+    "open_exported",
     "profile",
 ]
 

@@ -17,6 +17,8 @@ _PUBLIC = {
     "list_models": "tfdet.registry",
     "profile": "tfdet.profiling",
     "export": "tfdet.serving.export",
+    "open_exported": "tfdet.serving.exported",
+    "detect": "tfdet.serving.stream",
     "evaluate": "tfdet.evaluation.coco",
     "open_dataset": "tfdet.data.sources",
     "load_model": "tfdet.registry",

@@ -9,6 +9,10 @@ from tfdet.cli import infer_folder
 from tfdet.errors import UserError
 
 
+def _plan(*pictures):
+    return infer_folder.Plan({f"elsewhere/{name}": name for name in pictures})
+
+
 @pytest.mark.parametrize(
     ("images", "pictures"),
     [
@@ -29,7 +33,7 @@ def test_no_two_pictures_share_a_name(images, pictures):
 def test_detections_are_valid_json_at_any_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(infer_folder, "_LEAST_SECONDS", 0.0)
     monkeypatch.setattr(infer_folder, "_TIME_FRACTION", 1e9)
-    folder = infer_folder.Folder(tmp_path / "out", [], ["a.jpg", "b.jpg"])
+    folder = infer_folder.Folder(tmp_path / "out", _plan("a.jpg", "b.jpg"))
     folder.start()
     path = tmp_path / "out" / infer_folder.DETECTIONS
     assert json.loads(path.read_text()) == []
@@ -39,7 +43,7 @@ def test_detections_are_valid_json_at_any_moment(tmp_path, monkeypatch):
 
 
 def test_detections_are_not_written_after_each_image(tmp_path):
-    folder = infer_folder.Folder(tmp_path / "out", [], ["a.jpg"])
+    folder = infer_folder.Folder(tmp_path / "out", _plan("a.jpg"))
     folder.start()
     for _ in range(100):
         folder.add({"picture": "a.jpg"})
@@ -54,7 +58,7 @@ def test_detections_are_not_written_after_each_image(tmp_path):
 def test_detections_of_others_are_never_replaced(tmp_path, content):
     (tmp_path / infer_folder.DETECTIONS).write_text(content)
     with pytest.raises(UserError, match="which tfdet-infer did not write"):
-        infer_folder.Folder(tmp_path, [], ["a.jpg"], overwrite=True)
+        infer_folder.Folder(tmp_path, _plan("a.jpg"), overwrite=True)
 
 
 def test_nothing_outside_or_of_another_kind_is_cleared(tmp_path):
@@ -64,7 +68,7 @@ def test_nothing_outside_or_of_another_kind_is_cleared(tmp_path):
     (out / "notes.txt").touch()
     entries = [{"picture": "../x.jpg"}, {"picture": "notes.txt"}]
     (out / infer_folder.DETECTIONS).write_text(json.dumps(entries))
-    infer_folder.Folder(out, [], ["a.jpg"], overwrite=True).start()
+    infer_folder.Folder(out, _plan("a.jpg"), overwrite=True).start()
     assert (tmp_path / "x.jpg").exists()
     assert (out / "notes.txt").exists()
 
@@ -78,6 +82,57 @@ def test_pictures_of_a_killed_inference_are_known_by_their_sign(tmp_path):
     draw.save_picture(tmp_path / "ours.jpg", picture, infer_folder.WRITER)
     draw.save_picture(tmp_path / "of_training.jpg", picture)
     (tmp_path / infer_folder.DETECTIONS).write_text("[\n\n]\n")
-    infer_folder.Folder(tmp_path, [], ["ours.jpg"], overwrite=True).start()
+    infer_folder.Folder(tmp_path, _plan("ours.jpg"), overwrite=True).start()
     names = {path.name for path in pathlib.Path(tmp_path).iterdir()}
     assert names == {"of_training.jpg", infer_folder.DETECTIONS}
+
+
+def test_links_and_paths_of_a_foreign_list_are_not_followed(tmp_path):
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    mine.mkdir()
+    out.mkdir()
+    (mine / "000001.txt").touch()
+    (mine / "x.txt").touch()
+    (out / "labels").symlink_to(mine)
+    (out / "street.jsonl").touch()
+    entries = [
+        {"picture": "a.jpg", "labels": "labels/x.txt"},
+        {"video": "b.mp4", "frames": "../street.jsonl", "labels": "labels/../../mine"},
+        {"video": "c.mp4", "frames": "c.jsonl", "labels": "/etc/passwd"},
+    ]
+    (out / infer_folder.DETECTIONS).write_text(json.dumps(entries))
+    infer_folder.Folder(out, _plan("a.jpg"), overwrite=True).start()
+    assert {x.name for x in mine.iterdir()} == {"000001.txt", "x.txt"}
+
+
+def test_labels_of_an_earlier_inference_are_cleared_and_others_stay(tmp_path):
+    labels = tmp_path / "labels"
+    (labels / "street").mkdir(parents=True)
+    for name in ("a.txt", "mine.txt", "street/000000.txt", "street/notes.txt"):
+        (labels / name).touch()
+    entries = [
+        {"picture": "a.jpg", "labels": "labels/a.txt"},
+        {"video": "street.mp4", "frames": "street.jsonl", "labels": "labels/street"},
+    ]
+    (tmp_path / infer_folder.DETECTIONS).write_text(json.dumps(entries))
+    infer_folder.Folder(tmp_path, _plan("a.jpg"), overwrite=True).start()
+    left = {x.relative_to(labels).as_posix() for x in labels.rglob("*.txt")}
+    assert left == {"mine.txt", "street/notes.txt"}
+
+
+def test_tables_of_others_are_never_replaced(tmp_path):
+    (tmp_path / infer_folder.DETECTIONS).write_text("[]")
+    (tmp_path / "detections.csv").write_text("my,own,table")
+    plan = infer_folder.Plan({"elsewhere/a.jpg": "a.jpg"}, {}, ("detections.csv",))
+    with pytest.raises(UserError, match=r"detections.csv, which tfdet-infer did not write"):
+        infer_folder.Folder(tmp_path, plan, overwrite=True)
+    (tmp_path / "detections.csv").write_text(infer_folder.CSV_HEAD + "\n")
+    infer_folder.Folder(tmp_path, plan, overwrite=True).start()
+    assert not (tmp_path / "detections.csv").exists()
+
+
+def test_outputs_of_videos_have_names_of_their_own():
+    plan = infer_folder.Plan.of(["a.jpg"], ["a.mp4", "b/a.mov", "camera:0"])
+    assert [x.video for x in plan.videos.values()] == ["a.mp4", "a~2.mp4", "camera_0.mp4"]
+    assert plan.videos["b/a.mov"].labels == "labels/a~2"
+    assert {"a.jpg", "a.jsonl", "a~2.jsonl", "detections.json"} <= plan.names

@@ -200,7 +200,11 @@ INFER = [
         code=0,
         says=r"2 files of photos are of kinds that are not read \(.heic, .tif\)",
     ),
-    Case("P10 a video", _video, says="left out clip.mp4: a video; take pictures out of it"),
+    Case(
+        "P10 a video",
+        _video,
+        says="clip.mp4 cannot be opened as a video|videos and cameras need PyAV",
+    ),
     Case(
         "P10 a web address",
         lambda folder: infer("--input=https://example.org/a.jpg"),

@@ -48,7 +48,7 @@ def test_default_export_is_free_of_the_op(exports):
     assert difference.mismatches == ()
     assert difference.detections > 100
     assert not any(op.startswith("Tfdet") for op in ops_of(plain))
-    assert not (plain / LIBRARY_FOLDER).exists()
+    assert not (plain / LIBRARY_FOLDER / pack_native.LIBRARY).exists()
 
 
 def test_native_export_runs_without_tfdet_once_its_library_is_loaded(exports):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from tfdet.errors import UserError
 from tfdet.serving import compare, export, network, signatures, verify
+from tfdet.serving.image_status import DAMAGED, DETECTED, TOO_LARGE
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
@@ -88,7 +89,11 @@ def test_empty_batch_gives_empty_detections(served, signature, empty):
         "scores": ((0, 100), tf.float32),
         "labels": ((0, 100), tf.int32),
         "count": ((0,), tf.int32),
-        **({"is_readable": ((0,), tf.bool)} if signature == "serving_encoded" else {}),
+        **(
+            {"is_readable": ((0,), tf.bool), "status": ((0,), tf.int32)}
+            if signature == "serving_encoded"
+            else {}
+        ),
     }
 
 
@@ -108,6 +113,10 @@ def test_a_bad_image_costs_its_own_row_alone(served):
     mixed = [good[0], *bad, good[1]]
     found = {k: v.numpy() for k, v in function(encoded=tf.constant(mixed)).items()}
     assert found.pop("is_readable").tolist() == [x in good for x in mixed]
+    too_large = 4  # by its header alone
+    expected = [DETECTED] + [DAMAGED] * len(bad) + [DETECTED]
+    expected[too_large] = TOO_LARGE
+    assert found.pop("status").tolist() == expected
     assert not found["count"][1:-1].any()
     assert not found["boxes"][1:-1].any()
     assert not found["scores"][1:-1].any()

@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 import types
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
@@ -94,13 +94,27 @@ def main(options: types.SimpleNamespace) -> None:
     dataset = sources.open_dataset(options.data) if options.data else None
     model = flags.load_model(options)
     print(f"exporting to {options.output} and running it in a new process ...", flush=True)
-    difference = export.export(model, options.output, options.native_ops, **form, data=dataset)
+    difference = export.export(
+        model, options.output, options.native_ops, **form, data=dataset, recipe=_recipe(options)
+    )
     _report(options, difference)
     if options.native_ops:
         library = f"{options.output}/{driver.LIBRARY_FOLDER}/{pack_native.LIBRARY}"
         print(f"before loading it: tf.load_op_library('{library}')")
     if dataset is not None and options.precision != "float32":
         _report_precision(options, model, dataset)
+
+
+def _recipe(options: types.SimpleNamespace) -> dict[str, Any] | None:
+    """That of the training, with what --hparams changed; None without --model_dir."""
+    if "model_dir" not in options.given:
+        return None
+    from tfdet import records
+    from tfdet.training import trained
+
+    recipe = records.to_dict(trained.trained_recipe(options.model_dir))
+    changes = flags.model_changes(options.hparams)
+    return {**recipe, "model": records.merge(recipe["model"], records.nest(changes))}
 
 
 def _check(options: types.SimpleNamespace) -> None:

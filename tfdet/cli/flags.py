@@ -217,7 +217,7 @@ def check_writable(folder: pathlib.Path, name: str) -> None:
 
 def load_model(options: types.SimpleNamespace) -> "Detector":
     """The detector that `--model_dir`, or `--model_name` and `--weights`, stand for."""
-    changes = _model_changes(options.hparams)
+    changes = model_changes(options.hparams)
     if "model_dir" in options.given:
         from tfdet.training import trained
 
@@ -236,7 +236,7 @@ def load_model(options: types.SimpleNamespace) -> "Detector":
     return model
 
 
-def _model_changes(hparams: Iterable[str]) -> dict[str, Any]:
+def model_changes(hparams: Iterable[str]) -> dict[str, Any]:
     """Overrides of a model's configuration from `--hparams`; only the section "model" is of use."""
     from tfdet import config
 
@@ -265,7 +265,7 @@ def check_model(options: types.SimpleNamespace, *others: str) -> str:
         raise app.UsageError(f"--weights={options.weights} is a folder; give it as --model_dir")
     if options.weights and given != "model_name":
         raise app.UsageError(f"--weights belongs to --model_name; --{given} has its own")
-    _model_changes(options.hparams)
+    model_changes(options.hparams)
     if options.hparams and given in others:
         raise app.UsageError(f"--hparams cannot change what --{given} holds; export it again")
     return given

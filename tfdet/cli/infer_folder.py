@@ -1,10 +1,13 @@
-"""The folder that `tfdet-infer` writes: a picture of each image, and detections.json."""
+"""The folder that `tfdet-infer` writes: pictures, videos, detections.json and tables."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import pathlib
+import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from tfdet import files
@@ -13,25 +16,90 @@ from tfdet.errors import UserError
 
 DETECTIONS = "detections.json"
 WRITER = "tfdet-infer"  # stands in every picture
+LABELS = "labels"  # the folder of YOLO's files
+CSV, COCO = "detections.csv", "coco.json"
+CSV_HEAD = "file,frame,class,category_id,score,left,top,right,bottom"
+COCO_HEAD = f'{{"info": {{"description": "{WRITER}"'
+
+
+def _begins(path: pathlib.Path, text: str) -> bool:
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(text)) == text.encode()
+
+
+# Tables in one file, and whether one that is there was written by an inference.
+TABLES: dict[str, Callable[[pathlib.Path], bool]] = {
+    CSV: lambda path: _begins(path, CSV_HEAD),
+    COCO: lambda path: _begins(path, COCO_HEAD),
+}
 # detections.json is written anew as images are done, which may take 5 % of the time.
 _TIME_FRACTION, _LEAST_SECONDS = 0.05, 1.0
 
 
-def picture_names(images: Sequence[str]) -> dict[str, str]:
+def picture_names(images: Sequence[str], ending: str = ".jpg") -> dict[str, str]:
     """A name for each picture, unlike all others: a.jpg and b/a.png must not meet.
 
     Names that differ in capitals alone are one file to some systems.
     """
     taken, names = set(), {}
     for image in images:
-        stem = os.path.splitext(os.path.basename(image))[0]
+        stem = os.path.splitext(os.path.basename(image))[0] or "camera"
+        stem = re.sub(r"[:?*\"<>|]", "_", stem)  # of cameras; some systems have no such files
         name, number = stem, 1
         while name.casefold() in taken:
             number += 1
             name = f"{stem}~{number}"
         taken.add(name.casefold())
-        names[image] = f"{name}.jpg"
+        names[image] = f"{name}{ending}"
     return names
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoNames:
+    """What is written of a video: its drawn frames, a line for each, and a folder of labels."""
+
+    video: str
+    frames: str
+    labels: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The names of all that is going to be written.
+
+    Attributes:
+        pictures: by the image's file.
+        videos: by the video's file, or the camera.
+        tables: other files and folders.
+    """
+
+    pictures: dict[str, str] = dataclasses.field(default_factory=dict)
+    videos: dict[str, VideoNames] = dataclasses.field(default_factory=dict)
+    tables: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, images: Sequence[str], videos: Sequence[str], tables: tuple[str, ...] = ()
+    ) -> "Plan":
+        """Names for what is made of images and videos, beside `tables`."""
+        drawn = picture_names(videos, ".mp4")
+        stems = {source: name.removesuffix(".mp4") for source, name in drawn.items()}
+        return cls(
+            picture_names(images),
+            {
+                source: VideoNames(f"{stem}.mp4", f"{stem}.jsonl", f"{LABELS}/{stem}")
+                for source, stem in stems.items()
+            },
+            tables,
+        )
+
+    @property
+    def names(self) -> set[str]:
+        """Of everything, in the folder itself."""
+        videos = (name for x in self.videos.values() for name in (x.video, x.frames))
+        return {*self.pictures.values(), *videos, *self.tables, DETECTIONS}
 
 
 class Folder:
@@ -39,8 +107,7 @@ class Folder:
 
     Args:
         path: of the folder.
-        images: that are looked at, none of which may be replaced.
-        pictures: the names that are going to be written.
+        plan: what is looked at, none of which may be replaced, and what is going to be written.
         overwrite: whether what an earlier inference wrote may be cleared.
 
     Raises:
@@ -48,9 +115,7 @@ class Folder:
             files without `overwrite`.
     """
 
-    def __init__(
-        self, path: str, images: Iterable[str], pictures: Iterable[str], overwrite: bool = False
-    ):
+    def __init__(self, path: str | pathlib.Path, plan: Plan, overwrite: bool = False):
         self.path = pathlib.Path(path)
         self.results: list[dict[str, Any]] = []
         self.num_saved = 0
@@ -62,8 +127,8 @@ class Folder:
                 f"--output_dir={path} holds the detections of an earlier tfdet-infer; give another "
                 "folder, or --overwrite to replace them"
             )
-        self._pictures = set(pictures)
-        self._check_names(images, [*sorted(self._pictures), DETECTIONS])
+        self._pictures = set(plan.pictures.values())
+        self._check_names((*plan.pictures, *plan.videos), sorted(plan.names))
         flags.check_writable(self.path, "output_dir")
         self._saved, self._seconds = 0.0, 0.0
 
@@ -76,13 +141,13 @@ class Folder:
 
         try:
             entries = json.loads(path.read_text(encoding="utf-8"))
-            names = [os.path.basename(entry["picture"]) for entry in entries]
+            listed = {name for entry in entries for name in _listed(entry)}
         except (ValueError, TypeError, KeyError, RecursionError):
             return []  # somebody else's file of this name
-        listed = {name for name in names if name.endswith(".jpg")}
         signed = {x.name for x in self.path.glob("*.jpg") if draw.writer_of(x) == WRITER}
+        tables = {name for name, is_ours in TABLES.items() if is_ours(self.path / name)}
         # detections.json last: whoever is killed while clearing finds the rest by it.
-        return [*sorted(listed | signed), DETECTIONS]
+        return [*sorted(listed | signed | tables), DETECTIONS]
 
     def _check_names(self, images: Iterable[str], names: Iterable[str]) -> None:
         looked_at = {os.path.realpath(image) for image in images}
@@ -104,7 +169,7 @@ class Folder:
         """Makes the folder, clears what an earlier inference left and writes an empty list."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in self._earlier:
-            (self.path / name).unlink(missing_ok=True)
+            _remove(self.path / name)
         self.save()
 
     def add(self, result: dict[str, Any]) -> None:
@@ -113,6 +178,12 @@ class Folder:
         pause = max(_LEAST_SECONDS, self._seconds / _TIME_FRACTION)
         if time.monotonic() - self._saved >= pause:
             self.save()
+
+    def drop(self, result: dict[str, Any]) -> None:
+        """Takes an entry back, and what it names."""
+        self.results = [x for x in self.results if x is not result]
+        for name in _listed(result):
+            _remove(self.path / name)
 
     def save(self) -> None:
         """Writes detections.json, all or nothing."""
@@ -137,6 +208,37 @@ class Folder:
                 self._drop_others()
 
     def _drop_others(self) -> None:
-        known = {result["picture"] for result in self.results}
+        known = {result.get("picture") for result in self.results}
         for name in self._pictures - known:
             (self.path / name).unlink(missing_ok=True)
+
+
+def _listed(entry: Any) -> Iterator[str]:
+    """The files that an entry of detections.json names, and its folder of labels."""
+    endings = {"picture": ".jpg", "video": ".mp4", "frames": ".jsonl"}
+    if not {"picture", "video"} & set(entry):
+        raise KeyError("picture")
+    for key, ending in endings.items():
+        name = os.path.basename(entry.get(key, ""))
+        if name.endswith(ending):
+            yield name
+    labels = entry.get("labels", "")
+    name = os.path.basename(labels)
+    if name not in ("", ".", "..") and labels == f"{LABELS}/{name}":
+        yield labels
+
+
+def _remove(path: pathlib.Path) -> None:
+    """Removes a file, or a folder with nothing but numbered labels; links are not followed."""
+    if path.parent.is_symlink() or (path.parent.name == LABELS and not path.parent.is_dir()):
+        return
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+    else:
+        for file in path.glob("*.txt"):
+            if file.stem.isdecimal():
+                file.unlink()
+    for folder in (path, path.parent):
+        if folder.name == LABELS or folder.parent.name == LABELS:
+            with contextlib.suppress(OSError):  # it holds something else, or is gone
+                folder.rmdir()

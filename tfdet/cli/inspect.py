@@ -1,4 +1,4 @@
-"""tfdet-inspect: what a model is made of and what it costs."""
+"""tfdet-inspect: what a model is made of and what it costs; what is in an export."""
 
 import json
 import sys
@@ -12,15 +12,23 @@ from tfdet.cli import flags as common
 
 COMMAND = app.Command(
     name="tfdet-inspect",
-    purpose="Counts a model's parameters and multiply-adds, part by part; without a model, lists "
-    "the names by family.",
+    purpose="Counts a model's parameters and multiply-adds, part by part; shows what an export "
+    "holds; without a model, lists the names by family.",
     example="""
         tfdet-inspect --model_name=efficientdet-d0
         tfdet-inspect --model_name=efficientdet-d3 --image_size=640,960 \\
             --hparams=model.fpn=panet,model.fpn_fusion=sum --format=json
+        tfdet-inspect --saved_model=served/cells/1
     """,
 )
 flags.DEFINE_string("model_name", None, "Name of a registered model.", flag_values=COMMAND.flags)
+flags.DEFINE_string(
+    "saved_model",
+    None,
+    "Folder that tfdet-export wrote, in any format: its labels and class ids, calibration, recipe, "
+    "versions, and whether it runs here.",
+    flag_values=COMMAND.flags,
+)
 flags.DEFINE_list(
     "image_size",
     None,
@@ -44,6 +52,9 @@ flags.DEFINE_enum(
 
 def main(options: types.SimpleNamespace) -> None:
     size = _image_size(options.image_size)
+    if options.saved_model:
+        _inspect_export(options)
+        return
     from tfdet import config, profiling, registry
 
     if not options.model_name and not options.hparams:
@@ -60,6 +71,17 @@ def main(options: types.SimpleNamespace) -> None:
     profile = profiling.profile_config(name, recipe.model_config())
     as_json = options.format == "json"
     print(json.dumps(profile.to_dict(), indent=2) if as_json else profile.to_text())
+
+
+def _inspect_export(options: types.SimpleNamespace) -> None:
+    others = sorted(options.given & {"model_name", "image_size", "hparams"})
+    if others:
+        raise app.UsageError(f"--saved_model takes no --{others[0]}: an export cannot be changed")
+    from tfdet.serving import inspection
+
+    found = inspection.inspect(options.saved_model)
+    as_json = options.format == "json"
+    print(json.dumps(found.to_dict(), indent=1) if as_json else found.to_text())
 
 
 def _listing(families: dict[str, list[str]]) -> str:

@@ -46,6 +46,11 @@ def claimed_pixels(encoded: tf.Tensor) -> tf.Tensor:
     return tf.case(kinds, default=lambda: tf.constant(0, tf.int64), exclusive=True)
 
 
+def claims_too_much(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether an encoded image has more than `MAX_IMAGE_PIXELS` by its header, scalar bool."""
+    return claimed_pixels(encoded) > MAX_IMAGE_PIXELS
+
+
 def _pixels_of_gif(encoded: tf.Tensor) -> tf.Tensor:
     data = _bytes(encoded)
     size = tf.size(data) - _HEAD_BYTES

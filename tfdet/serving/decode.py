@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfdet.limits import MAX_IMAGE_PIXELS
-from tfdet.serving.claimed_size import claimed_pixels
+from tfdet.serving.claimed_size import claims_too_much
 
 # Where cameras write EXIF: before the pixels, in a segment of at most 64 KB; the rest of the file
 # is not looked at.
@@ -28,7 +28,7 @@ def decode_upright(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 [H, W, 3], RGB.
     """
-    is_small = claimed_pixels(encoded) <= MAX_IMAGE_PIXELS
+    is_small = ~claims_too_much(encoded)
     sentence = f"the image has more than {MAX_IMAGE_PIXELS} pixels"
     with tf.control_dependencies([tf.debugging.Assert(is_small, [sentence])]):
         pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)

@@ -3,7 +3,11 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
+
+import keras
+import tensorflow as tf
 
 from tfdet import documents, files, records
 from tfdet.backbones.grid import SupernetConfig
@@ -17,7 +21,10 @@ FILE = "detector.json"
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """An export in another form than the SavedModel, which holds all this itself.
+    """What an export is, and what it was made from.
+
+    The forms other than the SavedModel are run by this. A SavedModel holds what running it needs
+    itself, and this file is in its folder for people: `assets.extra/detector.json`.
 
     Attributes:
         format, precision: see `formats.Form`.
@@ -31,6 +38,9 @@ class Description:
         takes_canvas: whether it takes one fitted image at a time, see `pieces.pieces_of`.
         pieces: names of the files, in the order in which they run.
         version: of tfdet that wrote it.
+        versions: of the packages that wrote it, by name.
+        recipe: of the training, by section; of a model without one its configuration alone, under
+            "model".
     """
 
     format: str
@@ -46,6 +56,8 @@ class Description:
     grid: SupernetConfig | None = None
     pieces: tuple[str, ...] = ("detector",)
     version: str = __version__
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(
@@ -54,10 +66,12 @@ class Description:
         format: str,
         precision: str,
         takes_canvas: bool,
-        pieces: tuple[str, ...],
+        pieces: tuple[str, ...] = (),
+        recipe: Mapping[str, Any] | None = None,
     ) -> "Description":
-        """That of a detector in a form."""
+        """That of a detector in a form; `recipe` is that of its training."""
         dynamic: Any = model if model.is_dynamic else None
+        own = {"name": model.name, **records.to_dict(model.config)}
         return cls(
             format=format,
             precision=precision,
@@ -71,6 +85,8 @@ class Description:
             threshold=dynamic and dynamic.threshold,
             calibration=dynamic and dynamic.calibration,
             grid=model.route_map,
+            versions=_versions(),
+            recipe=dict(recipe or {"model": own}),
         )
 
     def write(self, folder: pathlib.Path) -> None:
@@ -89,3 +105,7 @@ class Description:
             if not name.isidentifier():
                 raise UserError(f"{path} names a piece {name!r}; export the model again")
         return about
+
+
+def _versions() -> dict[str, str]:
+    return {"tfdet": __version__, "tensorflow": tf.__version__, "keras": keras.__version__}

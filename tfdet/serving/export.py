@@ -6,7 +6,7 @@ import pathlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,16 @@ from tfdet.detectors.dynamic import Dynamic
 from tfdet.errors import UserError
 from tfdet.ops import pack_native
 from tfdet.ops.as_written import as_written
-from tfdet.serving import compare, description, formats, photos, signatures, verify, verify_pieces
+from tfdet.serving import (
+    compare,
+    description,
+    formats,
+    photos,
+    signatures,
+    verify,
+    verify_pieces,
+    warm_up,
+)
 from tfdet.serving import network as networks
 from tfdet.serving.description import Description
 from tfdet.serving.driver import LIBRARY_FOLDER
@@ -37,7 +46,8 @@ _SINGLE_FILES = (".onnx", ".tflite", ".pb", ".h5", ".keras", ".pt", ".pth", ".xm
 _WRITTEN = re.compile(
     r"saved_model\.pb|fingerprint\.pb|keras_metadata\.pb|assets|variables|"
     rf"variables/variables\.(index|data-\d+-of-\d+)|{LIBRARY_FOLDER}|"
-    rf"{LIBRARY_FOLDER}/{re.escape(pack_native.LIBRARY)}"
+    rf"{LIBRARY_FOLDER}/({re.escape(pack_native.LIBRARY)}|{re.escape(description.FILE)}|"
+    rf"{warm_up.FILE})"
 )
 _WRITTEN_PIECES = re.compile(
     rf"{re.escape(description.FILE)}|(detector|network|decoding)\.(tflite|onnx|xml|bin)"
@@ -51,6 +61,7 @@ def export(
     format: str = formats.SAVED_MODEL,
     precision: str = "float32",
     data: DetectionDataset | None = None,
+    recipe: Mapping[str, Any] | None = None,
 ) -> compare.Difference:
     """Writes `model` in a form that serves it, runs that in a new process and compares.
 
@@ -60,8 +71,8 @@ def export(
     - `serving_default`: `images` uint8 [B, H, W, 3], any batch size (also 0) and image size;
     - `serving_encoded`: `encoded` string [B], JPEG, PNG, GIF, BMP or WebP, each of its own size;
       EXIF orientation is honoured, boxes are in pixels of the upright image. An image that cannot
-      be decoded, or claims more than `limits.MAX_IMAGE_PIXELS`, has no detections and False in
-      `is_readable` bool [B];
+      be decoded, or claims more than `limits.MAX_IMAGE_PIXELS`, has no detections, False in
+      `is_readable` bool [B] and the reason in `status` int32 [B], see `serving.image_status`;
     - `serving_fitted`: `fitted` float32 [B, *image_size, 3], `scale` float32 [B] and `size` int32
       [B, 2] of images that the client has fitted as `ops.letterbox` does, each of its own size;
     - `metadata`: no input; `class_names` string [C], `class_ids` int64 [C], `image_size` int32 [2],
@@ -74,6 +85,9 @@ def export(
     Python's loader wants them given. The metadata has `threshold`, that default, and `calibration`,
     the table of `model.calibration` as JSON with times of the exported form, or "".
 
+    The folder `assets.extra` has what `tfdet-inspect` shows, `detector.json`, and requests that
+    TensorFlow Serving warms up with.
+
     Args:
         model: a `Detector`.
         path: folder to write; an earlier export there is replaced once the new one is proved.
@@ -84,6 +98,7 @@ def export(
         precision: "float32", or what else the format has, see `formats.FORMS`.
         data: images like those that will be detected in; of them the ranges of int8 are chosen, and
             some are compared.
+        recipe: of the training, by section; it travels with the export.
 
     Returns:
         The difference that was found, which in float32 is within the tolerances of
@@ -102,8 +117,9 @@ def export(
     check(format, precision, native_ops, data is not None)
     with _replacing_folder(path) as folder:
         if format == formats.SAVED_MODEL:
-            _save(model, folder, native_ops)
+            table = _save(model, folder, native_ops)
             library = _add_library(model, folder) if native_ops else ""
+            _add_extras(model, folder, table, recipe)
             difference = verify.verify(model, folder, library)
             if data is not None:
                 batches = [photos.first_of(model, data, _COMPARED_PHOTOS)]
@@ -111,7 +127,9 @@ def export(
                     model, folder, photos=batches, has_scenes=False
                 )
         else:
-            difference = _export_pieces(model, folder, formats.form(format), precision, data)
+            difference = _export_pieces(
+                model, folder, formats.form(format), precision, data, recipe
+            )
         if difference.mismatches:
             raise RuntimeError(
                 f"the exported model differs from the model: {difference.mismatches[0]}"
@@ -145,6 +163,7 @@ def _export_pieces(
     form: formats.Form,
     precision: str,
     data: DetectionDataset | None,
+    recipe: Mapping[str, Any] | None,
 ) -> compare.Difference:
     pieces = pieces_of(model, form, precision)
     canvases = photos.some_of(model, data, _RANGE_IMAGES) if precision == "int8" else []
@@ -153,9 +172,8 @@ def _export_pieces(
     samples = [{name: canvas, **_threshold_of(model)} for canvas in canvases]
     for piece in pieces:
         form.write(piece, folder, precision, samples)
-    about = Description.of(
-        model, form.name, precision, is_fitted, tuple(piece.name for piece in pieces)
-    )
+    names = tuple(piece.name for piece in pieces)
+    about = Description.of(model, form.name, precision, is_fitted, names, recipe)
     about.write(folder)
     if model.is_dynamic and model.calibration:
         table = _with_latency(model, _canvas_function(model, PieceDriver(folder)))
@@ -176,7 +194,8 @@ def _threshold_of(model: Detector) -> dict[str, np.ndarray]:
     return {"threshold": np.asarray(model.threshold_ends[1], np.float32)}
 
 
-def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
+def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> Calibration | None:
+    """Writes the SavedModel; the calibration that is in it."""
     model = model.for_inference()
     if native_ops:
         pack_native.check()
@@ -195,6 +214,7 @@ def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> None:
             "metadata": signatures.metadata_function(model, table),
         },
     )
+    return table
 
 
 def _add_library(model: Detector, folder: pathlib.Path) -> pathlib.Path:
@@ -202,9 +222,23 @@ def _add_library(model: Detector, folder: pathlib.Path) -> pathlib.Path:
     if pack_native.OP.encode() not in graph:
         raise UserError(f"{model.name} does not pack: there is no native op for it to use")
     target = folder / LIBRARY_FOLDER / pack_native.LIBRARY
-    target.parent.mkdir()
+    target.parent.mkdir(exist_ok=True)
     shutil.copy(pack_native.library_path(), target)
     return target
+
+
+def _add_extras(
+    model: Detector,
+    folder: pathlib.Path,
+    table: Calibration | None,
+    recipe: Mapping[str, Any] | None,
+) -> None:
+    """What people and TensorFlow Serving look for beside a SavedModel."""
+    extras = folder / LIBRARY_FOLDER
+    extras.mkdir(exist_ok=True)
+    about = Description.of(model, formats.SAVED_MODEL, "float32", False, recipe=recipe)
+    dataclasses.replace(about, calibration=table).write(extras)
+    warm_up.write(model, extras, is_calibrated=table is not None)
 
 
 def _calibration(model: Dynamic, network: networks.Network) -> Calibration | None:

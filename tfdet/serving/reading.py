@@ -4,7 +4,7 @@ import collections
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 from typing import TypeVar
 
@@ -68,7 +68,7 @@ def read_ahead(
     threads: int,
     most: int,
     budget: Budget,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`read(item, room)` of each item, in order; the next ones are read while one is used.
 
     Args:

@@ -12,11 +12,12 @@ from tfdet.detectors.base import Detector, to_original
 from tfdet.detectors.calibration import Calibration
 from tfdet.ops.as_written import as_written
 from tfdet.ops.letterbox import letterbox
-from tfdet.serving import decode
+from tfdet.serving import decode, image_status
+from tfdet.serving.claimed_size import claims_too_much
 from tfdet.serving.effort_inputs import EffortInputs
 from tfdet.serving.network import Network
 
-# An image on its canvas, the scale and the (height, width) it had, and whether there was one.
+# An image on its canvas, the scale and the (height, width) it had, and its status.
 _Fitted = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
 
 
@@ -78,36 +79,44 @@ def encoded_function(
 ) -> tf.types.experimental.GenericFunction:
     """Encoded images [B], each of its own size, to detections in pixels of the upright image.
 
-    An image that cannot be decoded has no detections, and False in `is_readable` [B]; the others of
-    its batch are as they would be without it.
+    An image that cannot be decoded has no detections, False in `is_readable` [B] and the reason in
+    `status` [B], see `image_status`; the others of its batch are as they would be without it.
     """
 
     def fit(encoded: tf.Tensor) -> _Fitted:
         image = decode.decode_upright(encoded)
         fitted, scale = letterbox(image, canvas.size, canvas.pad_value)
-        return fitted, scale, tf.shape(image)[:2], tf.constant(True)
+        return fitted, scale, tf.shape(image)[:2], tf.constant(image_status.DETECTED)
 
     def fit_or_blank(encoded: tf.Tensor) -> _Fitted:
         # Graphs catch no errors, but data sets leave elements out whose function fails.
         colour = tf.constant(canvas.pad_value, tf.float32)
         blank = tf.broadcast_to(colour, [*canvas.size, 3])
-        instead = tf.data.Dataset.from_tensors((blank, 1.0, tf.constant([1, 1]), False))
-        image = tf.data.Dataset.from_tensors(encoded).map(fit).ignore_errors()
-        return image.concatenate(instead).take(1).get_single_element()
+        one = tf.data.Dataset.from_tensors(encoded)
+        too_large = one.map(claims_too_much).ignore_errors().filter(lambda is_so: is_so)
+
+        def instead(status: int) -> _Fitted:
+            return blank, tf.constant(1.0), tf.constant([1, 1]), tf.constant(status)
+
+        image = one.map(fit).ignore_errors()
+        image = image.concatenate(too_large.map(lambda _: instead(image_status.TOO_LARGE)))
+        image = image.concatenate(tf.data.Dataset.from_tensors(instead(image_status.DAMAGED)))
+        return image.take(1).get_single_element()
 
     def detect(encoded: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
-        fitted, scale, size, is_readable = tf.map_fn(
+        fitted, scale, size, status = tf.map_fn(
             fit_or_blank,
             encoded,
             fn_output_signature=(
                 tf.TensorSpec([*canvas.size, 3], tf.float32),
                 tf.TensorSpec([], tf.float32),
                 tf.TensorSpec([2], tf.int32),
-                tf.TensorSpec([], tf.bool),
+                tf.TensorSpec([], tf.int32),
             ),
         )
         found = to_original(network(fitted, *at), scale, (size[:, 0], size[:, 1]))
-        return {**_only_where(is_readable, found), "is_readable": is_readable}
+        is_readable = status == image_status.DETECTED
+        return {**_only_where(is_readable, found), "is_readable": is_readable, "status": status}
 
     return _served(detect, (tf.TensorSpec([None], tf.string, name="encoded"),), efforts)
 

@@ -59,7 +59,8 @@ def signatures(dynamic_folder):
 def _arrays(outputs):
     """Detections of an answer's outputs, as `compare` takes them."""
     kinds = {"boxes": "f4", "scores": "f4", "labels": "i4", "count": "i4", "is_hard": "?"}
-    return {k: np.array(v, kinds.get(k, "f4")) for k, v in outputs.items() if k != "is_readable"}
+    about = ("is_readable", "status")
+    return {k: np.array(v, kinds.get(k, "f4")) for k, v in outputs.items() if k not in about}
 
 
 def _encoded(client, files, b64, **others):
@@ -134,7 +135,8 @@ def test_encoded_images_get_what_the_signature_gives(client, signatures, picture
     )
     assert set(found) == {*expected, "effort"}
     assert found.pop("is_readable") == [True] * 3
-    expected = {k: v.numpy() for k, v in expected.items() if k != "is_readable"}
+    assert found.pop("status") == expected["status"].numpy().tolist() == [0] * 3
+    expected = {k: expected[k].numpy() for k in found if k in expected}
     assert compare.compare(expected, _arrays(found), "encoded").mismatches == ()
 
 
@@ -226,6 +228,8 @@ def test_damaged_images_leave_the_others_of_their_request_as_they_are(
     assert [one["image"] for one in answer["errors"]] == list(range(1, len(bad) + 1))
     found = answer["predictions"]
     assert [one["is_readable"] for one in found] == [True, *[False] * len(bad), True]
+    codes = [code for code, _, _ in damaged.values()]
+    assert [one["status"] for one in found[1:-1]] == [2 if x == 413 else 1 for x in codes]
     for one in found[1:-1]:
         assert (one["count"], set(one["labels"]), set(one["scores"])) == (0, {-1}, {0.0})
     alone = _arrays(_encoded(client, good, b64, inputs={"effort": 0.5}))

@@ -57,7 +57,7 @@ def _ask(model, content, **others):
 def test_a_static_model_has_no_effort(make_model, serve, pictures):
     model = serve(make_model(), slo_ms=100.0, effort=None)
     found = _ask(model, pictures["png"])
-    assert set(found) == {"boxes", "scores", "labels", "count", "is_readable"}
+    assert set(found) == {"boxes", "scores", "labels", "count", "is_readable", "status"}
     about = model.about()
     assert (about["is_dynamic"], about["effort"], about["slo_ms"]) == (False, None, None)
     with pytest.raises(Refusal, match="takes no min_effort"):

@@ -182,7 +182,7 @@ class _Server:
             self._metrics.add("images_total", model=model.name, outcome=outcome)
         if refusals and len(refusals) == len(found):
             raise _of_all(refusals, request)
-        rows = [model.refused() if isinstance(one, Refusal) else one for one in found]
+        rows = [model.refused(one) if isinstance(one, Refusal) else one for one in found]
         write = functools.partial(
             answers.predictions,
             [row.outputs for row in rows],  # type: ignore[union-attr]  # errors were raised

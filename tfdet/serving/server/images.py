@@ -6,6 +6,7 @@ from tfdet import limits
 from tfdet.data import decode, gif
 from tfdet.serving.server.refusal import Refusal
 
+TOO_LARGE = "oversized_image"
 _SENTENCES = {
     "unreadable_image": "not a whole JPEG, PNG, GIF, BMP or WebP image",
     "animated_image": "an animated WebP; only GIFs may move, of which the first frame counts",
@@ -34,7 +35,7 @@ def decoded(encoded: bytes, most_pixels: int) -> np.ndarray:
             raise _too_large("frames of too many pixels together", most_pixels)
         return decode.decode_image(encoded)
     except decode.ImageError as error:
-        if error.kind == "oversized_image":
+        if error.kind == TOO_LARGE:
             raise _too_large(str(error), most_pixels) from None
         detail = f" ({error})" if error.kind == "truncated_image" else ""
         raise Refusal(400, _SENTENCES[error.kind] + detail, error.kind) from None
@@ -42,4 +43,4 @@ def decoded(encoded: bytes, most_pixels: int) -> np.ndarray:
 
 def _too_large(what: str, most_pixels: int) -> Refusal:
     sentence = f"too large: {what}, and at most {most_pixels} pixels are decoded"
-    return Refusal(413, sentence, "oversized_image")
+    return Refusal(413, sentence, TOO_LARGE)

@@ -11,7 +11,7 @@ import numpy as np
 
 from tfdet.data import decode
 from tfdet.errors import UserError
-from tfdet.serving import batches
+from tfdet.serving import batches, image_status
 from tfdet.serving.driver import SavedModelDriver
 from tfdet.serving.effort_inputs import NOT_GIVEN
 from tfdet.serving.server import images, saved_model
@@ -172,8 +172,8 @@ class ServedModel:
 
     def output_names(self, signature: str) -> list[str]:
         """The outputs of a signature, and the `effort` where there is one."""
-        readable = ["is_readable"] if signature == ENCODED else []
-        return [*self._nothing, *readable]
+        about = ["is_readable", "status"] if signature == ENCODED else []
+        return [*self._nothing, *about]
 
     def reserve(self, count: int, arrived: float) -> list[Ticket[Prepared, Row]]:
         """Places for the images of a request."""
@@ -254,9 +254,12 @@ class ServedModel:
             return None
         return ("effort", item.effort, item.min_effort)
 
-    def refused(self) -> Row:
+    def refused(self, refusal: Refusal) -> Row:
         """The row of an image that was not looked at."""
-        return Row({**self._nothing, "is_readable": np.array(False)})
+        is_large = refusal.reason == images.TOO_LARGE
+        status = image_status.TOO_LARGE if is_large else image_status.DAMAGED
+        about = {"is_readable": np.array(False), "status": np.array(status, np.int32)}
+        return Row({**self._nothing, **about})
 
     def _compute(self, tickets: Sequence[Ticket[Prepared, Row]]) -> list[Row]:
         items = [ticket.item for ticket in tickets if ticket.item is not None]
@@ -269,6 +272,7 @@ class ServedModel:
         for i, ticket in enumerate(tickets):
             outputs = {name: values[i] for name, values in found.items()}
             outputs["is_readable"] = np.array(True)
+            outputs["status"] = np.array(image_status.DETECTED, np.int32)
             rows.append(Row(outputs, 1e3 * (start - ticket.queued), ms))
         return rows
 
