@@ -40,7 +40,9 @@ def arrow(x0: float, y0: float, x1: float, y1: float, bend: float = 0.0) -> str:
     """An arrow, bent to the side by so many pixels."""
     mx, my = (x0 + x1) / 2, (y0 + y1) / 2 - bend
     path = f"M{x0},{y0} Q{mx},{my} {x1},{y1}"
-    return f'<path d="{path}" fill="none" stroke="{INK}" stroke-width="1.4" marker-end="url(#tip)"/>'
+    return (
+        f'<path d="{path}" fill="none" stroke="{INK}" stroke-width="1.4" marker-end="url(#tip)"/>'
+    )
 
 
 def note(x: float, y: float, text: str, anchor: str = "middle") -> str:
@@ -51,7 +53,9 @@ def bifpn() -> str:
     """One cell: top-down, then bottom-up, with the input once more in the middle levels."""
     columns, small = (70, 230, 390), (64, 34)
     rows = {level: 60 + 62 * (7 - level) for level in range(3, 8)}
-    parts = [note(x, 25, text) for x, text in zip(columns, ("input", "top-down", "output"), strict=True)]
+    parts = [
+        note(x, 25, text) for x, text in zip(columns, ("input", "top-down", "output"), strict=True)
+    ]
     for level, y in rows.items():
         color = LEVELS[level - 3]
         parts.append(box(columns[0], y, f"P{level}", color, small))
@@ -89,7 +93,9 @@ def packed() -> str:
             f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{LEVELS[level]}" stroke="{PAPER}"/>'
         )
         if min(w, h) > 30:
-            label = f'<text x="{x + w / 2}" y="{y + h / 2 + 5}" text-anchor="middle" fill="{PAPER}">'
+            label = (
+                f'<text x="{x + w / 2}" y="{y + h / 2 + 5}" text-anchor="middle" fill="{PAPER}">'
+            )
             parts.append(f"{label}P{level + 3}</text>")
     return svg(found.width * scale + 20, found.height * scale + 20, *parts)
 

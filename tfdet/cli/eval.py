@@ -92,6 +92,7 @@ def main(options: types.SimpleNamespace) -> None:
     _check(options)
     from tfdet.data import sources
     from tfdet.serving import batches
+    from tfdet.training import distribution
 
     source = options.data or _validation_data(options.model_dir)
     model = flags.load_model(options)
@@ -102,7 +103,11 @@ def main(options: types.SimpleNamespace) -> None:
     if options.batch_size is None:
         options.batch_size = batches.default_batch_size(model.image_size)
     dataset = sources.open_dataset(source)
-    print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
+    print(
+        f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes; running on "
+        f"{distribution.devices(None)}",
+        flush=True,
+    )
     if options.calibrate:
         _calibrate(options, model, dataset)
     elif options.tradeoff:
@@ -123,7 +128,10 @@ def _calibrate(
             f"{i / 100:>6.1f}{'/' + format(100 * table.shares[i], '.0f'):>7}"
             f"{table.thresholds[i]:>11.6f}{table.macs[i] / 1e9:>10.4g}{table.latency_ms[i]:>9.4g}"
         )
-    print(f"wrote {path}")
+    print(
+        f"wrote {path}\nnext: tfdet-infer --model_dir={options.model_dir} --input=IMAGES "
+        "--output_dir=FOLDER --effort=0.5"
+    )
 
 
 def _trade_off(

@@ -93,7 +93,11 @@ def main(options: types.SimpleNamespace) -> None:
     flags.check_writable(pathlib.Path(options.output).absolute().parent, "output")
     dataset = sources.open_dataset(options.data) if options.data else None
     model = flags.load_model(options)
-    print(f"exporting to {options.output} and running it in a new process ...", flush=True)
+    print(
+        f"exporting to {options.output} and running it in a new process; it takes about a minute, "
+        "longer for large models ...",
+        flush=True,
+    )
     difference = export.export(model, options.output, options.native_ops, **form, data=dataset)
     _report(options, difference)
     if options.native_ops:
@@ -101,6 +105,11 @@ def main(options: types.SimpleNamespace) -> None:
         print(f"before loading it: tf.load_op_library('{library}')")
     if dataset is not None and options.precision != "float32":
         _report_precision(options, model, dataset)
+    serve = f", or tfdet-serve --model=NAME={options.output}"
+    print(
+        f"next: tfdet-infer --saved_model={options.output} --input=IMAGES --output_dir=FOLDER"
+        f"{serve if options.format == formats.SAVED_MODEL else ''}"
+    )
 
 
 def _check(options: types.SimpleNamespace) -> None:

@@ -97,6 +97,13 @@ def main(options: types.SimpleNamespace) -> int:
     threshold = flags.chosen_threshold(options, driver)
     if options.draw_routes and driver.route_map is None:
         raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
+    from tfdet.training import distribution
+
+    print(
+        f"{len(files)} images; pictures and {infer_folder.DETECTIONS} go to {options.output_dir}; "
+        f"running on {distribution.devices(None)}",
+        flush=True,
+    )
     folder.start()
     run = _Run(options, driver, threshold, folder)
     try:
