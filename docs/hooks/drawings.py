@@ -1,4 +1,4 @@
-"""The drawings of the systems' pages: `python docs/hooks/drawings.py` writes docs/pictures/*.svg."""
+"""Drawings for the systems' pages; `python docs/hooks/drawings.py` writes docs/pictures/*.svg."""
 
 import pathlib
 
@@ -14,7 +14,8 @@ def svg(width: int, height: int, *parts: str) -> str:
     """A picture on a white ground, so that it can be read on a dark page too."""
     marker = (
         '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
-        f'markerHeight="7" orient="auto"><path d="M0,0 L10,5 L0,10 z" fill="{INK}"/></marker></defs>'
+        f'markerHeight="7" orient="auto"><path d="M0,0 L10,5 L0,10 z" fill="{INK}"/></marker>'
+        "</defs>"
     )
     ground = f'<rect width="{width}" height="{height}" fill="{PAPER}"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
@@ -90,7 +91,8 @@ def packed() -> str:
         w, h = (x1 - x0) * scale, (y1 - y0) * scale
         x, y = 10 + x0 * scale, 10 + y0 * scale
         parts.append(
-            f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{LEVELS[level]}" stroke="{PAPER}"/>'
+            f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{LEVELS[level]}" '
+            f'stroke="{PAPER}"/>'
         )
         if min(w, h) > 30:
             label = (

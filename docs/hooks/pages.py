@@ -1,4 +1,4 @@
-"""Hooks of MkDocs: pages that follow from the code, and links that GitHub and the site both take."""
+"""Hooks of MkDocs: pages made from the code, and links that GitHub and the site both take."""
 
 import pathlib
 import posixpath

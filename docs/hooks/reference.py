@@ -223,8 +223,8 @@ def commands_page() -> str:
         "# Commands",
         "",
         "This page is made from the flags of the commands; `COMMAND --help` prints the same. "
-        "Flags are written `--name=value`; boolean ones `--name` or `--noname`. Exit codes: 0 done, "
-        "1 a mistake that you can mend, 2 wrong flags, 130 stopped by Ctrl-C, 143 by SIGTERM.",
+        "Flags are written `--name=value`; boolean ones `--name` or `--noname`. Exit codes: 0 "
+        "done, 1 a mistake to mend, 2 wrong flags, 130 stopped by Ctrl-C, 143 by SIGTERM.",
         "",
     ]
     for name in COMMANDS:

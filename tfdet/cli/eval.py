@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from tfdet import progress
+from tfdet import devices, progress
 from tfdet.cli import app, flags
 from tfdet.cli import eval_outputs as outputs
 from tfdet.errors import UserError
@@ -92,7 +92,6 @@ def main(options: types.SimpleNamespace) -> None:
     _check(options)
     from tfdet.data import sources
     from tfdet.serving import batches
-    from tfdet.training import distribution
 
     source = options.data or _validation_data(options.model_dir)
     model = flags.load_model(options)
@@ -105,7 +104,7 @@ def main(options: types.SimpleNamespace) -> None:
     dataset = sources.open_dataset(source)
     print(
         f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes; running on "
-        f"{distribution.devices(None)}",
+        f"{devices.in_use()}",
         flush=True,
     )
     if options.calibrate:

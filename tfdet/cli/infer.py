@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from tfdet import behind, progress
+from tfdet import behind, devices, progress
 from tfdet.cli import app, flags, infer_folder
 from tfdet.data.image_names import ENDINGS, is_image, is_other_picture
 from tfdet.errors import Interrupted, UserError
@@ -97,11 +97,9 @@ def main(options: types.SimpleNamespace) -> int:
     threshold = flags.chosen_threshold(options, driver)
     if options.draw_routes and driver.route_map is None:
         raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
-    from tfdet.training import distribution
-
     print(
         f"{len(files)} images; pictures and {infer_folder.DETECTIONS} go to {options.output_dir}; "
-        f"running on {distribution.devices(None)}",
+        f"running on {devices.in_use()}",
         flush=True,
     )
     folder.start()

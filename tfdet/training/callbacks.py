@@ -138,8 +138,8 @@ class Averaging(keras.callbacks.Callback):
 class ProgressLine(keras.callbacks.Callback):
     """Shows how far the run is and when it will end: a bar, and a line of numbers per epoch.
 
-    Where the output is not a terminal, one line more comes early in the first epoch: it says how long
-    the run will take.
+    Where the output is not a terminal, one more line comes early in a long first epoch: with it the
+    user knows how long the run will take.
 
     Args:
         progress: of the run; its `step` is counted by someone else.

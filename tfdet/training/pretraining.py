@@ -126,8 +126,7 @@ def _plan(
         f"{recipe.model['num_classes']} classes: {settings.num_epochs} epochs of "
         f"{run.steps_per_epoch} steps of {settings.batch_size}{begins}; measuring {measured}; "
         f"results go to {run.folder.path}\n"
-        f"running on {distribution.devices(strategy)}{distribution.unused_devices(strategy)}; the "
-        "first step builds the graph, which takes up to a minute, and then the time left (ETA) is shown"
+        f"{fitting.where(strategy)}"
     )
 
 

@@ -255,9 +255,7 @@ def _plan(run: Fitting, data: RunData) -> str:
         f"training {name} on {data.train.name}{added}: {len(data.train)} images, "
         f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
         f"measuring {measured}; results go to {run.folder.path}\n"
-        f"running on {distribution.devices(data.strategy)}{distribution.unused_devices(data.strategy)}"
-        "; the first step builds the graph, which takes up to a minute, and then the time left "
-        "(ETA) is shown"
+        f"{fitting.where(data.strategy)}"
     )
 
 
