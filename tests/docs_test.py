@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from tfdet import registry
+import tfdet
 from tfdet.recipes import catalog
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -28,7 +28,7 @@ _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def _dynamic():
-    model = registry.create("dy-efficientdet-test")
+    model = tfdet.create("dy-efficientdet-test")
     images = np.zeros((2, 64, 64, 3), np.uint8)
     model.calibrate([np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)])
     return {"model": model, "images": images}
@@ -40,11 +40,11 @@ def _caddet():
 
 
 def _two_stage():
-    return {"model": registry.create("faster-rcnn-test")}
+    return {"model": tfdet.create("faster-rcnn-test")}
 
 
 def _teachers():
-    student, teacher = (registry.create("faster-rcnn-test", num_classes=5) for _ in range(2))
+    student, teacher = (tfdet.create("faster-rcnn-test", num_classes=5) for _ in range(2))
     images = np.zeros((2, 64, 64, 3), np.uint8)
     targets = {
         "boxes": np.array([[[8, 8, 40, 40]]] * 2, np.float32),
@@ -57,15 +57,11 @@ def _teachers():
 
 
 def _exported():
-    import tfdet
-
-    tfdet.export(registry.create("efficientdet-test"), "served/cells_onnx")
+    tfdet.export(tfdet.create("efficientdet-test"), "served/cells_onnx")
     return {"images": np.zeros((1, 64, 64, 3), np.uint8)}
 
 
 def _tfdet():
-    import tfdet
-
     return {"tfdet": tfdet}
 
 

@@ -77,7 +77,7 @@ absl_flags.DEFINE_bool(
 
 
 def main(options: types.SimpleNamespace) -> None:
-    """Exports, and says what was compared."""
+    """Exports, and reports what was compared."""
     flags.check_model(options)
     _check(options)
     if options.compare:

@@ -53,7 +53,7 @@ _RECIPE_KEYS = {
 
 
 def main(options: types.SimpleNamespace) -> None:
-    """Trains, and says where the weights are."""
+    """Trains, and reports where the weights are."""
     common.check_positive(options, "batch_size", "num_epochs")
     from tfdet import config
     from tfdet.training import pretrain_recipe, pretraining

@@ -139,7 +139,7 @@ class ProgressLine(keras.callbacks.Callback):
     """Shows how far the run is and when it will end: a bar, and a line of numbers per epoch.
 
     Where the output is not a terminal, one more line comes early in a long first epoch: with it the
-    user knows how long the run will take.
+    user sees how long the run will take.
 
     Args:
         progress: of the run; its `step` is counted by someone else.
@@ -276,7 +276,7 @@ class StateSaver(keras.callbacks.Callback):
             self._signals.check()
 
     def save_last(self) -> None:
-        """Writes the newest state from which a run that was stopped goes on, if it is not there."""
+        """Writes the newest state from which a run that was stopped resumes, if it is not there."""
         if self._before_last and self._before_last[1]["step"] > self.saved_step:
             self._write(*self._before_last)
 
@@ -295,8 +295,9 @@ class Measurement(keras.callbacks.Callback):
         averages: the moving averages, or None.
         model_dir: gets `last.weights.h5` and `best.weights.h5`; None in processes that write
             nothing and measure their share.
-        measure: gives the scores of the model as it is, called with the epoch (from 1); None keeps
-            the last weights only. The best are those of the highest `SCORE`, if that is among them.
+        measure: returns the scores of the model as it is, called with the epoch (from 1); None
+            keeps the last weights only. The best are those of the highest `SCORE`, if that is among
+            them.
         interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
         prepare: called first, with the averages in the model; None does nothing.
         signals: that stop the run, within a measurement at once.
@@ -351,7 +352,7 @@ class Measurement(keras.callbacks.Callback):
 class Journal(keras.callbacks.Callback):
     """Keeps one row per epoch: history.csv, history.jsonl, TensorBoard where installed, a curve.
 
-    The files are written anew from the saved history each time, so that a restarted run neither
+    The files are written from the saved history each time, so that a restarted run neither
     repeats a row nor leaves one out.
 
     Args:

@@ -189,7 +189,7 @@ class Fitting:
 
 
 def where(strategy: tf.distribute.Strategy | None) -> str:
-    """The line that says what a run computes on, and when its length will be known."""
+    """The line about what a run computes on, and when its length will be known."""
     return (
         f"running on {distribution.devices(strategy)}{distribution.unused_devices(strategy)}; the "
         "first step builds the graph, which takes up to a minute; then the time left (ETA) is shown"

@@ -7,7 +7,7 @@ The folder holds
     data.json             how many images of which names, so that a change is noticed
     last.weights.h5       averaged weights of the newest measurement
     logs/                 one row per epoch: history.csv, history.jsonl
-    state/                the newest states from which a killed run goes on
+    state/                the newest states from which a killed run resumes
 
 `tfdet-train --pretrained=FOLDER` takes the grid from it.
 """

@@ -8,7 +8,7 @@ The folder holds
     best.weights.h5 last.weights.h5  averaged weights, of the best AP and of the last measurement
     logs/history.csv history.jsonl   one row per epoch
     pictures/ curve.png              validation detections at each measurement; losses and scores
-    state/                           the newest states from which a killed run goes on
+    state/                           the newest states from which a killed run resumes
     non_finite.json                  written when a loss is no longer a number
 """
 
@@ -115,7 +115,7 @@ def _make_fitting(detector: Detector, data: RunData, folder: RunFolder) -> Fitti
 
 
 def freeze(model: keras.Model, expression: str) -> str:
-    """Stops training of the variables whose path in the model begins with a match; says how many.
+    """Stops training of the variables whose path in the model begins with a match.
 
     They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
     """
