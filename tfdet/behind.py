@@ -9,7 +9,7 @@ Result = TypeVar("Result")
 
 
 class Behind(Generic[Result]):
-    """Threads that do what they are given while the caller goes on.
+    """Threads that do what they are given while the caller continues.
 
     Example:
         with Behind(threads=2, most=8, take=print) as behind:

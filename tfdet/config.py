@@ -1,4 +1,4 @@
-"""Recipes: one YAML file that says which model is trained, on what, how, and how it is measured.
+"""Recipes: a model, its data, its training and its measurements, in one YAML file.
 
     model: {name: efficientdet-d0, image_size: [512, 512]}
     data: {train: "coco:train.json:train2017", val: "coco:val.json:val2017"}
@@ -117,7 +117,7 @@ class TrainConfig:
         connect_seconds: how long "multi_worker" waits for the other machines.
         seed: of weights, data order and augmentation.
         deterministic: only operations that give the same bits each time.
-        save_seconds: the state from which a killed run goes on is written this often.
+        save_seconds: the state from which a killed run resumes is written this often.
     """
 
     batch_size: int = 64

@@ -4,8 +4,8 @@
 class UserError(ValueError):
     """A mistake in a flag, a recipe, a file or a data set.
 
-    The message says what was expected, what came and what to do. Commands print it as one sentence
-    instead of a traceback.
+    The message has three parts: what was expected, what came and what to do. Commands print it as
+    one sentence instead of a traceback.
     """
 
 
@@ -15,7 +15,7 @@ def first_line(error: BaseException) -> str:
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the work; the message tells the user what is kept.
+    """A signal ended the work; the message has what is kept.
 
     Args:
         message: one sentence.

@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether an error says that the memory of the host or a device did not suffice."""
+    """Whether an error means that the memory of the host or a device did not suffice."""
     if isinstance(error, MemoryError):
         return True
     # Of TensorFlow, which need not be there; a full disk has the same name there.

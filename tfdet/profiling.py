@@ -136,7 +136,7 @@ def profile_config(name: str, config: Any, image_size: tuple[int, int] | None = 
 
 
 def profile_unbuilt(make: Callable[[], Any], image_size: tuple[int, int] | None = None) -> Profile:
-    """As `profile`, for the detector that `make` gives; its variables are not made."""
+    """As `profile`, for the detector that `make` returns; its variables are not made."""
 
     def run() -> Profile:
         with keras.StatelessScope(initialize_variables=False):

@@ -27,7 +27,7 @@ class Line:
         return self.is_terminal and time.monotonic() - self._shown >= _REFRESH_SECONDS
 
     def show(self, text: str) -> None:
-        """Puts `text` in the place of what a terminal's line says; elsewhere a line of its own."""
+        """Puts `text` in the place of a terminal's line; elsewhere it is a line of its own."""
         self._shown = time.monotonic()
         self._write(text, end="" if self.is_terminal else "\n")
 
@@ -70,7 +70,7 @@ class Pace:
 
 
 class ImageCounter:
-    """Called with (done, total): a line that says how far a loop over images is.
+    """Called with (done, total): a line that shows how far a loop over images is.
 
     Args:
         stream: where to; standard error by default, so that results can be piped.

@@ -109,7 +109,7 @@ def _check_keras() -> None:
 def load_model(path: str | os.PathLike[str]) -> Detector:
     """A detector from a `.keras` file that `model.save` wrote.
 
-    As `keras.saving.load_model`, which alone knows only those classes that were imported before:
+    As `keras.saving.load_model`, which alone finds only classes that were imported before:
     this imports those of tfdet. Import modules with parts of your own first.
     """
     import keras

@@ -1,4 +1,4 @@
-"""The drawings of the systems' pages: `python docs/hooks/drawings.py` writes docs/pictures/*.svg."""
+"""Drawings for the systems' pages; `python docs/hooks/drawings.py` writes docs/pictures/*.svg."""
 
 import pathlib
 
@@ -14,7 +14,8 @@ def svg(width: int, height: int, *parts: str) -> str:
     """A picture on a white ground, so that it can be read on a dark page too."""
     marker = (
         '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" '
-        f'markerHeight="7" orient="auto"><path d="M0,0 L10,5 L0,10 z" fill="{INK}"/></marker></defs>'
+        f'markerHeight="7" orient="auto"><path d="M0,0 L10,5 L0,10 z" fill="{INK}"/></marker>'
+        "</defs>"
     )
     ground = f'<rect width="{width}" height="{height}" fill="{PAPER}"/>'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
@@ -40,7 +41,9 @@ def arrow(x0: float, y0: float, x1: float, y1: float, bend: float = 0.0) -> str:
     """An arrow, bent to the side by so many pixels."""
     mx, my = (x0 + x1) / 2, (y0 + y1) / 2 - bend
     path = f"M{x0},{y0} Q{mx},{my} {x1},{y1}"
-    return f'<path d="{path}" fill="none" stroke="{INK}" stroke-width="1.4" marker-end="url(#tip)"/>'
+    return (
+        f'<path d="{path}" fill="none" stroke="{INK}" stroke-width="1.4" marker-end="url(#tip)"/>'
+    )
 
 
 def note(x: float, y: float, text: str, anchor: str = "middle") -> str:
@@ -51,7 +54,9 @@ def bifpn() -> str:
     """One cell: top-down, then bottom-up, with the input once more in the middle levels."""
     columns, small = (70, 230, 390), (64, 34)
     rows = {level: 60 + 62 * (7 - level) for level in range(3, 8)}
-    parts = [note(x, 25, text) for x, text in zip(columns, ("input", "top-down", "output"), strict=True)]
+    parts = [
+        note(x, 25, text) for x, text in zip(columns, ("input", "top-down", "output"), strict=True)
+    ]
     for level, y in rows.items():
         color = LEVELS[level - 3]
         parts.append(box(columns[0], y, f"P{level}", color, small))
@@ -86,10 +91,13 @@ def packed() -> str:
         w, h = (x1 - x0) * scale, (y1 - y0) * scale
         x, y = 10 + x0 * scale, 10 + y0 * scale
         parts.append(
-            f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{LEVELS[level]}" stroke="{PAPER}"/>'
+            f'<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="{LEVELS[level]}" '
+            f'stroke="{PAPER}"/>'
         )
         if min(w, h) > 30:
-            label = f'<text x="{x + w / 2}" y="{y + h / 2 + 5}" text-anchor="middle" fill="{PAPER}">'
+            label = (
+                f'<text x="{x + w / 2}" y="{y + h / 2 + 5}" text-anchor="middle" fill="{PAPER}">'
+            )
             parts.append(f"{label}P{level + 3}</text>")
     return svg(found.width * scale + 20, found.height * scale + 20, *parts)
 

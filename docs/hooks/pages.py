@@ -1,5 +1,6 @@
-"""Hooks of MkDocs: pages that follow from the code, and links that GitHub and the site both take."""
+"""Hooks of MkDocs: pages made from the code, and links that GitHub and the site both take."""
 
+import json
 import pathlib
 import posixpath
 import re
@@ -21,9 +22,23 @@ def on_files(files, config):
     pages["reference/commands.md"] = reference.commands_page()
     for name, text in reference.api_pages().items():
         pages[f"reference/api/{name}.md"] = text
+    for notebook in sorted((root / "docs" / "notebooks").glob("*.ipynb")):
+        pages[f"notebooks/{notebook.stem}.md"] = notebook_page(notebook)
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def notebook_page(path):
+    """A notebook's prose and code as a page, with a link to the file."""
+    parts = []
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            source = f"```{'sh' if source.startswith('!') else 'python'}\n{source}\n```"
+        parts.append(source)
+    title, *rest = parts
+    return "\n\n".join([title, f"[The notebook]({path.name}), to run it yourself.", *rest, ""])
 
 
 def on_page_markdown(markdown, page, config, files):

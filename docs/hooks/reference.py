@@ -29,6 +29,8 @@ PACKAGES = (
     *("detectors", "backbones", "necks", "heads", "layers", "losses", "ops", "data"),
     *("training", "evaluation", "serving", "visualization", "weights", "nas"),
 )
+# Single modules, on a page of their own.
+MODULES = ("registry", "config", "recipes.catalog", "profiling", "records", "additions", "errors")
 _PLACE = re.compile(r"^[a-z_0-9]+(?:, [a-z_0-9]+)*$")
 
 
@@ -221,8 +223,8 @@ def commands_page() -> str:
         "# Commands",
         "",
         "This page is made from the flags of the commands; `COMMAND --help` prints the same. "
-        "Flags are written `--name=value`; boolean ones `--name` or `--noname`. Exit codes: 0 done, "
-        "1 a mistake that you can mend, 2 wrong flags, 130 stopped by Ctrl-C, 143 by SIGTERM.",
+        "Flags are written `--name=value`; boolean ones `--name` or `--noname`. Exit codes: 0 "
+        "done, 1 a mistake to mend, 2 wrong flags, 130 stopped by Ctrl-C, 143 by SIGTERM.",
         "",
     ]
     for name in COMMANDS:
@@ -251,7 +253,9 @@ def _markdown(text: str) -> str:
 
 def api_pages() -> dict[str, str]:
     """{name of the page: Markdown} with the directives that mkdocstrings fills."""
+    modules = [line for name in MODULES for line in (f"::: tfdet.{name}", "")]
     pages = {"public": _public()}
+    pages["names"] = "\n".join(["# Names, recipes, counts, errors", "", *modules])
     return pages | {name: _package(name) for name in PACKAGES}
 
 
@@ -261,11 +265,15 @@ def _public() -> str:
         "",
         "What `import tfdet` gives. These names stay; everything else may move between versions.",
         "",
+        "| name | what it is |",
+        "|---|---|",
     ]
     for name, module in tfdet._PUBLIC.items():
-        lines += [f"::: {module}.{name}", "    options:", f'      heading: "tfdet.{name}"']
-        lines += [f'      toc_label: "{name}"', ""]
-    return "\n".join(lines)
+        summary = inspect.getdoc(getattr(tfdet, name)).partition("\n\n")[0]
+        lines.append(
+            f"| [`tfdet.{name}`][{module}.{name}] | {_markdown(' '.join(summary.split()))} |"
+        )
+    return "\n".join([*lines, ""])
 
 
 def _package(name: str) -> str:

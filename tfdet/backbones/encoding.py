@@ -1,4 +1,4 @@
-"""ResNets as data: an encoding says each block of a backbone, in the style of Joint-DetNAS.
+"""ResNets as data: an encoding lists each block of a backbone, in the style of Joint-DetNAS.
 
     encoding = load_encoding("student.json")
     print(encoding.to_table())

@@ -62,7 +62,7 @@ class Command:
 
     Args:
         name: What the user types, for example `tfdet-eval`.
-        purpose: One line that says what the command gives.
+        purpose: One line about what the command does.
         example: One command line (or several lines) that works.
         arguments: How the words without dashes read in the usage line; empty when none are taken.
         required: Names of the flags that must be given.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from tfdet import progress
+from tfdet import devices, progress
 from tfdet.cli import app, eval_report, flags
 from tfdet.cli import eval_outputs as outputs
 from tfdet.errors import UserError
@@ -110,7 +110,11 @@ def main(options: types.SimpleNamespace) -> None:
     if options.batch_size is None:
         options.batch_size = batches.default_batch_size(model.image_size)
     dataset = sources.open_dataset(source)
-    print(f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes", flush=True)
+    print(
+        f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes; running on "
+        f"{devices.in_use()}",
+        flush=True,
+    )
     if options.calibrate:
         _calibrate(options, model, dataset)
     elif options.tradeoff:
@@ -131,7 +135,10 @@ def _calibrate(
             f"{i / 100:>6.1f}{'/' + format(100 * table.shares[i], '.0f'):>7}"
             f"{table.thresholds[i]:>11.6f}{table.macs[i] / 1e9:>10.4g}{table.latency_ms[i]:>9.4g}"
         )
-    print(f"wrote {path}")
+    print(
+        f"wrote {path}\nnext: tfdet-infer --model_dir={options.model_dir} --input=IMAGES "
+        "--output_dir=FOLDER --effort=0.5"
+    )
 
 
 def _trade_off(

@@ -77,7 +77,7 @@ absl_flags.DEFINE_bool(
 
 
 def main(options: types.SimpleNamespace) -> None:
-    """Exports, and says what was compared."""
+    """Exports, and reports what was compared."""
     flags.check_model(options)
     _check(options)
     if options.compare:
@@ -93,7 +93,11 @@ def main(options: types.SimpleNamespace) -> None:
     flags.check_writable(pathlib.Path(options.output).absolute().parent, "output")
     dataset = sources.open_dataset(options.data) if options.data else None
     model = flags.load_model(options)
-    print(f"exporting to {options.output} and running it in a new process ...", flush=True)
+    print(
+        f"exporting to {options.output} and running it in a new process; it takes about a minute, "
+        "longer for large models ...",
+        flush=True,
+    )
     difference = export.export(
         model, options.output, options.native_ops, **form, data=dataset, recipe=_recipe(options)
     )
@@ -103,6 +107,11 @@ def main(options: types.SimpleNamespace) -> None:
         print(f"before loading it: tf.load_op_library('{library}')")
     if dataset is not None and options.precision != "float32":
         _report_precision(options, model, dataset)
+    serve = f", or tfdet-serve --model=NAME={options.output}"
+    print(
+        f"next: tfdet-infer --saved_model={options.output} --input=IMAGES --output_dir=FOLDER"
+        f"{serve if options.format == formats.SAVED_MODEL else ''}"
+    )
 
 
 def _recipe(options: types.SimpleNamespace) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags as absl_flags
 
-from tfdet import behind, progress
+from tfdet import behind, devices, progress
 from tfdet.cli import app, flags, infer_folder, infer_shown, infer_tables, infer_video
 from tfdet.errors import Interrupted, UserError
 from tfdet.printable import printable
@@ -125,6 +125,12 @@ def main(options: types.SimpleNamespace) -> int:
         raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
     if found.note:
         print(f"{COMMAND.name}: {found.note}", file=sys.stderr)
+    videos = f" and {len(found.videos)} videos" if found.videos else ""
+    print(
+        f"{len(found.images)} images{videos}; pictures and {infer_folder.DETECTIONS} go to "
+        f"{options.output_dir}; running on {devices.in_use()}",
+        flush=True,
+    )
     folder.start()
     run = _Run(options, driver, threshold, folder)
     try:

@@ -53,7 +53,7 @@ _RECIPE_KEYS = {
 
 
 def main(options: types.SimpleNamespace) -> None:
-    """Trains, and says where the weights are."""
+    """Trains, and reports where the weights are."""
     common.check_positive(options, "batch_size", "num_epochs")
     from tfdet import config
     from tfdet.training import pretrain_recipe, pretraining
@@ -62,7 +62,11 @@ def main(options: types.SimpleNamespace) -> None:
     changes = {_RECIPE_KEYS[name]: getattr(options, name) for name in given}
     recipe = config.make_recipe(options.hparams, changes, pretrain_recipe.PretrainRecipe)
     pretraining.pretrain(recipe, options.model_dir, options.typed)
-    print(f"start a detector from it: tfdet-train --pretrained={options.model_dir}")
+    print(
+        f"weights and logs are in {options.model_dir}\n"
+        f"next: tfdet-train --hparams=caddet/fcos_800_coco --pretrained={options.model_dir} "
+        "--model_dir=FOLDER, or another CADDet with the same grid"
+    )
 
 
 def run() -> None:

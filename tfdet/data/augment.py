@@ -161,7 +161,7 @@ def random_flips(
 def random_grid_mask(image: tf.Tensor, probability: float, seed: tf.Tensor) -> tf.Tensor:
     """`colour.grid_mask` with a probability.
 
-    The official code draws this chance and the angle from normal distributions; here both are
+    The official code draws this probability and the angle from normal distributions; here both are
     uniform, as the paper says.
     """
     chance_seed, mask_seed = tf.unstack(tf.random.split(seed, 2))

@@ -1,4 +1,4 @@
-"""Looks at every image and box of a data set and says what is wrong with it."""
+"""Looks at every image and box of a data set and reports what is wrong with it."""
 
 import concurrent.futures
 import os

@@ -33,7 +33,7 @@ class DetectionDataset:
         boxes: float32 [T, 4], xyxy in pixels of the image, inside it, with area.
         labels: int32 [T], 0 .. C - 1.
         is_crowd: bool [T].
-        areas: float32 [T], of the outline where the source gives it, otherwise of the box.
+        areas: float32 [T], of the outline where the source has it, otherwise of the box.
         spans: int64 [N, 2], (offset, length) of the encoded image in its file; None: whole files.
         render: image id -> encoded image, for data sets that are generated; None: read `files`.
         outlines: polygons of the objects, None where the source has none.

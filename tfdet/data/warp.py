@@ -67,7 +67,7 @@ def warp(
 ) -> Example:
     """An example after a map into a frame of (height, width); around it all is grey.
 
-    Boxes are drawn anew around what is seen of the outlines. Objects of which too little is left
+    Boxes are drawn again around what is seen of the outlines. Objects of which too little is left
     are dropped. The image becomes float32, `sides` and `owners` empty.
 
     Args:

@@ -2,7 +2,7 @@
 
 Pieces of all files come in random order, and images are shuffled within windows of some pieces. As
 with an order of single images, the batch of a step is a function of (seed, step) alone: a run that
-goes on at any step reads the pieces of its window and has the same bits.
+resumes at any step reads the pieces of its window and has the same bits.
 """
 
 import collections

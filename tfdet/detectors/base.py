@@ -29,7 +29,7 @@ class Detector(keras.Model):
     """A detector: images to raw predictions, raw predictions to a loss or to detections.
 
     Images are RGB, 0–255, uint8 or float, [B, H, W, 3]; normalisation is the model's own work.
-    A subclass composes `backbone -> neck -> head` in `call`, and gives `loss_terms` and `decode`.
+    A subclass composes `backbone -> neck -> head` in `call`, and has `loss_terms` and `decode`.
     Training is `compile(optimizer)` and `fit`, which minimises what `compute_loss` returns, on
     batches `(images, targets)` with
 
@@ -94,7 +94,7 @@ class Detector(keras.Model):
     def run_variables(self) -> list[keras.Variable]:
         """Variables of a training run that are neither weights nor metrics.
 
-        They belong to the state that a killed run goes on from, and not to the trained model.
+        They belong to the state that a killed run resumes from, and not to the trained model.
         """
         return []
 
@@ -180,7 +180,7 @@ class Detector(keras.Model):
             images: as `call` takes them.
             training: as in `call`.
             added: maps by level, of `joint_channels`; each is summed in where its level begins,
-                onto the output of the layer that halves the map, unless the backbone says other.
+                onto the output of the layer that halves the map, unless the backbone has another.
         """
         raise self._no_taps()
 
@@ -212,7 +212,7 @@ class Detector(keras.Model):
         """What neck and head make of the backbone's features: the raw predictions.
 
         Args:
-            taps: as `taps` gives them.
+            taps: as `taps` returns them.
             training: as in `call`.
             image_size: (height, width) of the images, which maps do not tell; the model's own where
                 not given.
@@ -253,7 +253,7 @@ class Detector(keras.Model):
     def losses_per_image(self, targets: dict[str, Tensor], raw: dict[str, Tensor]) -> Tensor:
         """The loss of each image as if it were alone in its batch, float32 [B].
 
-        The sum of its `loss_terms`. A subclass whose loss has a form for single images gives that.
+        The sum of its `loss_terms`. A subclass whose loss has a form for single images returns it.
         """
 
         return each_alone(self.loss_terms, targets, raw)

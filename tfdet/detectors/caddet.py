@@ -41,11 +41,11 @@ from tfdet.tensors import Tensor
 class CADDet(Dynamic):
     """A grid of nodes whose routers open and close paths, before any dense detector.
 
-    The dense detector has the grid as its backbone and gives neck, head, losses and decoding. Its
-    layers are those of the CADDet, under their own names.
+    The dense detector has the grid as its backbone, and its own neck, head, losses and decoding.
+    Its layers are those of the CADDet, under their own names.
 
-    `call` gives what the dense detector gives, and "gates", float32 [B, gates], the route of each
-    image (see `backbones.supernet.Supernet`). Detections report
+    `call` returns what the dense detector returns, and "gates", float32 [B, gates], the route of
+    each image (see `backbones.supernet.Supernet`). Detections report
 
     - `gates`: float32 [B, gates], as above, without those that are closed;
     - `macs`: float32 [B], the multiply-adds of each image in backbone and neck at the reference

@@ -95,7 +95,7 @@ class DETRConfig(DetectorConfig):
 class DETR(BackboneDetector):
     """A backbone's map, a transformer, and two predictors of each query; no anchors, no NMS.
 
-    `call` takes images as `Detector` says and returns, for the L decoder layers, the last of which
+    `call` takes images as a `Detector` and returns, for the L decoder layers, the last of which
     detects, `{"class_logits": [B, L, Q, C + 1], "boxes": float32 [B, L, Q, 4], "extents":
     float32 [B, 2]}`. The last class is "no object". Boxes are cxcywh in [0, 1], relative to the
     part of the canvas that the image covers, whose (height, width) in pixels is "extents".

@@ -30,11 +30,12 @@ class NotCalibrated(UserError, AttributeError):
 class Dynamic(Detector):
     """A detector that computes for an image what the image needs.
 
-    Its router gives scores, which are compared with the `threshold`: what that means is said by
-    each paper, and published thresholds keep their meaning. `effort` means the same everywhere,
-    from 0, the least that the detector can do, to 1, all that it does. An image is expected to
-    cost `least + effort * (most - least)` multiply-adds; of a cascade that is the share of the
-    images that go to the second detector. `calibrate` measures which threshold each effort needs.
+    Its router scores images, and the `threshold` is what scores are compared with: each paper
+    defines what that means, and published thresholds keep their meaning. `effort` means the same
+    everywhere, from 0, the least that the detector can do, to 1, all that it does. An image is
+    expected to cost `least + effort * (most - least)` multiply-adds; of a cascade that is the share
+    of the images that go to the second detector. `calibrate` measures which threshold each effort
+    needs.
 
     Detections have, beside those of `Detector`, what is reported about each image:
 
@@ -42,7 +43,7 @@ class Dynamic(Detector):
     - the scores of the router, under the name that `score` has, [B] or [B, ...];
     - `is_hard`: bool [B], where images take one of two paths: whether it was the expensive one.
 
-    A subclass is a detector, and gives `detect_routed`, `paths` and `score`. All else (calibration,
+    A subclass is a detector, and has `detect_routed`, `paths` and `score`. All else (calibration,
     trade-off, export, the commands) follows; what can be done better for a family is overridden:
     `cost_ends`, `measure`, `shares`, `freeze`.
 
@@ -59,7 +60,7 @@ class Dynamic(Detector):
         calibration: the table from effort to threshold; None before `calibrate`.
         score: name of the scores in the detections.
         threshold_ends: the thresholds of the efforts 0 and 1, whatever the scores are.
-        takes_threshold_per_image: whether `freeze` gives a function that also takes a threshold
+        takes_threshold_per_image: whether `freeze` returns a function that also takes a threshold
             for each image, [B].
     """
 

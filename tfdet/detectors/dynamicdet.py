@@ -38,7 +38,7 @@ class DynamicDetector(Dynamic):
 
     Paper: https://arxiv.org/abs/2304.05552.
 
-    `call` gives all of it, `{"first": raw, "second": raw, "easiness": [B]}`; `detect` and
+    `call` returns all of it, `{"first": raw, "second": raw, "easiness": [B]}`; `detect` and
     `detect_fitted` route. Detections have, beside those of `Detector`,
 
     - `easiness`: float32 [B], the router's score in [0, 1);
@@ -56,7 +56,7 @@ class DynamicDetector(Dynamic):
             second may be a `SecondBackbone`, which uses the neck and the heads of the first.
         router: maps taps to the easiness [B] in [0, 1); a `Router` where not given.
         fusion: maps the taps of the first to the maps that the second adds; what `make_fusion` of
-            the second gives where not given.
+            the second returns, where not given.
         config: what else there is to say; where not given, size and classes are those of `first`.
     """
 
@@ -275,7 +275,7 @@ class DynamicDetector(Dynamic):
         return {**found, "macs": ops.where(found["is_hard"], late, early)}
 
     def decode(self, raw: dict[str, Tensor], image_size: tuple[int, int]) -> dict[str, Tensor]:
-        """Detections of all that `call` gives, chosen by the threshold."""
+        """Detections of all that `call` returns, chosen by the threshold."""
         hard = routing.is_hard(raw["easiness"], ops.convert_to_tensor(self._threshold.variable))
         early, late = (self.decode_part(role, raw[role]) for role in ("first", "second"))
         found = {name: routing.select(hard, late[name], early[name]) for name in early}

@@ -144,7 +144,7 @@ class EfficientDetConfig(NetworkConfig):
 class EfficientDet(BackboneDetector):
     """EfficientNet, BiFPN, and two towers over anchors.
 
-    `call` takes images as `Detector` says and returns `{"class_logits": [B, K, C],
+    `call` takes images as a `Detector` and returns `{"class_logits": [B, K, C],
     "box_codes": [B, K, 4]}`, with K anchors in the order level, row, column, scale, ratio. A packed
     head has more maps than levels, and the same anchors on each map of a level.
 

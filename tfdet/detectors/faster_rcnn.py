@@ -121,7 +121,7 @@ class FasterRCNNConfig(NetworkConfig):
 class FasterRCNN(BackboneDetector):
     """A backbone, an FPN, a network that proposes regions, and a head that looks at each of them.
 
-    `call` takes images as `Detector` says and returns what both stages predict:
+    `call` takes images as a `Detector` and returns what both stages predict:
 
     - "maps": {"P2": [B, H/4, W/4, C], ...}, what regions are read from;
     - "objectness_logits" [B, K] and "anchor_codes" [B, K, 4] of K anchors;

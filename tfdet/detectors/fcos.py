@@ -42,7 +42,7 @@ class FCOSConfig(PyramidConfig):
 class FCOS(PyramidDetector):
     """A backbone, an FPN, and a head that predicts boxes from the point at the middle of each cell.
 
-    `call` takes images as `Detector` says and returns what `heads.fcos.FCOSHead` returns:
+    `call` takes images as a `Detector` and returns what `heads.fcos.FCOSHead` returns:
     `{"class_logits": [B, K, C], "box_distances": [B, K, 4], "centerness_logits": [B, K]}`.
 
     Example:

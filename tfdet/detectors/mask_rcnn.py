@@ -37,12 +37,13 @@ class MaskRCNNConfig(FasterRCNNConfig):
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class MaskRCNN(FasterRCNN):
-    """A Faster R-CNN that also says which pixels belong to what it found.
+    """A Faster R-CNN that also finds which pixels belong to each object.
 
     Targets have "masks", uint8 [B, M, Q, Q]: 1 where an object is, in the frame of its box.
     `call` also returns, except in training, "found", the detections without masks, and
     "mask_logits" [B, N, 28, 28] of their classes. Detections have "masks", float32
-    [B, N, 28, 28]: chances in the frames of the boxes; `ops.masks.paste` puts them into images.
+    [B, N, 28, 28]: probabilities in the frames of the boxes; `ops.masks.paste` puts them into
+    images.
 
     Example:
         model = tfdet.create("mask-rcnn-r50", num_classes=3)

@@ -28,7 +28,7 @@ def postprocess(
         class_logits: [B, K, C], any float dtype; B may be 0.
         box_codes: [B, K, 4] (ty, tx, th, tw).
         anchors: [K, 4] float32 xyxy pixels.
-        nms, image_size, levels: see `detections`, which also says what is returned.
+        nms, image_size, levels: see `detections`, which also describes what is returned.
         max_log_size: see `ops.boxes.decode`.
         code_scale: [4], what the predicted codes are multiplied by.
 
@@ -57,7 +57,7 @@ def detections(
 
     Args:
         class_logits: [B, K, C], any float dtype; B may be 0.
-        decode: gives the boxes [B, N, 4] float32 xyxy of the rows [B, N] int32 in 0..K-1.
+        decode: returns the boxes [B, N, 4] float32 xyxy of the rows [B, N] int32 in 0..K-1.
         nms: candidates, method and limits.
         image_size: (height, width) that boxes are clipped to.
         levels: [K] level of each row, a NumPy constant; for `nms.per_level`.
@@ -95,8 +95,8 @@ def object_detections(
     Args:
         class_logits: [B, K, C], any float dtype. With one class the object's score is the score.
         object_logits: [B, K].
-        decode, nms, image_size: see `detections`, which also says what is returned. Candidates are
-            those of all levels.
+        decode, nms, image_size: see `detections`, which also describes what is returned. Candidates
+            are those of all levels.
     """
     scores = _probability(ops.cast(object_logits, "float32"))[..., None]
     if class_logits.shape[-1] > 1:
@@ -116,8 +116,8 @@ def region_detections(
 
     Args:
         class_logits: [B, K, C + 1], any float dtype; the last class is the background.
-        decode: gives the boxes [B, N, 4] float32 xyxy of rows and labels [B, N] int32.
-        nms, image_size: see `detections`, which also says what is returned.
+        decode: returns the boxes [B, N, 4] float32 xyxy of rows and labels [B, N] int32.
+        nms, image_size: see `detections`, which also describes what is returned.
         is_region: [B, K] bool; other rows are never detections.
     """
     chances = ops.softmax(ops.cast(class_logits, "float32"))[..., :-1]

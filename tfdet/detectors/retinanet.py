@@ -67,9 +67,9 @@ class RetinaNetConfig(PyramidConfig):
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class RetinaNet(PyramidDetector):
-    """A backbone, an FPN, and two towers over anchors, packed if wished.
+    """A backbone, an FPN, and two towers over anchors, packed where asked for.
 
-    `call` takes images as `Detector` says and returns `{"class_logits": [B, K, C], "box_codes":
+    `call` takes images as a `Detector` and returns `{"class_logits": [B, K, C], "box_codes":
     [B, K, 4]}`, with K anchors in the order map, row, column, ratio, scale. A packed head has more
     maps than levels, and the same anchors on each map of a level.
 

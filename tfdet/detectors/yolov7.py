@@ -104,7 +104,7 @@ class YoloV7Config(NetworkConfig):
 class YoloV7(BackboneDetector):
     """`backbone -> neck -> head`, anchors on three levels, or four for the variant "w6".
 
-    `call` takes images as `Detector` says and returns what `heads.yolo.YoloHead` returns:
+    `call` takes images as a `Detector` and returns what `heads.yolo.YoloHead` returns:
     `{"box_codes": [B, K, 4], "object_logits": [B, K], "class_logits": [B, K, C]}`, and the same of
     the auxiliary heads under "auxiliary" where there are such.
 

@@ -46,7 +46,7 @@ _COLUMNS = ("image", "boxes", "scores", "labels")
 
 
 class CocoEvaluator:
-    """Collects the detections of a data set's images and gives the COCO numbers.
+    """Collects the detections of a data set's images and computes the COCO numbers.
 
     Args:
         dataset: `tfdet.data.dataset.DetectionDataset` with the ground truth.
@@ -262,7 +262,7 @@ class Evaluation:
         share_with: the processes and devices that share the work; all of them call `run`.
 
     Attributes:
-        dataset: as given, with the classes that the model knows.
+        dataset: as given, with the classes of the model.
         costs: of a dynamic detector, after `run`: mean "macs", and the "share" of hard images of a
             cascade.
         routes: after `run`: "index" [N], the positions of the images in the data set, and what a

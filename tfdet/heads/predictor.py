@@ -15,10 +15,10 @@ Tower = Literal["class", "box"]
 
 @keras.saving.register_keras_serializable(package="tfdet")
 class TowerPredictor(Composite):
-    """A list of maps [B, H_l, W_l, C] to {"class": [maps], "box": [maps][, "centerness": [maps]]}.
+    """A list of maps [B, H_l, W_l, C] to a dict of lists of maps: "class", "box", "centerness".
 
     The maps of "class" have `anchors_per_cell * num_classes` channels, anchor by anchor; those of
-    "box" `anchors_per_cell * 4`; those of "centerness" one.
+    "box" `anchors_per_cell * 4`; those of "centerness", where there is such a tower, one.
 
     Args:
         num_classes: classes without background.

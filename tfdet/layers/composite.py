@@ -11,9 +11,9 @@ from tfdet.tensors import Tensor
 
 
 class Composite(keras.layers.Layer):
-    """A layer made of layers: `call` alone says what it is.
+    """A layer made of layers: `call` alone defines what it is.
 
-    It builds its parts, and tells its output shapes, by running `call` on symbolic tensors. Keras
+    It builds its parts, and finds its output shapes, by running `call` on symbolic tensors. Keras
     would trace `call` in a scratch graph instead, once per depth of nesting: minutes for a large
     detector. Subclasses write `__init__`, `call` and `get_config`.
     """

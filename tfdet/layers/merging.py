@@ -7,7 +7,7 @@ def copy_merged(source: keras.layers.Layer, merged: keras.layers.Layer) -> None:
     """Gives `merged`, built as the merged form of `source`, the weights that make them equal.
 
     Layers correspond by their names. One with a method `merged_weights`, and a field `merged` that
-    says whether it is merged already, tells the weights of its merged form; those of other layers
+    says whether it is merged already, has the weights of its merged form; those of other layers
     are copied. Layers that the merged form lacks are left out.
     """
     if hasattr(source, "merged_weights") and not source.merged:

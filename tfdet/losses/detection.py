@@ -1,4 +1,4 @@
-"""The loss of dense detectors with anchors: classes, box codes and, if wished, IoU."""
+"""The loss of dense detectors with anchors: classes, box codes and, where asked for, IoU."""
 
 import dataclasses
 from typing import Any

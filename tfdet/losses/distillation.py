@@ -34,7 +34,7 @@ class DistillConfig:
         class_weight: of the classification.
         box_weight: of the box codes.
         box: whose codes count. "class_aware": those of all classes, weighted by the teacher's
-            chances, so that background drops out by itself; "plain": the mean of all classes;
+            probabilities, so that background drops out by itself; "plain": the mean of all classes;
             "object_class", "teacher_class": of one class, that of the sampled object or the one
             the teacher believes in most, and nothing where it is the background.
         temperature: logits are divided by it, and the loss of classes multiplied by its square.

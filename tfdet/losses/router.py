@@ -25,7 +25,7 @@ class RouterLossConfig:
             of one pass over the training set before the router is trained. "none": nothing, the
             paper's ablation.
         cost_weight: factor of the paper's other ablation, a term for the share of hard images.
-        each_until: "running" takes the median anew with every image up to this many,
+        each_until: "running" takes the median again with every image up to this many,
         interval: and every so many after that.
         capacity: gains that are remembered, of the images seen last. The default holds two epochs
             of COCO, which are a whole run.
@@ -69,7 +69,7 @@ class OffsetRecord:
     """The gains l1 - l2 of a run's images, and their median.
 
     It holds variables that are neither weights nor metrics: `variables` belongs to the state that
-    a killed run goes on from.
+    a killed run resumes from.
 
     Args:
         config: how often, and how many.

@@ -138,7 +138,7 @@ def subnet_masks(
 
 
 def sort_channels(model: Detector, by: Any) -> None:
-    """Puts the most important channels first, without changing what the detector says.
+    """Puts the most important channels first, without changing what the detector computes.
 
     Args:
         model: a detector on a ResNet.

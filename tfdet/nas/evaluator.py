@@ -72,7 +72,7 @@ class Evaluator:
     """Looks at candidates; data, base and teachers are read once.
 
     Args:
-        recipe: of the search. Mistakes in it are told here, before anything is trained.
+        recipe: of the search. Mistakes in it are reported here, before anything is trained.
     """
 
     def __init__(self, recipe: SearchRecipe):

@@ -34,7 +34,7 @@ class MorphismConfig:
         layers: blocks removed by "prune_layers".
         layer_importance: "sum" of a block's |weights|, or their "mean".
         backward: "rearrange" may also move a block to the stage before; if the width of that
-            stage's output changes, what reads it starts anew.
+            stage's output changes, what reads it starts from new weights.
     """
 
     kinds: tuple[Kind, ...] = KINDS

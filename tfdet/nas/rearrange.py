@@ -40,7 +40,8 @@ def rearrange(
         encoding, weights: of a detector; they are not changed.
         stage: 1 to 3.
         backward: takes the first block of the next stage to the end of `stage`.
-        seed: of what reads the output of `stage` if its width changes, which must start anew.
+        seed: of what reads the output of `stage` if its width changes, which must start from new
+            weights.
         readers: kernels outside of the backbone that read its outputs.
     """
     if stage not in rearrangeable(encoding, backward):

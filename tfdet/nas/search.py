@@ -38,7 +38,7 @@ def search(
     make_workers: Callable[[], Workers],
     command: str = "",
 ) -> Table:
-    """Searches in `folder`; started again after a kill, it goes on with the next candidate.
+    """Searches in `folder`; started again after a kill, it continues with the next candidate.
 
     Args:
         recipe: must equal the one that `folder` was begun with, but for the number of candidates.
@@ -106,7 +106,7 @@ def load_search(folder: str | pathlib.Path) -> tuple[SearchRecipe, Table]:
 
 
 def run_folder(folder: str | pathlib.Path) -> RunFolder:
-    """The folder of a search, which may be made longer while it goes on."""
+    """The folder of a search, which may be made longer while it runs."""
     free = ("search.candidates:", "finetune.")
     return RunFolder(folder, RECIPE_FILE, SearchRecipe, "--search_dir", free)
 

@@ -29,8 +29,9 @@ class SearchConfig:
         generation: how many are drawn at a time, before any of them is measured: as many can be
             trained in parallel. 1 is the paper's loop. It, not the number of workers, decides the
             outcome.
-        frozen: the first so many keep the base's architecture; only their teacher and size change.
-        rank_weights: chances of the best, the second, ... to be a parent; as long as the pool.
+        frozen: the first N keep the base's architecture; only their teacher and size change.
+        rank_weights: probabilities of the best, the second, ... to be a parent; as long as the
+            pool.
         next_teacher: of an elastic one. "mutate": the parent's subnet, changed in one place;
             "draw": any of them.
         inherit: candidates begin with their parent's weights; false for new ones, as a control.

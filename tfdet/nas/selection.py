@@ -16,7 +16,7 @@ def best_candidates(candidates: Iterable[Candidate], count: int) -> list[Candida
 def draw_parent(
     pool: Sequence[Candidate], rank_weights: Sequence[float], random: np.random.Generator
 ) -> Candidate:
-    """One of the pool, best first, each with a chance in proportion to the weight of its rank."""
+    """One of the pool, best first; probabilities are in proportion to the weights of ranks."""
     chances = np.asarray(rank_weights[: len(pool)], np.float64)
     return pool[random.choice(len(pool), p=chances / chances.sum())]
 

@@ -77,7 +77,7 @@ class TeacherPool:
         return cls(model, space, batches)
 
     def encoding(self, subnet: Subnet) -> Encoding:
-        """The subnet's backbone; its cost can be told without weights."""
+        """The subnet's backbone; its cost can be counted without weights."""
         self._check(subnet)
         full_width = self.space.full_width
         return extraction.extract(self._encoding, {}, subnet, full_width)[0]
@@ -85,7 +85,7 @@ class TeacherPool:
     def extract(self, subnet: Subnet) -> Detector:
         """The subnet as a detector of its own, with the super-network's statistics.
 
-        It says what the super-network says within `elastic.masked`. Where it is used, its
+        It computes what the super-network computes within `elastic.masked`. Where it is used, its
         batch norms need statistics of their own: `ready`.
         """
         self._check(subnet)

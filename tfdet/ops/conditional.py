@@ -85,7 +85,7 @@ def constant_branches() -> Iterator[None]:
 
     A variable that a branch or a loop of a graph reads is an argument of it, even in a graph whose
     variables have been made constants. Nothing folds with an argument, and oneDNN sorts weights
-    that are one anew with every run.
+    that are an argument again with every run.
     """
     outer = getattr(_state, "is_constant", False)
     _state.is_constant = True

@@ -42,7 +42,7 @@ def paste(mask: np.ndarray, box_xyxy: np.ndarray, size: tuple[int, int]) -> np.n
     pixel's middle.
 
     Args:
-        mask: [h, w] chances.
+        mask: [h, w] probabilities.
         box_xyxy: [4] what it covers, in pixels of the image.
         size: (H, W) of the image.
     """

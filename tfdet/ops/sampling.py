@@ -10,7 +10,7 @@ def noise(shape: tuple[int, ...], *seeds):
     """Numbers in [0, 1) that look random, float32 [*shape]; a function of shape and seeds.
 
     Keras has no stateless random numbers, and its stateful ones would give a resumed run others
-    than the run that it goes on from.
+    than the run that it resumes from.
 
     Args:
         shape: may hold tensors.

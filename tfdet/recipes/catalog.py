@@ -17,7 +17,7 @@ _LEAST_LIKENESS = 0.6  # of names that are offered
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the head of a recipe says.
+    """The head of a recipe.
 
     Attributes:
         name: what `--hparams` takes.

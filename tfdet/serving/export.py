@@ -1,4 +1,4 @@
-"""A detector to a SavedModel that takes pictures and gives detections."""
+"""A detector to a SavedModel that takes pictures and returns detections."""
 
 import contextlib
 import dataclasses
@@ -107,7 +107,8 @@ def export(
     Raises:
         UserError: if `path` is something else than an earlier export, or native ops were asked for
             and there are none.
-        RuntimeError: if the exported model does not give what the model gives; nothing is written.
+        RuntimeError: if the detections of the exported model are not the model's; nothing is
+        written.
     """
     if not isinstance(model, Detector):
         raise UserError(

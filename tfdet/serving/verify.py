@@ -1,4 +1,4 @@
-"""Proof that an exported model gives what the model gave: run again, elsewhere, and compared."""
+"""Proof that an exported model returns what the model returned: run elsewhere, and compared."""
 
 import dataclasses
 import importlib.resources

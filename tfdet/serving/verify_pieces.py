@@ -1,4 +1,4 @@
-"""Proof that an export in another form than the SavedModel gives what the model gave."""
+"""Proof that an export in another form than the SavedModel returns what the model returned."""
 
 import pathlib
 import subprocess

@@ -27,6 +27,7 @@ from tfdet.weights import stored
 
 SCORE = "AP"
 _BAR_WIDTH = 20
+_ESTIMATE_SECONDS = 20.0  # of steps, after which their pace is known well enough
 _FILES_NAMED = 8  # in the error's sentence; the report names all
 
 
@@ -137,6 +138,9 @@ class Averaging(keras.callbacks.Callback):
 class ProgressLine(keras.callbacks.Callback):
     """Shows how far the run is and when it will end: a bar, and a line of numbers per epoch.
 
+    Where the output is not a terminal, one more line comes early in a long first epoch: with it the
+    user sees how long the run will take.
+
     Args:
         progress: of the run; its `step` is counted by someone else.
         steps_per_epoch, num_epochs: length of the run.
@@ -155,26 +159,34 @@ class ProgressLine(keras.callbacks.Callback):
         self._steps_per_epoch = steps_per_epoch
         self._num_epochs = num_epochs
         self._line, self._pace = Line(stream), Pace()
+        self._begun, self._has_estimate = 0.0, self._line.is_terminal
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if not self._begun:
+            self._begun = time.monotonic()
         self._pace.start(self._progress.step)
         if self._line.is_due():
             self._line.show(self._bar(logs or {}))
+        elif not self._has_estimate and time.monotonic() - self._begun >= _ESTIMATE_SECONDS:
+            self._has_estimate = True
+            self._line.finish(f"{self._place()}  {_numbers(logs or {})}  {self._left()}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        self._has_estimate = True  # it is in this line
         head = f"epoch {epoch + 1}/{self._num_epochs}"
         self._line.finish(f"{head}  {_numbers(logs or {})}  {self._left()}")
 
     def _bar(self, logs: dict[str, float]) -> str:
-        step = self._progress.step
-        epoch, within = divmod(step, self._steps_per_epoch)
-        done = step / (self._steps_per_epoch * self._num_epochs)
+        done = self._progress.step / (self._steps_per_epoch * self._num_epochs)
         filled = int(done * _BAR_WIDTH)
         bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
-        place = f"epoch {epoch + 1}/{self._num_epochs} step {within}/{self._steps_per_epoch}"
-        line = f"{bar} {done:4.0%}  {self._left()}  {place}  {_numbers(logs)}"
+        line = f"{bar} {done:4.0%}  {self._left()}  {self._place()}  {_numbers(logs)}"
         # A line that wraps could not be overwritten.
         return line[: shutil.get_terminal_size().columns - 1]
+
+    def _place(self) -> str:
+        epoch, within = divmod(self._progress.step, self._steps_per_epoch)
+        return f"epoch {epoch + 1}/{self._num_epochs} step {within}/{self._steps_per_epoch}"
 
     def _left(self) -> str:
         total = self._steps_per_epoch * self._num_epochs
@@ -183,21 +195,26 @@ class ProgressLine(keras.callbacks.Callback):
         return f"ETA {self._pace.left(self._progress.step, total) or 'unknown'}"
 
 
+# What a line of numbers has behind the losses: the text, and the factor of the value. AP is shown
+# from 0 to 100, as in the tables of tfdet-eval.
 _FORMATS = {
-    "loss": "loss {:.4g}",
-    "learning_rate": "rate {:.3g}",
-    "gradient_norm": "gradient {:.3g}",
-    "images_per_second": "{:.3g} images/s",
-    "val_accuracy": "accuracy {:.3f}",
-    "AP": "AP {:.3f}",
-    "AP50": "AP50 {:.3f}",
+    "AP": ("AP {:.1f}", 100),
+    "AP50": ("AP50 {:.1f}", 100),
+    "val_accuracy": ("accuracy {:.3f}", 1),
+    "learning_rate": ("learning rate {:.3g}", 1),
+    "gradient_norm": ("gradient norm {:.3g}", 1),
+    "images_per_second": ("{:.3g} images/s", 1),
 }
 
 
 def _numbers(logs: dict[str, float]) -> str:
-    parts = {k: f"{k.removesuffix('_loss')} {{:.4g}}" for k in logs if k.endswith("_loss")}
-    formats = {"loss": _FORMATS["loss"], **parts, **_FORMATS}
-    return "  ".join(form.format(logs[key]) for key, form in formats.items() if key in logs)
+    losses = [f"{k.removesuffix('_loss')} {v:.4g}" for k, v in logs.items() if k.endswith("_loss")]
+    parts = [f"loss {logs['loss']:.4g}"] if "loss" in logs else []
+    if losses:
+        parts.append(f"({', '.join(losses)})")
+    measured = {key: logs[key] * factor for key, (_, factor) in _FORMATS.items() if key in logs}
+    others = [_FORMATS[key][0].format(value) for key, value in measured.items()]
+    return "  ".join([*([" ".join(parts)] if parts else []), *others])
 
 
 class StateSaver(keras.callbacks.Callback):
@@ -259,7 +276,7 @@ class StateSaver(keras.callbacks.Callback):
             self._signals.check()
 
     def save_last(self) -> None:
-        """Writes the newest state from which a run that was stopped goes on, if it is not there."""
+        """Writes the newest state from which a run that was stopped resumes, if it is not there."""
         if self._before_last and self._before_last[1]["step"] > self.saved_step:
             self._write(*self._before_last)
 
@@ -278,8 +295,9 @@ class Measurement(keras.callbacks.Callback):
         averages: the moving averages, or None.
         model_dir: gets `last.weights.h5` and `best.weights.h5`; None in processes that write
             nothing and measure their share.
-        measure: gives the scores of the model as it is, called with the epoch (from 1); None keeps
-            the last weights only. The best are those of the highest `SCORE`, if that is among them.
+        measure: returns the scores of the model as it is, called with the epoch (from 1); None
+            keeps the last weights only. The best are those of the highest `SCORE`, if that is among
+            them.
         interval: epochs between two measurements; the last of `num_epochs` is measured anyway.
         prepare: called first, with the averages in the model; None does nothing.
         signals: that stop the run, within a measurement at once.
@@ -334,7 +352,7 @@ class Measurement(keras.callbacks.Callback):
 class Journal(keras.callbacks.Callback):
     """Keeps one row per epoch: history.csv, history.jsonl, TensorBoard where installed, a curve.
 
-    The files are written anew from the saved history each time, so that a restarted run neither
+    The files are written from the saved history each time, so that a restarted run neither
     repeats a row nor leaves one out.
 
     Args:

@@ -1,4 +1,4 @@
-"""The state from which a killed training run goes on as if nothing had happened."""
+"""The state from which a killed training run resumes as if nothing had happened."""
 
 import dataclasses
 import json

@@ -61,7 +61,7 @@ def wait_for_all(
     Args:
         cluster: of this process.
         seconds: after which it is an error.
-        say: is told now and then whom the process waits for.
+        say: called now and then with whom the process waits for.
     """
     end = time.monotonic() + seconds
     reasons = {w: "" for i, w in enumerate(cluster.workers) if i != cluster.index}

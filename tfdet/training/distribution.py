@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfdet.devices import in_use
 from tfdet.errors import UserError
 from tfdet.evaluation import sharing
 from tfdet.training import cluster
@@ -52,15 +53,17 @@ def num_workers(strategy: tf.distribute.Strategy | None) -> int:
 
 def devices(strategy: tf.distribute.Strategy | None) -> str:
     """What a training runs on, in words."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if strategy is not None and strategy.num_replicas_in_sync > 1:
-        kind = "GPUs" if gpus else "CPU devices"
-        return f"{strategy.num_replicas_in_sync} {kind}"
-    if not gpus:
-        return f"the CPU ({os.cpu_count()} cores)"
-    name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-    others = f"; --strategy=mirrored would use all {len(gpus)}" if len(gpus) > 1 else ""
-    return f"one GPU ({name}{others})"
+    if strategy is None or strategy.num_replicas_in_sync == 1:
+        return in_use()
+    kind = "GPUs" if tf.config.list_physical_devices("GPU") else "CPU devices"
+    return f"{strategy.num_replicas_in_sync} {kind}"
+
+
+def unused_devices(strategy: tf.distribute.Strategy | None) -> str:
+    """A clause that offers to train on all GPUs; "" where there are no others."""
+    count = len(tf.config.list_physical_devices("GPU"))
+    offers = strategy is None and count > 1
+    return f" (--strategy=mirrored would use all {count})" if offers else ""
 
 
 def check_batch_size(strategy: tf.distribute.Strategy | None, batch_size: int) -> None:

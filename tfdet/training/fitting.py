@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfdet import memory
 from tfdet.config import TrainConfig
 from tfdet.errors import Interrupted, UserError
-from tfdet.training import averaging, board, callbacks, checkpoint, stopping
+from tfdet.training import averaging, board, callbacks, checkpoint, distribution, stopping
 from tfdet.training import optimizer as optimizers
 from tfdet.training.run_folder import RunFolder
 
@@ -186,6 +186,14 @@ class Fitting:
         if writes:
             chosen.append(callbacks.ProgressLine(progress, steps, settings.num_epochs))
         return chosen
+
+
+def where(strategy: tf.distribute.Strategy | None) -> str:
+    """The line about what a run computes on, and when its length will be known."""
+    return (
+        f"running on {distribution.devices(strategy)}{distribution.unused_devices(strategy)}; the "
+        "first step builds the graph, which takes up to a minute; then the time left (ETA) is shown"
+    )
 
 
 def prepare(settings: TrainConfig) -> None:

@@ -32,7 +32,7 @@ def with_settings(recipe: config.Recipe) -> config.Recipe:
 
 
 def start_from(model: keras.Model, source: str, name: str | None = None) -> str:
-    """Copies weights into `model`; returns a sentence that says what was taken and what was not.
+    """Copies weights into `model`; returns a sentence about what was taken and what was not.
 
     Weights of a training folder are found by their path, so that a model with other classes,
     another image size or another number of levels takes what fits.

@@ -7,7 +7,7 @@ The folder holds
     data.json             how many images of which names, so that a change is noticed
     last.weights.h5       averaged weights of the newest measurement
     logs/                 one row per epoch: history.csv, history.jsonl
-    state/                the newest states from which a killed run goes on
+    state/                the newest states from which a killed run resumes
 
 `tfdet-train --pretrained=FOLDER` takes the grid from it.
 """
@@ -61,11 +61,7 @@ def pretrain(
         run.resume()
         for change in changes:
             print(change, flush=True)
-        print(
-            f"{len(train_data)} images of {recipe.model['num_classes']} classes, step "
-            f"{run.progress.step} of {run.total_steps}",
-            flush=True,
-        )
+        print(_plan(run, recipe, strategy, train_data), flush=True)
         _fit(run, recipe, strategy, train_data, val_data)
     return run.progress.history
 
@@ -114,6 +110,24 @@ def _open(
         )
     classes = {"num_classes": len(names), "class_names": names, "class_ids": []}
     return train_data, val_data, dataclasses.replace(recipe, model={**recipe.model, **classes})
+
+
+def _plan(
+    run: Fitting,
+    recipe: PretrainRecipe,
+    strategy: tf.distribute.Strategy | None,
+    data: DetectionDataset,
+) -> str:
+    settings, step = run.settings, run.progress.step
+    measured = f"accuracy on {recipe.data.val}" if recipe.data.val else "nothing"
+    begins = f", from step {step} of {run.total_steps}" if step else ""
+    return (
+        f"training the grid of {recipe.model['name']} on {len(data)} images of "
+        f"{recipe.model['num_classes']} classes: {settings.num_epochs} epochs of "
+        f"{run.steps_per_epoch} steps of {settings.batch_size}{begins}; measuring {measured}; "
+        f"results go to {run.folder.path}\n"
+        f"{fitting.where(strategy)}"
+    )
 
 
 def _fit(

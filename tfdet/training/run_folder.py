@@ -32,7 +32,7 @@ class RunFolder:
         recipe_file: name of the recipe in it.
         kind: dataclass of the recipe.
         flag: what users call the folder.
-        free: beginnings of dotted keys that may change while a run goes on.
+        free: beginnings of dotted keys that may change when a run resumes.
         is_writer: False in the processes that only read what another one writes.
         data: what the run is trained and measured on, by key of section `data`.
     """

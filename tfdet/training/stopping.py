@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as requests: what was done is saved first, and the user is told."""
+"""Ctrl-C and SIGTERM as requests: what was done is saved first, and the command reports it."""
 
 import contextlib
 import os

@@ -8,7 +8,7 @@ The folder holds
     best.weights.h5 last.weights.h5  averaged weights, of the best AP and of the last measurement
     logs/history.csv history.jsonl   one row per epoch
     pictures/ curve.png              validation detections at each measurement; losses and scores
-    state/                           the newest states from which a killed run goes on
+    state/                           the newest states from which a killed run resumes
     non_finite.json                  written when a loss is no longer a number
 """
 
@@ -78,11 +78,7 @@ def train(
         _fit(run, detector, data)
         _calibrate(run, detector, data)
         distribution.wait_for_each_other(strategy)
-    _say(
-        run,
-        f"trained {recipe.train.num_epochs} epochs; weights, logs and pictures are in "
-        f"{folder.path}",
-    )
+    _say(run, _ending(run, data))
     return run.progress.history
 
 
@@ -119,7 +115,7 @@ def _make_fitting(detector: Detector, data: RunData, folder: RunFolder) -> Fitti
 
 
 def freeze(model: keras.Model, expression: str) -> str:
-    """Stops training of the variables whose path in the model begins with a match; says how many.
+    """Stops training of the variables whose path in the model begins with a match.
 
     They also leave the L2 loss. Batch-norm statistics go on moving, see `batch_norm="frozen"`.
     """
@@ -259,9 +255,29 @@ def _plan(run: Fitting, data: RunData) -> str:
         f"training {name} on {data.train.name}{added}: {len(data.train)} images, "
         f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
         f"measuring {measured}; results go to {run.folder.path}\n"
-        f"running on {distribution.devices(data.strategy)}; the first step builds the graph, which "
-        "takes a while"
+        f"{fitting.where(data.strategy)}"
     )
+
+
+def _ending(run: Fitting, data: RunData) -> str:
+    """What the run has left and what its user can do with it."""
+    folder, best = run.folder.path, run.progress.best_score
+    lines = [
+        f"trained {run.settings.num_epochs} epochs; weights, logs and pictures are in {folder}"
+    ]
+    if best is not None:
+        lines.append(f"best AP {100 * best:.1f}, of the weights in {folder / 'best.weights.h5'}")
+    if getattr(data.recipe.model_config(), "step", "") == "joint":
+        lines.append(
+            f"next: train the router, with --hparams=model.step=router --pretrained={folder} or a "
+            "recipe whose name ends in _router"
+        )
+    else:
+        lines.append(
+            f"next: tfdet-infer --model_dir={folder} --input=IMAGES --output_dir=FOLDER, or "
+            f"tfdet-export --model_dir={folder} --output=FOLDER"
+        )
+    return "\n".join(lines)
 
 
 def _say(run: Fitting, sentence: str) -> None:

@@ -93,7 +93,7 @@ def draw_masks(
 
     Args:
         image, boxes_xyxy, labels: as in `draw_boxes`.
-        masks: [N, h, w], chances in the frames of the boxes.
+        masks: [N, h, w], probabilities in the frames of the boxes.
 
     Returns:
         uint8 [H, W, 3].
@@ -240,7 +240,7 @@ def save_figure(path: str | pathlib.Path, figure: "Figure") -> None:
 
 
 def writer_of(path: str | pathlib.Path) -> str:
-    """The program that a PNG or JPEG says it was written by; "" where it says nothing."""
+    """The program that wrote a PNG or JPEG, by its own metadata; "" where it has none."""
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
             said = image.info.get("Software", image.info.get("comment", ""))

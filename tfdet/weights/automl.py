@@ -4,7 +4,7 @@ EfficientNets that they start from.
 Where a checkpoint has moving averages of its variables, those are taken, as in its evaluation.
 
 The anchors of the first checkpoints, up to September 2020, have the sides (1.4, 0.7) and (0.7, 1.4)
-where later ones have square roots of 2. No tensor tells: for them set `aspect_ratios` to
+where later ones have square roots of 2. No tensor shows it: for them set `aspect_ratios` to
 `weights.efficientdet.PAIRS`. Nor does one tell that a backbone was trained with AdvProp, whose
 pixels are others; take those without.
 """

@@ -66,8 +66,8 @@ def fetch(
 
     Args:
         entry: of the catalog.
-        progress: is told how much is there.
-        say: is told what happens, in sentences.
+        progress: called with how much is there.
+        say: called with what happens, in sentences.
         stall_seconds: a server that sends nothing for so long is asked again.
         pause_seconds: before it is.
     """

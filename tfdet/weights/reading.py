@@ -1,4 +1,4 @@
-"""Weights files of all kinds as tensors by name; which kind a file is, its content tells.
+"""Weights files of all kinds as tensors by name; the content shows which kind a file is.
 
 Nothing in a file is executed, and no file makes this program take much more memory than it has
 bytes itself. What cannot be read is a `UserError` of one sentence.

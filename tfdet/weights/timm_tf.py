@@ -1,7 +1,8 @@
 """EfficientNets of timm whose names begin with `tf_`, ported from Google's checkpoints.
 
 timm has others with the same tensors, `efficientnet_b0` and so on, which pad symmetrically and have
-another epsilon in their batch norms: a function that no backbone here is. No tensor tells the two
+another epsilon in their batch norms: a function that no backbone here is. No tensor distinguishes
+    the two
 apart, so that the project of a file has to be named: "timm_tf:FILE". Those named `_ap` (AdvProp)
 take other pixels and are not meant either.
 """
