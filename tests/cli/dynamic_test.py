@@ -190,6 +190,23 @@ def test_trade_off_writes_table_and_figure(run, router, tmp_path):
     assert alone["metrics"]["AP"] == pytest.approx(result["curve"][0]["AP"], abs=1e-6)
 
 
+def test_the_report_has_the_trade_off_and_what_the_chosen_effort_finds(run, router, tmp_path):
+    flags = ["--tradeoff", "--threshold=1", "--random_draws=1", f"--report_dir={tmp_path}"]
+    code, said, _ = run("eval", f"--model_dir={router}", *flags)
+    assert code == 0
+    facts = json.loads((tmp_path / "report.json").read_text())
+    curve, dynamic = facts["dynamic"]["tradeoff"]["curve"], facts["dynamic"]
+    assert [row["share"] for row in curve][::10] == [0, 1]
+    assert facts["metrics"]["AP"] == curve[-1]["AP"]
+    assert (dynamic["threshold"], dynamic["share"]) == (1, 1)
+    assert dynamic["macs"] == pytest.approx(curve[-1]["macs"])
+    assert sum(dynamic["scores"]["count"]) == facts["images"] == 12
+    scores = [row["score"] for row in dynamic["hardest"]]
+    assert scores == sorted(scores)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f'id="{name}"' in page for name in ("tradeoff", "effort", "ends"))
+
+
 @pytest.mark.parametrize(
     ("flag", "percent"), [("--effort=0", 0), pytest.param("--threshold=1", 100, marks=SLOW)]
 )

@@ -64,6 +64,21 @@ def test_eval_tells_of_routes_and_draws_them(caddet_dir, tmp_path, run):
     assert Image.open(figure).size == (1200, 800)
 
 
+def test_the_report_has_routes_costs_and_the_images_at_both_ends(caddet_dir, tmp_path, run):
+    code, _, _ = run("eval", f"--model_dir={caddet_dir}", f"--report_dir={tmp_path}")
+    assert code == 0
+    facts = json.loads((tmp_path / "report.json").read_text())["dynamic"]
+    costs = [row["macs"] for row in facts["hardest"]]
+    assert costs == sorted(costs, reverse=True)
+    assert len(costs) == sum(facts["costs"]["count"]) == 6
+    assert facts["routes"]["macs"]["max"] == costs[0] > costs[-1]
+    assert facts["macs"] == pytest.approx(np.mean(costs))
+    assert "scores" not in facts
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f'id="{name}"' in page for name in ("effort", "routes", "ends"))
+    assert 'id="tradeoff"' not in page
+
+
 def test_infer_draws_the_route_beside_the_detections(caddet_dir, tmp_path, run):
     (tmp_path / "photos").mkdir()
     dataset = sources.open_dataset("shapes:val:1")
