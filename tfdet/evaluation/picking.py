@@ -1,11 +1,14 @@
 """Parts of the findings of a data set: the sure detections, some of the images."""
 
 import dataclasses
+from typing import TypeVar
 
 import numpy as np
 
-from tfdet.evaluation.findings import Findings
+from tfdet.evaluation.findings import Findings, Found, Truth
 from tfdet.evaluation.overlaps import Pairs
+
+Columns = TypeVar("Columns", Found, Truth)
 
 
 def above(findings: Findings, pairs: Pairs, threshold: float) -> tuple[Findings, Pairs]:
@@ -39,7 +42,7 @@ def of_images(findings: Findings, pairs: Pairs, images: np.ndarray) -> tuple[Fin
     return part, Pairs(new_detection, np.searchsorted(objects, kept.truth), kept.overlap)
 
 
-def _rows(columns, rows: np.ndarray):
+def _rows(columns: Columns, rows: np.ndarray) -> Columns:
     """Rows of a `Found` or a `Truth`."""
     values = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
     return type(columns)(
