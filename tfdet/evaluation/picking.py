@@ -1,7 +1,7 @@
 """Parts of the findings of a data set: the sure detections, some of the images."""
 
 import dataclasses
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,12 +43,10 @@ def of_images(findings: Findings, pairs: Pairs, images: np.ndarray) -> tuple[Fin
 
 
 def _rows(columns: Columns, rows: np.ndarray) -> Columns:
-    """Rows of a `Found` or a `Truth`."""
-    values = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
-    return type(columns)(
-        **{
-            name: ([value[i] for i in rows] if isinstance(value, list) else value[rows])
-            for name, value in values.items()
-            if value is not None
-        }
-    )
+    """Some rows of a `Found` or a `Truth`."""
+    taken: dict[str, Any] = {}
+    for name, values in vars(columns).items():
+        if values is not None:
+            is_list = isinstance(values, list)
+            taken[name] = [values[i] for i in rows] if is_list else values[rows]
+    return dataclasses.replace(columns, **taken)
