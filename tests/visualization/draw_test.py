@@ -167,3 +167,23 @@ def test_a_tint_of_other_pixels_leaves_them_alone():
     tinted = draw.tint(picture, pixels, 2)
     assert ((tinted != 90).any(-1) == pixels).all()
     assert (picture == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "zoom"), [((96, 128), 4), ((256, 256), 1), ((1, 5000), 1), ((9, 400), 3)]
+)
+def test_small_images_are_enlarged_for_their_captions(size, zoom):
+    image = np.arange(3, dtype=np.uint8) + np.zeros((*size, 1), np.uint8)
+    larger, times = draw.enlarged(image)
+    assert times == zoom
+    assert larger.shape == (zoom * size[0], zoom * size[1], 3)
+    assert (larger == [0, 1, 2]).all()
+
+
+def test_captions_of_a_panorama_are_as_large_as_those_of_a_square():
+    areas = []
+    for size in ((300, 3000), (949, 949)):
+        image = np.zeros((*size, 3), np.uint8)
+        box = np.array([[100.0, 100, 200, 200]])
+        areas.append(_fill(draw.draw_boxes(image, box, np.array([0]), NAMES), 0))
+    assert areas[0] == areas[1]

@@ -350,12 +350,12 @@ def _result(
         found[name][: found["count"]][keep] for name in ("boxes", "scores", "labels")
     )
     runs = [{}] * len(boxes)
-    shown = image
+    shown, zoom = draw.enlarged(image)
     if "masks" in found:
         masks = found["masks"][: found["count"]][keep]
-        shown = draw.draw_masks(image, boxes, labels, masks)
+        shown = draw.draw_masks(shown, zoom * boxes, labels, masks)
         runs = [_run_lengths(mask, box, image) for mask, box in zip(masks, boxes, strict=True)]
-    drawn = draw.draw_boxes(shown, boxes, labels, driver.class_names, scores)
+    drawn = draw.draw_boxes(shown, zoom * boxes, labels, driver.class_names, scores)
     if options.draw_routes:
         drawn = route_figures.route_beside(drawn, driver.route_map, found["gates"], found["macs"])
     draw.save_picture(picture, drawn, infer_folder.WRITER)
