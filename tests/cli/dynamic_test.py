@@ -176,18 +176,35 @@ def test_calibrate_keeps_a_table_of_other_data(run, router):
 def test_trade_off_writes_table_and_figure(run, router, tmp_path):
     path, figure = tmp_path / "tradeoff.json", tmp_path / "tradeoff.png"
     flags = (f"--json_out={path}", f"--figure_out={figure}", "--random_draws=1")
-    code, said, _ = run("eval", f"--model_dir={router}", "--tradeoff", *flags)
+    report = ("--threshold=1", f"--report_dir={tmp_path / 'report'}")
+    code, said, _ = run("eval", f"--model_dir={router}", "--tradeoff", *flags, *report)
     assert code == 0
     assert "gained over interpolating" in said
     result = json.loads(path.read_text())
     assert len(result["curve"]) == 11
     assert len(result["targets"]["target_madds"]) == 10
     assert Image.open(figure).size[0] > 800
+    _check_report(tmp_path / "report", result)
     said, alone = _eval(run, router, "--threshold=0", path)
     assert "0.0 % of the images were hard" in said
     assert alone["share"] == 0.0
     assert alone["macs"] == pytest.approx(result["curve"][0]["macs"])
     assert alone["metrics"]["AP"] == pytest.approx(result["curve"][0]["AP"], abs=1e-6)
+
+
+def _check_report(folder, result):
+    """It has the trade-off, and what the chosen threshold finds."""
+    facts = json.loads((folder / "report.json").read_text())
+    curve, dynamic = facts["dynamic"]["tradeoff"]["curve"], facts["dynamic"]
+    assert curve == result["curve"]
+    assert facts["metrics"]["AP"] == curve[-1]["AP"]
+    assert (dynamic["threshold"], dynamic["share"]) == (1, 1)
+    assert dynamic["macs"] == pytest.approx(curve[-1]["macs"])
+    assert sum(dynamic["scores"]["count"]) == facts["images"] == 12
+    scores = [row["score"] for row in dynamic["hardest"]]
+    assert scores == sorted(scores)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(f'id="{name}"' in page for name in ("tradeoff", "effort", "ends"))
 
 
 @pytest.mark.parametrize(

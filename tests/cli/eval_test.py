@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tfdet.cli import eval as command
+from tfdet.cli import eval_report
 from tfdet.data import sources
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
@@ -20,7 +21,7 @@ def _run(*argv):
 def test_table_and_files_agree(model_dir, tmp_path, capsys):
     numbers, found = tmp_path / "numbers.json", tmp_path / "found.json"
     argv = (f"--model_dir={model_dir}", f"--json_out={numbers}", f"--detections_out={found}")
-    assert _run(*argv) == 0
+    assert _run(*argv, f"--report_dir={tmp_path / 'new' / 'report'}") == 0
     output = capsys.readouterr()
     facts = json.loads(numbers.read_text())
     assert (facts["data"], facts["images"], facts["left_out"]) == ("shapes:val:20", 20, 0)
@@ -32,6 +33,23 @@ def test_table_and_files_agree(model_dir, tmp_path, capsys):
     assert {row["image_id"] for row in detections} <= set(dataset.image_ids.tolist())
     assert {row["category_id"] for row in detections} <= set(dataset.class_ids)
     assert np.array([row["bbox"] for row in detections]).min() >= 0
+    assert "report.html" in output.out
+    _check_report(tmp_path / "new" / "report", facts["metrics"], len(detections))
+
+
+def _check_report(folder, metrics, detections):
+    facts = json.loads((folder / "report.json").read_text())
+    assert (facts["data"], facts["model"]) == ("shapes:val:20", "efficientdet-test")
+    assert facts["metrics"] == {k: v for k, v in metrics.items() if "/" not in k}
+    aps = {f"AP/{row['class']}": row["AP"] for row in facts["classes"]}
+    assert aps == {k: v for k, v in metrics.items() if "/" in k}
+    assert facts["detections"] == detections
+    assert sum(row["images"] for row in facts["by_difficulty"]) == 20
+    assert "dynamic" not in facts
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert f"{detections:,} detections" in page
+    assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
+    eval_report.check(str(folder), overwrite=False)  # its own report is replaced
 
 
 def test_hparams_change_the_model_of_the_folder(model_dir, tmp_path):

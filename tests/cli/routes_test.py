@@ -51,7 +51,7 @@ def caddet_dir(tmp_path_factory):
 
 def test_eval_tells_of_routes_and_draws_them(caddet_dir, tmp_path, run):
     numbers, figure = tmp_path / "routes.json", tmp_path / "routes.png"
-    files = (f"--json_out={numbers}", f"--figure_out={figure}")
+    files = (f"--json_out={numbers}", f"--figure_out={figure}", f"--report_dir={tmp_path / 'r'}")
     code, output, _ = run("eval", f"--model_dir={caddet_dir}", "--routes", *files)
     assert code == 0
     assert "two images differ in" in output and "cost and difficulty: Pearson" in output
@@ -62,6 +62,20 @@ def test_eval_tells_of_routes_and_draws_them(caddet_dir, tmp_path, run):
     assert 1 <= routes["routes"] <= 6 and len(routes["nodes"]) == 6
     assert set(routes["correlation"]) == {"objects", "intervals", "difficulty"}
     assert Image.open(figure).size == (1200, 800)
+    _check_report(tmp_path / "r", routes)
+
+
+def _check_report(folder, routes):
+    facts = json.loads((folder / "report.json").read_text())["dynamic"]
+    costs = [row["macs"] for row in facts["hardest"]]
+    assert costs == sorted(costs, reverse=True)
+    assert len(costs) == sum(facts["costs"]["count"]) == 6
+    assert facts["routes"] == routes
+    assert facts["macs"] == pytest.approx(routes["macs"]["mean"])
+    assert "scores" not in facts
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(f'id="{name}"' in page for name in ("effort", "routes", "ends"))
+    assert 'id="tradeoff"' not in page
 
 
 def test_infer_draws_the_route_beside_the_detections(caddet_dir, tmp_path, run):

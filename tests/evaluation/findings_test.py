@@ -51,3 +51,10 @@ def test_areas_of_masks_are_those_of_their_pixels(evaluated):
     assert found.areas.tolist() == pixels
     assert pixels == pytest.approx([200, 2000], rel=0.02)
     assert findings.of(evaluator).found.areas.tolist() == pytest.approx([200, 2000])
+
+
+def test_more_masks_than_a_byte_counts_have_areas(evaluated):
+    """pycocotools 2.0.11 fails for lists of 256 masks and more."""
+    rows = [[(0, 0.9, BOX)] * 90] * 3
+    evaluator = evaluated([[(0, BOX)]] * 3, rows, segmentations=lambda _: None, masks=True)
+    assert findings.of(evaluator, of_masks=True).found.areas.shape == (270,)

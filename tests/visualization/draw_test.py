@@ -110,3 +110,80 @@ def test_a_light_line_runs_inside_the_edge_of_a_mask():
     np.testing.assert_array_equal(is_light, is_object & ~around.all((2, 3)))
     assert is_object[9:23, 11:25].all()
     assert is_object[32:40, 42:50].all()
+
+
+def _fill(picture, label):
+    return (picture == draw.class_color(label)).all(-1).sum()
+
+
+def test_in_a_crowd_each_class_has_its_name_however_unsure():
+    boxes = np.tile(np.array([[200.0, 200, 280, 280]]), (80, 1))
+    labels = np.where(np.arange(80) < 79, 0, 1)
+    image = np.zeros((480, 480, 3), np.uint8)
+    drawn = draw.draw_boxes(image, boxes, labels, NAMES, np.linspace(1, 0.1, 80))
+    assert _fill(drawn, 1) > 200
+    assert _fill(drawn, 0) < 30 * _fill(drawn, 1)  # and not 79 times: many have no caption
+
+
+def test_captions_are_smaller_among_many_boxes_and_larger_in_large_pictures():
+    corner = np.stack(np.meshgrid(*[np.arange(5) * 100.0 + 40] * 2), -1).reshape(25, 2)
+    boxes = np.concatenate([corner, corner + 1], axis=1)
+    image = np.zeros((560, 560, 3), np.uint8)
+    many = draw.draw_boxes(image, boxes, np.zeros(25, int), NAMES)
+    one = draw.draw_boxes(image, boxes[:1], np.zeros(1, int), NAMES)
+    assert _fill(many, 0) / 25 < 0.6 * _fill(one, 0)
+    large = image.repeat(3, axis=0).repeat(3, axis=1)
+    larger = draw.draw_boxes(large, 3 * boxes[:1], np.zeros(1, int), NAMES)
+    assert 6 < _fill(larger, 0) / _fill(one, 0) < 12
+
+
+def test_notes_stand_behind_names():
+    image, box = np.zeros((200, 300, 3), np.uint8), np.array([[60.0, 80, 140, 140]])
+    plain = draw.draw_boxes(image, box, np.array([0]), NAMES)
+    noted = draw.draw_boxes(image, box, np.array([0]), NAMES, notes=["not found"])
+    fill = [(x[:78] == draw.class_color(0)).all(-1).sum() for x in (plain, noted)]
+    assert fill[1] > 1.8 * fill[0]
+    empty = draw.draw_boxes(image, box, np.array([0]), NAMES, notes=[""])
+    np.testing.assert_array_equal(empty, plain)
+
+
+def test_dashes_leave_gaps_in_the_frame():
+    image, box = np.zeros((200, 300, 3), np.uint8), np.array([[60.0, 80, 140, 140]])
+    whole, dashed = (
+        draw.draw_boxes(image, box, np.array([0]), NAMES, dashed=np.array([is_dashed]))
+        for is_dashed in (False, True)
+    )
+    side = slice(85, 135), slice(60, 62)
+    lines = [(x[side] == draw.class_color(0)).all(-1) for x in (whole, dashed)]
+    assert lines[0].all()
+    assert 0.3 < lines[1].mean() < 0.7
+
+
+def test_a_tint_of_other_pixels_leaves_them_alone():
+    picture = np.full((20, 30, 3), 90, np.uint8)
+    pixels = np.zeros((20, 30), bool)
+    np.testing.assert_array_equal(draw.tint(picture, pixels, 2), picture)
+    pixels[5:15, 5:15] = True
+    tinted = draw.tint(picture, pixels, 2)
+    assert ((tinted != 90).any(-1) == pixels).all()
+    assert (picture == 90).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "zoom"), [((96, 128), 4), ((256, 256), 1), ((1, 5000), 1), ((9, 400), 3)]
+)
+def test_small_images_are_enlarged_for_their_captions(size, zoom):
+    image = np.arange(3, dtype=np.uint8) + np.zeros((*size, 1), np.uint8)
+    larger, times = draw.enlarged(image)
+    assert times == zoom
+    assert larger.shape == (zoom * size[0], zoom * size[1], 3)
+    assert (larger == [0, 1, 2]).all()
+
+
+def test_captions_of_a_panorama_are_as_large_as_those_of_a_square():
+    areas = []
+    for size in ((300, 3000), (949, 949)):
+        image = np.zeros((*size, 3), np.uint8)
+        box = np.array([[100.0, 100, 200, 200]])
+        areas.append(_fill(draw.draw_boxes(image, box, np.array([0]), NAMES), 0))
+    assert areas[0] == areas[1]

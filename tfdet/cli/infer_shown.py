@@ -28,12 +28,12 @@ def show(
     keep = values["scores"][:count] >= options.min_score
     boxes, scores, labels = (values[name][:count][keep] for name in ("boxes", "scores", "labels"))
     runs: list[dict[str, Any]] = [{}] * len(boxes)
-    shown = image
+    shown, zoom = draw.enlarged(image)
     if "masks" in values:
         masks = values["masks"][:count][keep]
-        shown = draw.draw_masks(image, boxes, labels, masks)
+        shown = draw.draw_masks(shown, zoom * boxes, labels, masks)
         runs = [_run_lengths(mask, box, image) for mask, box in zip(masks, boxes, strict=True)]
-    drawn = draw.draw_boxes(shown, boxes, labels, driver.class_names, scores)
+    drawn = draw.draw_boxes(shown, zoom * boxes, labels, driver.class_names, scores)
     if options.draw_routes:
         drawn = route_figures.route_beside(drawn, driver.route_map, values["gates"], values["macs"])
     facts = {

@@ -71,7 +71,7 @@ def _by_cost(
         if len(members):
             part = picking.of_images(boxes.findings, boxes.pairs, reports["index"][members])
             numbers = groups.average_precision(*part)
-            macs = float(reports["macs"][members].mean())
+            macs = float(reports["macs"][members].astype(np.float64).mean())
             rows.append({"group": name, "images": len(members), "macs": macs, **numbers})
     return rows
 

@@ -78,7 +78,7 @@ def errors_of(findings: Findings, pairs: Pairs, matches: Matches, above: float =
     is_hit = matches.is_hit & (found.scores >= above)
     is_found = np.zeros(len(truth), bool)
     is_found[matches.truth[is_hit]] = True
-    target[(target >= 0) & is_found[target]] = -1
+    target[np.append(is_found, False)[target]] = -1  # that place is the one of no target
     is_mendable = np.zeros(len(truth), bool)
     is_mendable[target[target >= 0]] = True
     return Errors(kind, target, matches.is_counted & ~is_found & ~is_mendable)

@@ -100,7 +100,7 @@ def of(evaluator: coco.CocoEvaluator, of_masks: bool = False) -> Findings:
         from pycocotools import mask as coco_masks
 
         assert runs is not None, "of detections with masks"
-        areas = coco_masks.area(runs).astype(np.float64) if runs else areas
+        areas = np.array([float(coco_masks.area(one)) for one in runs])
     found = Found(image[order], boxes[order], scores[order], labels[order], areas, runs)
     return Findings(dataset, np.flatnonzero(is_measured), _truth(dataset, is_measured), found)
 

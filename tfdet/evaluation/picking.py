@@ -1,11 +1,14 @@
 """Parts of the findings of a data set: the sure detections, some of the images."""
 
 import dataclasses
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tfdet.evaluation.findings import Findings
+from tfdet.evaluation.findings import Findings, Found, Truth
 from tfdet.evaluation.overlaps import Pairs
+
+Columns = TypeVar("Columns", Found, Truth)
 
 
 def above(findings: Findings, pairs: Pairs, threshold: float) -> tuple[Findings, Pairs]:
@@ -39,13 +42,11 @@ def of_images(findings: Findings, pairs: Pairs, images: np.ndarray) -> tuple[Fin
     return part, Pairs(new_detection, np.searchsorted(objects, kept.truth), kept.overlap)
 
 
-def _rows(columns, rows: np.ndarray):
-    """Rows of a `Found` or a `Truth`."""
-    values = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
-    return type(columns)(
-        **{
-            name: ([value[i] for i in rows] if isinstance(value, list) else value[rows])
-            for name, value in values.items()
-            if value is not None
-        }
-    )
+def _rows(columns: Columns, rows: np.ndarray) -> Columns:
+    """Some rows of a `Found` or a `Truth`."""
+    taken: dict[str, Any] = {}
+    for name, values in vars(columns).items():
+        if values is not None:
+            is_list = isinstance(values, list)
+            taken[name] = [values[i] for i in rows] if is_list else values[rows]
+    return dataclasses.replace(columns, **taken)

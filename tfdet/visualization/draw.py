@@ -2,6 +2,7 @@
 
 import colorsys
 import io
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,10 @@ def draw_boxes(
     picture = Image.fromarray(np.clip(np.asarray(image), 0, 255).astype(np.uint8))
     draw = ImageDraw.Draw(picture)
     rows = [i for i in range(len(labels)) if labels[i] >= 0]
-    side = min(picture.size) * max(_LEAST_ZOOM, min(1.0, (_FEW / max(len(rows), 1)) ** 0.5))
-    unit, letter_size = max(1, round(side / 300)), max(10, round(side / 28))
+    # Not the shorter side: a panorama is looked at as a whole, too.
+    side = math.prod(picture.size) ** 0.5
+    side *= max(_LEAST_ZOOM, min(1.0, (_FEW / max(len(rows), 1)) ** 0.5))
+    unit, letter_size = max(1, round(side / 330)), max(10, round(side / 31))
     boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     for i in reversed(rows):  # the surest last, so that its frame is on top
         is_dashed = dashed is not None and bool(dashed[i])
@@ -129,8 +132,18 @@ def _edge(pixels: np.ndarray, width: int) -> np.ndarray:
 
 
 def legible_zoom(picture: np.ndarray) -> int:
-    """How many times a small picture must be enlarged for captions not to cover it."""
-    return max(1, round(_LEGIBLE_SIDE / min(picture.shape[:2])))
+    """How many times a small picture must be enlarged for captions not to cover it.
+
+    A long and narrow one only as far as its longer side stays within a screen.
+    """
+    low, high = min(picture.shape[:2]), max(picture.shape[:2])
+    return max(1, min(round(_LEGIBLE_SIDE / low), 4 * _LEGIBLE_SIDE // high))
+
+
+def enlarged(image: np.ndarray) -> tuple[np.ndarray, int]:
+    """An image [H, W, 3] as large as captions need it, and how many times it was enlarged."""
+    zoom = legible_zoom(image)
+    return np.asarray(image).repeat(zoom, axis=0).repeat(zoom, axis=1), zoom
 
 
 def side_by_side(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
@@ -195,8 +208,7 @@ def comparison(
     """
     rows = []
     for i, image in enumerate(images):
-        zoom = legible_zoom(image)
-        image = np.asarray(image).repeat(zoom, axis=0).repeat(zoom, axis=1)
+        image, zoom = enlarged(image)
         boxes, scores, labels, count = (
             np.asarray(detections[key])[i] for key in ("boxes", "scores", "labels", "count")
         )

@@ -201,7 +201,7 @@ def _confusion(figures: Mapping[str, Any]) -> list[Markup | None]:
         note(
             f"Detections with a score of {confusion['threshold']:.3f} or more. Rows are true "
             "classes, columns detected ones. The last row: detections without an object; the last "
-            "column: objects that were not found. Darker is a larger part of the row."
+            "column: objects that were not found. A stronger colour is a larger part of the row."
             + ("" if len(confusion["classes"]) <= 31 else " The numbers are percents of the row.")
         ),
         tables.confusion_table(confusion),

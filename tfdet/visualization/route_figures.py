@@ -52,8 +52,7 @@ def route_beside(
     Returns:
         uint8 [H', W', 3].
     """
-    zoom = draw.legible_zoom(picture)
-    picture = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    picture, _ = draw.enlarged(picture)
     height = min(picture.shape[0], _HIGHEST)
     ((route, title),) = route_panels(config, [gates], [macs], height)
     return draw.side_by_side([picture, route], ["detections", title])
