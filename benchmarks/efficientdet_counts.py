@@ -67,11 +67,11 @@ multiplications of swish, which adds 0.8 to 2.2 % (0.2 to 0.3 % to the lite mode
 AP is the published one: nothing was trained for this page."""
 
 TABLE_4_NOTE = """\
-The first row is `retinanet-r50` at 640x640 with `model.coarse_from=pyramid`. The second is the nearest
-that this family's parts offer: one top-down cell of width 256 with dense convolutions, and dense
-heads, at 640x640. RetinaNet's own FPN has no convolution on P6 and P7, and makes them with strided
-convolutions instead of pooling; the paper does not say which it took, nor the image size. The second
-row is not claimed as reproduced."""
+The first row is `retinanet-r50` at 640x640 with `model.coarse_from=pyramid`. The second is the
+nearest that this family's parts offer: one top-down cell of width 256 with dense convolutions, and
+dense heads, at 640x640. RetinaNet's own FPN has no convolution on P6 and P7, and makes them with
+strided convolutions instead of pooling; the paper does not say which it took, nor the image size.
+The second row is not claimed as reproduced."""
 
 TABLE_5_HEAD = """\
 D3 with another feature network: `model.fpn`, `model.fpn_fusion` and `model.fpn_cells`. Ratios are
