@@ -1,6 +1,6 @@
 """One run of a study: its trainings, one after the other, and what the model came to.
 
-    python -m benchmarks.study.measure FOLDER
+    python -m benchmarks.study.measure FOLDER [--times]
 
 FOLDER holds plan_1.yaml, plan_2.yaml, ..., the recipes of the steps, which are trained in step_1,
 step_2, ... as `tfdet-train` does, and resumed there. It gets result.json: the `values` of the last
@@ -15,44 +15,67 @@ import time
 from typing import Any
 
 import tfdet
-from tfdet import config, files
+from benchmarks import packdet, timing
+from tfdet import config, documents, files
 from tfdet.detectors.caddet import CADDet
 from tfdet.evaluation import cascade_tradeoff, coco, routes
+from tfdet.nas import evaluator, search, search_recipe, student_folder, workers
 from tfdet.training import trained, trainer
 
 RESULT = "result.json"
 _MEASURED_EVERY = 20.0
+_TIMED = 30
 
 
-def run(folder: pathlib.Path) -> None:
-    """Trains what is left to train in a run's folder, and measures."""
+def run(folder: pathlib.Path, times: bool = False) -> None:
+    """Trains what is left to train in a run's folder, and measures.
+
+    Args:
+        folder: as it stands above.
+        times: take the time "ms" of the model too.
+    """
     attempt = len(list(folder.glob("cpu_*.json"))) + 1
     threading.Thread(target=_count, args=(folder / f"cpu_{attempt}.json",), daemon=True).start()
-    history: list[dict[str, float]] = []
-    plans = sorted(folder.glob("plan_*.yaml"))
-    for plan in plans:
-        step = folder / plan.stem.replace("plan", "step")
-        history += trainer.train(config.load_recipe(plan), step)
-    result = measured(folder / f"step_{len(plans)}", history[-1])
+    extra: dict[str, float] = {}
+    for plan in sorted(folder.glob("plan_*.yaml")):
+        model_dir = folder / plan.stem.replace("plan", "step")
+        if "search" in documents.read_yaml(plan, "recipe"):
+            model_dir, extra = _search(plan, model_dir)
+        else:
+            trainer.train(config.load_recipe(plan), model_dir)
+    result = measured(model_dir)
+    result["values"].update(extra)
+    if times:
+        result["values"]["ms"] = _milliseconds(trained.load_trained(model_dir, "last"))
     _write_time(folder / f"cpu_{attempt}.json")
     spent = [json.loads(path.read_text()) for path in folder.glob("cpu_*.json")]
     result["values"]["cpu_minutes"] = round(sum(spent) / 60, 2)
-    files.write_text(folder / RESULT, json.dumps(result) + "\n")
+    files.write_text(folder / RESULT, json.dumps({**result, "model_dir": str(model_dir)}) + "\n")
 
 
-def measured(model_dir: pathlib.Path, last: dict[str, float]) -> dict[str, Any]:
-    """What a trained model came to.
+def _search(plan: pathlib.Path, folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
+    """Searches and fine-tunes the best candidate; its folder, and its values before that."""
+    recipe = search_recipe.make_search_recipe([str(plan)])
+    evaluator.prepare_process(recipe)
+    table = search.search(recipe, folder, lambda: workers.ThisProcess(evaluator.Evaluator(recipe)))
+    best = search.pool(recipe, list(table.values()))[0]
+    end = student_folder.finetune(recipe, table, best.number, folder)
+    return end, {"search_AP": round(100 * best.ap, 4), "search_score": round(best.score, 4)}
 
-    Args:
-        model_dir: its training folder.
-        last: the last row of its history.
+
+def measured(model_dir: pathlib.Path) -> dict[str, Any]:
+    """What the model of a training folder came to.
 
     Returns:
         "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
         the last "loss" of its training; of a CADDet macs of backbone and neck, an image's mean, and
         how its routes differ; of a cascade AP of both detectors and what its router, random routing
-        and the oracle gain over interpolating between the two. "routes", "tradeoff": all of that.
+        and the oracle gain over interpolating between the two. "routes", "tradeoff": all of that;
+        "gains", "easiness": of each validation image what its second detector gains in loss, and
+        its router's score.
     """
+    rows = (model_dir / "logs" / "history.jsonl").read_text().splitlines()
+    last = json.loads(rows[-1])
     model = trained.load_trained(model_dir, "last")
     recipe = trained.trained_recipe(model_dir)
     dataset = tfdet.open_dataset(recipe.data.val)
@@ -70,6 +93,9 @@ def measured(model_dir: pathlib.Path, last: dict[str, float]) -> dict[str, Any]:
         paths = cascade_tradeoff.BothPaths(model, dataset, recipe.eval.batch_size).run()
         result["tradeoff"] = found = cascade_tradeoff.trade_off(model, paths)
         values.update(_of_tradeoff(found))
+        values["easiness_std"] = paths.easiness.std()
+        for name in ("gains", "easiness"):
+            result[name] = [round(float(x), 4) for x in getattr(paths, name)]
     result["values"] = {name: round(float(value), 4) for name, value in values.items()}
     return result
 
@@ -100,6 +126,12 @@ def _of_tradeoff(found: dict[str, Any]) -> dict[str, float]:
     return {**ends, **gains}
 
 
+def _milliseconds(model: tfdet.Detector) -> float:
+    """Median milliseconds of the frozen network with one image."""
+    seconds = timing.interleaved({"network": packdet.network(model)}, _TIMED)["network"]
+    return round(1e3 * seconds, 3)
+
+
 def _count(path: pathlib.Path) -> None:
     """Writes the processor time of this process every so often, until it is killed."""
     while True:
@@ -112,4 +144,4 @@ def _write_time(path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    run(pathlib.Path(sys.argv[1]))
+    run(pathlib.Path(sys.argv[1]), "--times" in sys.argv[2:])

@@ -14,6 +14,12 @@ _COLUMNS = {
     "parameters": ("parameters (M)", ".3f"),
     "macs": ("multiply-adds (M)", ".1f"),
     "macs_std": ("std of an image's (M)", ".2f"),
+    "ms": ("ms", ".2f"),
+    "search_AP": ("AP in the search", ".1f"),
+    "search_score": ("score", ".3f"),
+    "easiness_std": ("std of the router's scores", ".2f"),
+    "first_macs": ("of the first (M)", ".1f"),
+    "second_macs": ("of the cascade (M)", ".1f"),
     "cpu_minutes": ("CPU min of a run", ".1f"),
     "routes": ("routes", ".0f"),
     "hamming": ("gates in which two images differ", ".1f"),
@@ -183,9 +189,8 @@ def _made_with(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         if name not in done:
             continue
         first = f"starts from `{arm.start}`; " if arm.start else ""
-        steps = [arm, *([arm.then] if arm.then else [])]
-        changes = "; then ".join(_assignments(step.changes) or "none" for step in steps)
-        recipes = ", then ".join(f"`{step.recipe}`" for step in steps)
+        changes = "; then ".join(_assignments(step.changes) or "none" for step in arm.steps)
+        recipes = ", then ".join(f"`{step.recipe}`" for step in arm.steps)
         lines.append(f"| `{name}` | {recipes} | {first}{changes} |")
     shared = _assignments(study.changes)
     return "\n".join([*lines, "", f"Changes of all arms: {shared}." if shared else ""]).rstrip()

@@ -16,13 +16,17 @@ columns: [AP, AP50, macs]
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tfdet import config, documents, records
 from tfdet.errors import UserError
+from tfdet.nas.search_recipe import SearchRecipe
 
 # What the runner decides by itself: it belongs to no arm, and changes no result.
-_OF_THE_RUNNER = ("train.seed", "train.save_seconds", "train.pretrained", "eval.")
+_OF_THE_RUNNER = ("train.seed", "train.save_seconds", "search.seed", "eval.")
+# A value that stands for the folder of another arm's model.
+_MODEL_OF = "arm:"
+_ANY_SEARCH = SearchRecipe(teacher="any")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Step:
 
     Attributes:
         recipe: path or name of a recipe.
-        changes: dotted keys and their values; they win over those of the study.
+        changes: dotted keys and their values; they win over those of the study. "arm:fcos" stands
+            for the folder of the model of the arm fcos, of the same seed.
     """
 
     recipe: str
@@ -45,6 +50,8 @@ class Arm:
     Attributes:
         title: of its row.
         recipe, changes: of its training, see `Step`.
+        command: "search" is a search of Joint-DetNAS, whose best student is fine-tuned and then
+            measured. The changes of the study are not for it.
         start: name of the arm whose weights of the same seed it starts from; "" for none.
         then: a second training from the weights of the first, a router's for example.
         seeds: where they are other than those of the study.
@@ -53,9 +60,21 @@ class Arm:
     title: str
     recipe: str
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    command: Literal["train", "search"] = "train"
     start: str = ""
     then: Step | None = None
     seeds: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> list[Step]:
+        """Its trainings, in their order."""
+        return [Step(self.recipe, self.changes), *([self.then] if self.then else [])]
+
+    @property
+    def needs(self) -> list[str]:
+        """The arms whose models it uses."""
+        named = [name for step in self.steps for name in _arms_in(step.changes)]
+        return list(dict.fromkeys([*([self.start] if self.start else []), *named]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +94,7 @@ class Study:
         arms: in the order of the page. One that another starts from comes before it.
         compare: pairs of arms; the second is subtracted from the first.
         columns: values of the rows in the table, see `benchmarks.study.measure`.
+        times: also take the time "ms" of each model, frozen, with one image.
         figure: the column that the plot has the first one over; "" plots the arms one by one.
     """
 
@@ -89,20 +109,14 @@ class Study:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
     columns: tuple[str, ...] = ("AP", "AP50", "AP75", "macs", "cpu_minutes")
+    times: bool = False
     figure: str = ""
 
     def __post_init__(self) -> None:
         seen: list[str] = []
         for name, arm in self.arms.items():
-            if arm.start and arm.start not in seen:
-                raise UserError(
-                    f"study {self.name}: arm {name!r} starts from {arm.start!r}, which must be an "
-                    "arm above it"
-                )
-            if arm.start and not set(self.seeds_of(name)) <= set(self.seeds_of(arm.start)):
-                raise UserError(
-                    f"study {self.name}: arm {name!r} has seeds that {arm.start!r} lacks"
-                )
+            for needed in arm.needs:
+                self._check_needed(name, needed, seen)
             seen.append(name)
         for name in (name for pair in self.compare for name in pair):
             if name not in self.arms:
@@ -110,6 +124,15 @@ class Study:
                     f"study {self.name}: compare names the arm {name!r}; "
                     f"{records.nearest(name, self.arms)}"
                 )
+
+    def _check_needed(self, name: str, needed: str, seen: list[str]) -> None:
+        if needed not in seen:
+            raise UserError(
+                f"study {self.name}: arm {name!r} starts from {needed!r}, which must be an arm "
+                "above it"
+            )
+        if not set(self.seeds_of(name)) <= set(self.seeds_of(needed)):
+            raise UserError(f"study {self.name}: arm {name!r} has seeds that {needed!r} lacks")
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         return self.arms[arm].seeds or self.seeds
@@ -123,19 +146,54 @@ class Study:
         for seed in seeds:
             yield from ((name, seed) for name in self.arms if seed in self.seeds_of(name))
 
-    def recipes(self, arm: str, seed: int) -> list[config.Recipe]:
-        """The recipes of a run's steps, without the weights that they start from."""
-        chosen = self.arms[arm]
-        steps = [Step(chosen.recipe, chosen.changes), *([chosen.then] if chosen.then else [])]
-        return [self._recipe(step, seed) for step in steps]
+    def recipes(
+        self, arm: str, seed: int, folders: Mapping[str, str] | None = None
+    ) -> list[config.Recipe | SearchRecipe]:
+        """The recipes of a run's steps, without the weights that they start from.
 
-    def _recipe(self, step: Step, seed: int) -> config.Recipe:
-        changes = records.merge(records.nest(self.changes), records.nest(step.changes))
-        own = {"train": {"seed": seed, "save_seconds": 60.0}, "eval": {"pictures": 0}}
-        recipe = config.make_recipe([step.recipe], records.merge(changes, own))
-        # One measurement, at the end: the best of several would be chosen by the validation data.
-        once = dataclasses.replace(recipe.eval, interval=recipe.train.num_epochs)
-        return dataclasses.replace(recipe, eval=once)
+        Args:
+            arm, seed: the run.
+            folders: of the models of other arms, by name; None leaves "arm:NAME" as it is.
+        """
+        chosen, recipes = self.arms[arm], []
+        for step in chosen.steps:
+            changes = _placed(records.nest(step.changes), folders or {})
+            if chosen.command == "search":
+                recipes.append(_search_recipe(step.recipe, changes, seed))
+            else:
+                changes = records.merge(records.nest(self.changes), changes)
+                recipes.append(_recipe(step.recipe, changes, seed))
+        return recipes
+
+
+def _recipe(path: str, changes: Mapping[str, Any], seed: int) -> config.Recipe:
+    own = {"train": {"seed": seed, "save_seconds": 60.0}, "eval": {"pictures": 0}}
+    recipe = config.make_recipe([path], records.merge(changes, own))
+    # One measurement, at the end: the best of several would be chosen by the validation data.
+    once = dataclasses.replace(recipe.eval, interval=recipe.train.num_epochs)
+    return dataclasses.replace(recipe, eval=once)
+
+
+def _search_recipe(path: str, changes: Mapping[str, Any], seed: int) -> SearchRecipe:
+    own = {"search": {"seed": seed}, "eval": {"pictures": 0}}
+    recipe = config.make_recipe([path], records.merge(changes, own), SearchRecipe)
+    once = dataclasses.replace(recipe.eval, interval=recipe.finetune.num_epochs)
+    return dataclasses.replace(recipe, eval=once)
+
+
+def _arms_in(value: Any) -> list[str]:
+    """The arms that values at any depth stand for."""
+    if isinstance(value, Mapping):
+        return [name for item in value.values() for name in _arms_in(item)]
+    is_arm = isinstance(value, str) and value.startswith(_MODEL_OF)
+    return [value.removeprefix(_MODEL_OF)] if is_arm else []
+
+
+def _placed(value: Any, folders: Mapping[str, str]) -> Any:
+    """Changes with folders in the place of arms."""
+    if isinstance(value, Mapping):
+        return {key: _placed(item, folders) for key, item in value.items()}
+    return folders.get(_arms_in(value)[0], value) if _arms_in(value) else value
 
 
 def read(path: str | pathlib.Path) -> Study:
@@ -149,12 +207,13 @@ def read(path: str | pathlib.Path) -> Study:
     return records.from_dict(Study, {**data, "name": pathlib.Path(path).stem, "arms": arms})
 
 
-def described(recipe: config.Recipe) -> dict[str, Any]:
+def described(recipe: config.Recipe | SearchRecipe) -> dict[str, Any]:
     """The dotted keys of a recipe that differ from the defaults, ready for JSON.
 
     This is what makes two runs the same: a row counts as long as its arm has these keys.
     """
-    ours, defaults = (dict(_flat(records.to_dict(x))) for x in (recipe, config.Recipe()))
+    default = config.Recipe() if isinstance(recipe, config.Recipe) else _ANY_SEARCH
+    ours, defaults = (dict(_flat(records.to_dict(x))) for x in (recipe, default))
     model = {key: value for key, value in ours.items() if key.startswith("model.")}
     other = {key: value for key, value in ours.items() if value != defaults.get(key)}
     return {k: v for k, v in (model | other).items() if not k.startswith(_OF_THE_RUNNER)}

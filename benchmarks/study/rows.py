@@ -33,9 +33,8 @@ def add(study: Study, row: dict[str, Any], folder: pathlib.Path = FOLDER) -> Non
 
 
 def plan_of(study: Study, arm: str, seed: int) -> list[Any]:
-    """What a run is made of: the recipes of all its steps, and those of what it starts from."""
-    start = study.arms[arm].start
-    before = plan_of(study, start, seed) if start else []
+    """What a run is made of: the recipes of all its steps, and those of the models it uses."""
+    before = [x for needed in study.arms[arm].needs for x in plan_of(study, needed, seed)]
     steps = [described(recipe) for recipe in study.recipes(arm, seed)]
     # As it comes back from JSON.
     return [*before, *json.loads(json.dumps(steps))]

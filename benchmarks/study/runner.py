@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks import timing
 from benchmarks.study import measure, rows
-from benchmarks.study.plan import Study
+from benchmarks.study.plan import Arm, Study
 from tfdet import config, records
 from tfdet.errors import UserError
 
@@ -22,16 +22,16 @@ _ROOT = pathlib.Path(__file__).parents[2]
 def choose(
     study: Study, arms: Sequence[str] | None = None, seeds: Sequence[int] | None = None
 ) -> list[tuple[str, int]]:
-    """The (arm, seed) of some of a study's runs, with those that they start from."""
+    """The (arm, seed) of some of a study's runs, with those whose models they use."""
     for name in arms or ():
         if name not in study.arms:
             raise UserError(
                 f"study {study.name} has no arm {name!r}; {records.nearest(name, study.arms)}"
             )
     wanted = set(arms or study.arms)
-    for name in reversed(study.arms):  # what an arm starts from comes before it
-        if name in wanted and study.arms[name].start:
-            wanted.add(study.arms[name].start)
+    for name in reversed(study.arms):  # what an arm uses comes before it
+        if name in wanted:
+            wanted.update(study.arms[name].needs)
     chosen = [(a, s) for a, s in study.runs() if a in wanted and (not seeds or s in seeds)]
     if not chosen:
         raise UserError(f"study {study.name} has no such seeds; it has {list(study.seeds)}")
@@ -73,11 +73,11 @@ def _is_needed(
     runs_dir: pathlib.Path,
     rows_dir: pathlib.Path,
 ) -> bool:
-    """Whether a run lacks its row, or its weights, and one that lacks a row starts from them."""
+    """Whether a run lacks its row, or its model, and one that lacks a row uses that."""
     found = {(row["arm"], row["seed"]) for row in rows.read(study, rows_dir)}
     if (arm, seed) not in found:
         return True
-    followers = [name for name, s in chosen if study.arms[name].start == arm and s == seed]
+    followers = [name for name, s in chosen if arm in study.arms[name].needs and s == seed]
     is_wanted = any(_is_needed(study, name, seed, chosen, runs_dir, rows_dir) for name in followers)
     return is_wanted and not (folder_of(runs_dir, arm, seed) / measure.RESULT).is_file()
 
@@ -89,6 +89,7 @@ def _run(study: Study, arm: str, seed: int, runs_dir: pathlib.Path) -> dict[str,
     _write_plans(study, arm, seed, folder, runs_dir)
     with open(folder / "log.txt", "a") as log:
         command = [sys.executable, "-m", "benchmarks.study.measure", str(folder)]
+        command += ["--times"] if study.times else []
         code = subprocess.run(command, cwd=_ROOT, stdout=log, stderr=log).returncode
     if code:
         last = (folder / "log.txt").read_text(errors="replace").strip().splitlines()[-1:]
@@ -96,6 +97,7 @@ def _run(study: Study, arm: str, seed: int, runs_dir: pathlib.Path) -> dict[str,
             f"the run in {folder} ended with {code}: {''.join(last)} (see log.txt there)"
         )
     result = json.loads((folder / measure.RESULT).read_text())
+    del result["model_dir"]
     return {
         "arm": arm,
         "seed": seed,
@@ -120,18 +122,25 @@ def _check_same(folder: pathlib.Path, plan: list[Any]) -> None:
 def _write_plans(
     study: Study, arm: str, seed: int, folder: pathlib.Path, runs_dir: pathlib.Path
 ) -> None:
-    start = study.arms[arm].start
-    before = _last_step(study, start, folder_of(runs_dir, start, seed)) if start else None
-    for number, recipe in enumerate(study.recipes(arm, seed), 1):
-        if before is not None:
-            train = dataclasses.replace(recipe.train, pretrained=str(before))
+    arms = study.arms
+    models = {
+        name: str(_model_of(arms[name], folder_of(runs_dir, name, seed)))
+        for name in arms[arm].needs
+    }
+    before = models.get(arms[arm].start, "")
+    for number, recipe in enumerate(study.recipes(arm, seed, models), 1):
+        if before and isinstance(recipe, config.Recipe):
+            train = dataclasses.replace(recipe.train, pretrained=before)
             recipe = dataclasses.replace(recipe, train=train)
         config.save_recipe(recipe, folder / f"plan_{number}.yaml")
-        before = folder / f"step_{number}"
+        before = str(folder / f"step_{number}")
 
 
-def _last_step(study: Study, arm: str, folder: pathlib.Path) -> pathlib.Path:
-    return folder / f"step_{2 if study.arms[arm].then else 1}"
+def _model_of(arm: Arm, folder: pathlib.Path) -> pathlib.Path:
+    """The training folder of an arm's model."""
+    if arm.command == "search":
+        return pathlib.Path(json.loads((folder / measure.RESULT).read_text())["model_dir"])
+    return folder / f"step_{len(arm.steps)}"
 
 
 def _commit() -> str:

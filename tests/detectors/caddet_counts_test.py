@@ -31,7 +31,7 @@ def caddet():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_routes_cost_what_the_paper_says(caddet, size):
+def test_routes_cost_what_our_readings_of_the_paper_come_to(caddet, size):
     assert list(caddet.paths) == list(ROUTES)
     for name, path in caddet.paths.items():
         macs = profiling.path_macs(caddet, path, size)
@@ -43,7 +43,7 @@ def test_routes_cost_what_the_paper_says(caddet, size):
         assert float(hard[0]) * cost.total + floor == pytest.approx(macs, rel=1e-6)
 
 
-def test_parameters_are_the_published_ones(caddet):
+def test_parameters_are_those_computed_for_the_parts(caddet):
     def millions(*names):
         chosen = (w for w in caddet.backbone.trainable_weights if any(n in w.path for n in names))
         return round(sum(np.prod(w.shape) for w in chosen) / 1e6, 2)
@@ -82,7 +82,7 @@ def neck_macs(kind, size):
 
 
 @pytest.mark.parametrize("head", ["fcos", "retinanet"])
-def test_mobilenets_cost_the_published_and_the_computed_count(head):
+def test_one_mobilenet_costs_the_published_count_and_the_other_more(head):
     for name, expected in (("mobilenetv2", 7.800), ("mobilenet", 14.129)):
         parts = profiling.profile(f"{name}-fpnlite-{head}", (800, 1200)).parts
         macs = parts["backbone"].macs + parts["neck"].macs

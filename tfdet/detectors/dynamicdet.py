@@ -390,9 +390,9 @@ def _serialized(part: keras.layers.Layer) -> dict[str, Any]:
     return data
 
 
-# Name: both detectors, and the changes to the second. "nano" and "test" are ours, as is the pair of
-# EfficientDets. The second YOLOv7-X reads a map of the first: a slip in the published table, and so
-# in its weights.
+# Name: both detectors, and the changes to the second. "nano" and "test" are ours, as are the pairs
+# of EfficientDets. The second YOLOv7-X reads a map of the first: a slip in the published table, and
+# so in its weights.
 _CASCADES: dict[str, tuple[str, dict[str, Any]]] = {
     "dy-yolov7": ("yolov7", {}),
     "dy-yolov7-x": ("yolov7-x", {"borrows_p2": True}),
@@ -400,6 +400,7 @@ _CASCADES: dict[str, tuple[str, dict[str, Any]]] = {
     "dy-yolov7-nano": ("yolov7-nano", {}),
     "dy-yolov7-test": ("yolov7-test", {}),
     "dy-efficientdet-d0": ("efficientdet-d0", {}),
+    "dy-efficientdet-lite0": ("efficientdet-lite0", {}),
     "dy-efficientdet-nano": ("efficientdet-nano", {}),
     "dy-efficientdet-test": ("efficientdet-test", {}),
 }
