@@ -164,7 +164,9 @@ def _data(spec: str) -> tuple[str, str | None]:
             before, _, after = spec.rpartition(word)
             options = [f"{before}{other}{after}" for other in others]
             options += [spec.replace(word, other) for other in others]
-            return spec, next(filter(_opens, dict.fromkeys(options)), None)
+            val = next(filter(_opens, dict.fromkeys(options)), None)
+            if val:
+                return spec, val
     if spec == "shapes":
         return "shapes:train", "shapes:val"
     if not spec.startswith(("shapes", "tfrecord")) and _opens(f"{spec}:val"):
@@ -265,13 +267,13 @@ def _choose_model(
         say(f"{SMALL} at {_shown(small.canvas)} takes {took:.1f} ms here")
         limit = small.madds * budget_ms / took
     small = _fitted(facts, SMALL, "", limit)
-    chosen = _larger(facts, small, limit) or small
+    chosen = _larger(facts, limit) or small
     if budget_ms is not None:
         chosen = _within(facts, chosen, budget_ms, dataset, say)
     return chosen
 
 
-def _larger(facts: Survey, small: _Model, limit: float) -> _Model | None:
+def _larger(facts: Survey, limit: float) -> _Model | None:
     """The largest model with weights that is worth its cost; None where the small one is better."""
     rare = _typical_count(facts) < _FEW_OBJECTS
     wanted = _fitted(facts, SMALL, "", math.inf)
@@ -286,8 +288,6 @@ def _larger(facts: Survey, small: _Model, limit: float) -> _Model | None:
         best = max(options, key=lambda one: one.scale)
         why = "the one that sees the largest images within the budget"
     else:
-        return None
-    if best.scale * _small_side(facts) < _LEAST_SIDE <= small.scale * _small_side(facts):
         return None
     reason = (
         f"of the models whose weights are on this machine, {why}; a typical class has "

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tfdet.visualization.markup import Markup, element
 
 _WIDTH, _HEIGHT = 340, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 42, 12, 12, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 12, 36
 
 
 class Series(NamedTuple):
