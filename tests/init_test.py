@@ -13,6 +13,7 @@ PUBLIC = [
     "UserError",
     "__version__",
     "create",
+    "data",
     "detect",
     "evaluate",
     "export",

@@ -28,10 +28,15 @@ _PUBLIC = {
     "UserError": "tfdet.errors",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+# Packages whose own public names are used by way of this one: tfdet.data.load.
+_PACKAGES = ("data",)
+
+__all__ = ["__version__", *sorted([*_PUBLIC, *_PACKAGES])]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"tfdet.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tfdet' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from tfdet import config
 from tfdet.cli import data
 from tfdet.data.sources import open_dataset
 
@@ -42,7 +43,7 @@ def test_make_writes_the_shapes(capsys, tmp_path, flags, sizes):
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
-        ([], 2, "expected make, convert or check"),
+        ([], 2, "expected make, convert, check, view or suggest"),
         (["chekc"], 2, "got 'chekc'"),
         (["make"], 2, "expected `make shapes`"),
         (["make", "cars", "--output=x"], 2, "make 'cars'"),
@@ -78,3 +79,29 @@ def test_check_reports_what_the_levels_of_a_model_learn(run):
     ):
         code, _, error = run("data", "check", "shapes:train:4", *flags)
         assert code == 2 and message in error[0]
+
+
+def test_suggest_writes_a_recipe_for_a_folder_without_splits(run, tmp_path):
+    run("data", "make", "shapes", "--split=val", "--count=12", f"--output={tmp_path}/a")
+    recipe = tmp_path / "recipe.yaml"
+    argv = ("suggest", f"coco:{tmp_path}/a", f"--output={recipe}", "--budget_madds=5e7")
+    code, said, _ = run("data", *argv)
+    assert code == 0 and f"tfdet-train --hparams={recipe}" in said
+    found = config.make_recipe([str(recipe)])
+    assert found.data.train == f"coco:{tmp_path}/a:train"
+    assert found.data.val == f"coco:{tmp_path}/a:val"
+    assert "model.name: fcos-nano  (" in said
+    code, _, errors = run("data", *argv)
+    assert code == 1 and "is there already" in errors[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--budget_ms=5", "--budget_madds=1e9"], "only one of"),
+        (["--budget_ms=0"], "--budget_ms must be above 0"),
+        (["--output=recipe.txt"], "a name such as recipe.yaml"),
+    ],
+)
+def test_suggestions_that_cannot_be_made_are_refused(refused, flags, message):
+    refused("data", ("suggest", "shapes:val:4", *flags), message, code=2)

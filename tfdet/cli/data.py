@@ -1,23 +1,26 @@
-"""`tfdet-data`: makes, converts, checks and shows data sets."""
+"""`tfdet-data`: makes, converts, checks and shows data sets, and suggests recipes for them."""
 
 import json
+import pathlib
 import sys
 import types
 
 from absl import flags
 
 from tfdet.cli import app, data_view
-from tfdet.cli.flags import DATA_HELP, check_positive
+from tfdet.cli.flags import DATA_HELP, check_positive, check_writable
+from tfdet.errors import UserError
 from tfdet.progress import ImageCounter
 
 COMMAND = app.Command(
     name="tfdet-data",
-    purpose="Makes, converts, checks and shows data sets.",
-    arguments="make shapes | convert SOURCE | check SOURCE | view SOURCE",
+    purpose="Makes, converts, checks and shows data sets, and suggests recipes for them.",
+    arguments="make shapes | convert SOURCE | check SOURCE | view SOURCE | suggest SOURCE",
     example="""
         tfdet-data check --data=voc:data/VOC2012:trainval
         tfdet-data check --data=voc:cells:train --model_name=fcos-nano --image_size=288,384
         tfdet-data view --data=voc:cells --model_name=fcos-nano --output=view.html
+        tfdet-data suggest --data=voc:cells:train --budget_ms=20 --output=recipe.yaml
         tfdet-data convert coco:instances_train.json:train --output=records/train --num_shards=32
         tfdet-data make shapes --output=data/shapes
         tfdet-data make shapes --split=val --count=12 --output=demo/images
@@ -30,7 +33,7 @@ flags.DEFINE_string(
     "output",
     None,
     "make: directory to write to. convert: start of the record files' names. view: the page, "
-    "view.html by default.",
+    "view.html by default. suggest: the recipe; printed only if left out.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_enum(
@@ -50,7 +53,7 @@ flags.DEFINE_integer("num_shards", 1, "convert: number of record files.", flag_v
 flags.DEFINE_boolean(
     "overwrite",
     False,
-    "make, convert, view: replace files that are there already.",
+    "make, convert, view, suggest: replace files that are there already.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_string(
@@ -75,6 +78,18 @@ flags.DEFINE_multi_string(
 flags.DEFINE_integer(
     "seed", 0, "view: of the choice of images.", flag_values=COMMAND.flags, lower_bound=0
 )
+flags.DEFINE_float(
+    "budget_madds",
+    None,
+    "suggest: multiply-adds of the detector for one image, at most, such as 1e9.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_float(
+    "budget_ms",
+    None,
+    "suggest: milliseconds of the detector for one image on this machine, at most; measured.",
+    flag_values=COMMAND.flags,
+)
 flags.DEFINE_boolean("json", False, "check: print one JSON object.", flag_values=COMMAND.flags)
 
 # Flags that a subcommand understands, besides those that all do.
@@ -83,6 +98,7 @@ _FLAGS = {
     "convert": {"data", "output", "num_shards", "overwrite"},
     "check": {"data", "json", "model_name", "image_size"},
     "view": {"data", "output", "overwrite", "model_name", "image_size", "count", "seed", "hparams"},
+    "suggest": {"data", "output", "overwrite", "budget_madds", "budget_ms"},
 }
 
 
@@ -90,12 +106,18 @@ def main(options: types.SimpleNamespace) -> None:
     """Runs the subcommand that the first word names."""
     word, *rest = options.args or [""]
     if word not in _FLAGS:
-        raise app.UsageError(f"expected make, convert, check or view, got {word!r}")
+        raise app.UsageError(f"expected make, convert, check, view or suggest, got {word!r}")
     strange = sorted(options.given - _FLAGS[word])
     if strange:
         raise app.UsageError(f"{word} takes no --{strange[0]}")
-    check_positive(options, "count", "num_shards")
-    run_word = {"make": _make, "convert": _convert, "check": _check, "view": _view}
+    check_positive(options, "count", "num_shards", "budget_madds", "budget_ms")
+    run_word = {
+        "make": _make,
+        "convert": _convert,
+        "check": _check,
+        "view": _view,
+        "suggest": _suggest,
+    }
     run_word[word](options, rest)
 
 
@@ -165,6 +187,30 @@ def _view(options, words: list[str]) -> None:
         changes = {key: value for key, value in recipe.model.items() if key != "name"}
         model = registry.create(recipe.model["name"], **changes)
     data_view.view(source, options, model, recipe)
+
+
+def _suggest(options, words: list[str]) -> None:
+    if options.budget_madds and options.budget_ms:
+        raise app.UsageError("give only one of --budget_madds and --budget_ms")
+    source = _source(options, words)
+    path = pathlib.Path(options.output) if options.output else None
+    if path is not None:
+        if path.suffix.lower() not in (".yaml", ".yml"):
+            raise app.UsageError(f"--output must be a name such as recipe.yaml, got {path}")
+        if path.exists() and not options.overwrite:
+            raise UserError(f"--output={path} is there already; give another, or --overwrite")
+        check_writable(path.absolute().parent, "output")
+    from tfdet import config, files
+    from tfdet.training import suggestion
+
+    found = suggestion.suggest(source, options.budget_madds, options.budget_ms, print)
+    print("\n".join(found.lines()))
+    if path is None:
+        return
+    command = f"tfdet-train --hparams={path} --model_dir={suggestion.model_dir_of(source)}"
+    files.write_text(path, found.recipe(command))
+    config.make_recipe([str(path)])  # reads it again: it is a recipe
+    print(f"wrote {path}; it is trained by\n  {command}")
 
 
 def _recipe(options):

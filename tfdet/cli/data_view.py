@@ -74,7 +74,7 @@ def view(
         dataset_page.pictures(dataset, chosen),
         _damaged(report, dataset),
         _levels(model, dataset) if model is not None else None,
-        _batch(recipe, model, dataset) if recipe is not None and model is not None else None,
+        _batch(source, recipe, model) if recipe is not None and model is not None else None,
     )
     files.write_text(options.output, text)
     print(f"wrote {options.output} ({len(text) / 2**20:.1f} MB): open it in a browser")
@@ -116,13 +116,16 @@ def _levels(model: "Detector", dataset: "DetectionDataset") -> "Levels":
     )
 
 
-def _batch(
-    recipe: "Recipe", model: "Detector", dataset: "DetectionDataset"
-) -> tuple[str, Sequence["Shown"]]:
+def _batch(source: str, recipe: "Recipe", model: "Detector") -> tuple[str, Sequence["Shown"]]:
     """The first training batch of a recipe: what is in it in words, and its images."""
+    from tfdet.data import sources
     from tfdet.training.run_data import RunData
     from tfdet.visualization import dataset_page
 
+    dataset = sources.read_source(source)
+    names = recipe.model.get("class_names")
+    if names:
+        dataset = dataset.with_classes(names, range(1, len(names) + 1))
     size = recipe.train.batch_size
     if len(dataset) < size:
         raise UserError(

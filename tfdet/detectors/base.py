@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from tfdet import records
-from tfdet.detectors import batch_check
+from tfdet.detectors import batch_check, prediction_inputs
 from tfdet.detectors.detector_config import DetectorConfig
 from tfdet.detectors.positives import Positives
 from tfdet.errors import UserError
@@ -455,6 +455,13 @@ class Detector(keras.Model):
         if self.optimizer is not None and not self.optimizer.built:
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As Keras's; `x` may also be an image file's name or one image [H, W, 3]: a batch of one.
+
+        Detections are in pixels of the images, as `detect` has them, in NumPy arrays.
+        """
+        return super().predict(prediction_inputs.as_batches(x), *args, **kwargs)
 
     def predict_step(self, data: Any) -> dict[str, Any]:
         images, _, _ = keras.utils.unpack_x_y_sample_weight(data)

@@ -26,7 +26,7 @@ _STYLE = """
 .key.s7 { border-color: #3aa6b5; } .key { border-top-width: 4px; }
 .key.s0 { border-top-style: solid; }
 .pictures { display: grid; gap: 1rem; align-items: start;
-  grid-template-columns: repeat(auto-fill, minmax(min(17rem, 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); }
 .pictures img { width: 100%; }
 .found { margin: 0 0 1.25rem; } .found ul { margin: .2rem 0 .6rem; padding-left: 1.2rem; }
 .found li { overflow-wrap: anywhere; }

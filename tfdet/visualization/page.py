@@ -20,7 +20,7 @@ from tfdet.visualization.plots import Series, legend, short
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _QUALITY = 82
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 340, 220, 42, 12, 12, 36
-_MOST_LABELS = 9
+_LETTER = 6.5  # width of a letter, in units of the plot
 
 
 class Picture(NamedTuple):
@@ -175,7 +175,8 @@ def stacked(
     middle = (_TOP + bottom) / 2
     turned = f"rotate(-90 11 {middle:g})"
     parts.append(element("text", y_label, x=11, y=middle, transform=turned, class_="middle label"))
-    every = -(-len(labels) // _MOST_LABELS)
+    room = max(1, int((_WIDTH - _LEFT - _RIGHT) / (_LETTER * max(map(len, labels), default=1) + 8)))
+    every = -(-len(labels) // room)
     for i, label in enumerate(labels):
         left, top = _LEFT + i * step, bottom
         if i % every == 0:
