@@ -4,7 +4,7 @@
         --json_out=benchmarks/figures/calibration_targets.json
 
 Half of the data calibrates, the other half is the held-out split. Ten target costs and ten target
-latencies lie evenly between the least and the most. The cost of a target is what the detector itself
+latencies lie evenly between the least and the most. The cost of a target is what the detector
 reports, the mean of `macs` over the held-out images. Its latency is measured one image at a time on
 images of the held-out split; the latencies of the least and the largest effort, which the
 calibration is made of, are measured in the same rounds, so that a machine whose speed drifts slows
