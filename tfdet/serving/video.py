@@ -202,7 +202,7 @@ class VideoWriter:
 
     def __init__(self, path: str | pathlib.Path, rate: float, writer: str):
         self._av = _library()
-        self._path = path
+        self._path = pathlib.Path(path)
         self._container: Any = self._av.open(str(path), "w", format="mp4")
         self._container.metadata["comment"] = writer
         self._rate = rate
@@ -243,9 +243,8 @@ class VideoWriter:
         try:
             yield
         except self._av.FFmpegError as error:
-            raise UserError(
-                f"a video cannot be written to {self._path} ({_reason(error)})"
-            ) from None
+            where = self._path.parent
+            raise UserError(f"{where} takes no video ({_reason(error)})") from None
 
     def _open(self, height: int, width: int) -> Any:
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
