@@ -106,7 +106,7 @@ def main(options: types.SimpleNamespace) -> int:
         raise app.UsageError(f"--min_score must be between 0 and 1, got {options.min_score}")
     from tfdet.serving import inputs, video
 
-    found = inputs.find(options.input)
+    found = inputs.find(options.input, "--input")
     if found.videos:
         video.check_installed()
     if "max_frames" in options.given and not found.videos:
