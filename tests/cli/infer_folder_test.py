@@ -131,6 +131,28 @@ def test_tables_of_others_are_never_replaced(tmp_path):
     assert not (tmp_path / "detections.csv").exists()
 
 
+def test_labels_of_others_are_never_replaced(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 1 1")
+    plan = infer_folder.Plan.of(["elsewhere/a.jpg"], [], has_labels=True)
+    with pytest.raises(UserError, match=r"labels/a.txt, which tfdet-infer did not write"):
+        infer_folder.Folder(tmp_path, plan)
+    (tmp_path / "labels" / "a.txt").unlink()
+    (tmp_path / "labels").rmdir()
+    (tmp_path / "labels").symlink_to(tmp_path.parent)
+    with pytest.raises(UserError, match="labels is a link"):
+        infer_folder.Folder(tmp_path, plan)
+
+
+def test_a_folder_named_labels_is_a_folder_as_others(tmp_path):
+    out = tmp_path / "labels"
+    out.mkdir()
+    (out / infer_folder.DETECTIONS).write_text(json.dumps([{"picture": "a.jpg"}]))
+    (out / "a.jpg").touch()
+    infer_folder.Folder(out, _plan("a.jpg"), overwrite=True).start()
+    assert json.loads((out / infer_folder.DETECTIONS).read_text()) == []
+
+
 def test_outputs_of_videos_have_names_of_their_own():
     plan = infer_folder.Plan.of(["a.jpg"], ["a.mp4", "b/a.mov", "camera:0"])
     assert [x.video for x in plan.videos.values()] == ["a.mp4", "a~2.mp4", "camera_0.mp4"]

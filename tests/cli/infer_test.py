@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfdet.cli import export, infer
+import tfdet
+from tfdet.cli import export, infer, inspect
 from tfdet.data import sources
+from tfdet.serving.export import check_replaceable
 
 pytestmark = pytest.mark.usefixtures("plain_graphs")
 
@@ -65,7 +67,9 @@ def test_model_and_saved_model_find_the_same(model_dir, saved_model, photos, tmp
     row = results[0][0]["detections"][0]
     assert row["class"] in ("circle", "square", "triangle", "star", "cross")
     assert row["category_id"] in (1, 2, 3, 4, 5)
-    assert "200 detections in 2 images" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "200 detections in 2 images" in said
+    assert "throughput: " in said and "ms an image" in said
 
 
 def test_pictures_of_equal_names_do_not_meet(saved_model, photos, tmp_path):
@@ -141,6 +145,30 @@ def test_export_says_what_it_compared(exported):
     path, said = exported
     assert f"wrote {path}: run in a new process without tfdet" in said
     assert "800 detections equal the model's" in said
+
+
+def test_an_export_is_shown_with_its_recipe(saved_model, capsys):
+    argv = [f"--saved_model={saved_model}", "--format=json"]
+    assert inspect.COMMAND.run(inspect.main, argv) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["status"] == "ready: it runs here"
+    assert found["class_ids"] == [1, 2, 3, 4, 5]
+    assert found["recipe"]["model"]["name"] == "efficientdet-test"
+    assert found["recipe"]["data"]["train"] == "shapes:train"
+    assert found["versions"]["tfdet"] == tfdet.__version__
+
+
+def test_the_recipe_has_what_hparams_changed(model_dir, tmp_path):
+    argv = [f"--model_dir={model_dir}", "--output=x", "--hparams=model.nms.max_detections=7"]
+    recipe = export._recipe(export.COMMAND.parse(argv))
+    assert recipe["model"]["nms"] == {"max_detections": 7}
+    assert recipe["model"]["num_classes"] == 5
+    assert export._recipe(export.COMMAND.parse(["--model_name=a", "--output=x"])) is None
+
+
+def test_what_lies_in_an_export_may_be_replaced(saved_model):
+    assert (saved_model / "assets.extra" / "tf_serving_warmup_requests").is_file()
+    check_replaceable(saved_model)
 
 
 def test_foreign_folder_is_not_overwritten(model_dir, photos, capsys):

@@ -6,10 +6,12 @@ import signal
 import numpy as np
 import pytest
 
-from tfdet.cli import infer
+from tfdet.cli import flags, infer
 from tfdet.data import decode, sources
 from tfdet.errors import Interrupted
+from tfdet.serving import driver as drivers
 from tfdet.serving import stream, video
+from tfdet.training import trained
 
 av = pytest.importorskip("av", reason="PyAV is not installed; it is the extra [video] of tfdet")
 
@@ -28,9 +30,19 @@ def clip(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def driver(model_dir):
+    return drivers.ModelDriver(trained.load_trained(model_dir))
+
+
 @pytest.fixture
-def look(run, model_dir, tmp_path):
-    """Runs the command on a word; code, output, errors, and the folder."""
+def look(run, model_dir, driver, tmp_path, monkeypatch):
+    """Runs the command on a word; code, output, errors, and the folder.
+
+    Its model is loaded and traced once for all; infer_test.py goes the whole way.
+    """
+    monkeypatch.setattr(flags, "load_model", lambda options: None)
+    monkeypatch.setattr(drivers, "ModelDriver", lambda model: driver)
 
     def call(source, *flags, output="out"):
         folder = tmp_path / output

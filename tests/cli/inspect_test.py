@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tfdet.cli import export, inspect
+from tfdet.cli import inspect
 
 
 def test_json_has_the_counts_of_each_part(capsys):
@@ -96,25 +96,6 @@ def test_mistakes_are_one_sentence(words, sentence, capsys):
     errors = capsys.readouterr().err
     assert errors.startswith("tfdet-inspect: ") and sentence in errors
     assert errors.count("\n") == 1
-
-
-def test_an_export_is_shown_with_its_recipe(model_dir, tmp_path, capsys):
-    folder = tmp_path / "served"
-    argv = [
-        f"--model_dir={model_dir}",
-        f"--output={folder}",
-        "--hparams=model.nms.max_detections=7",
-    ]
-    assert export.COMMAND.run(export.main, argv) == 0
-    capsys.readouterr()
-    assert inspect.COMMAND.run(inspect.main, [f"--saved_model={folder}", "--format=json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["status"] == "ready: it runs here"
-    assert found["class_ids"] == [1, 2, 3, 4, 5]
-    assert found["recipe"]["data"]["train"] == "shapes:train"
-    assert found["recipe"]["model"]["nms"]["max_detections"] == 7
-    # It can be replaced with all that lies in it.
-    assert export.COMMAND.run(export.main, argv) == 0
 
 
 @pytest.mark.parametrize(

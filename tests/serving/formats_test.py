@@ -7,9 +7,10 @@ import pytest
 
 import tfdet
 from tfdet.data import sources
+from tfdet.detectors.calibration import EFFORTS, Calibration
 from tfdet.errors import UserError
 from tfdet.serving import compare, description, export, formats, verify, verify_pieces
-from tfdet.serving.driver import ModelDriver, SavedModelDriver
+from tfdet.serving.driver import ModelDriver, SavedModelDriver, threshold_for
 from tfdet.serving.exported import open_exported
 
 PACKAGES = {
@@ -17,8 +18,9 @@ PACKAGES = {
     "onnx": ("onnxruntime", "tf2onnx"),
     "openvino": ("openvino",),
 }
-# The smallest member of each family. EfficientDet's export is in the fast tests.
+# The smallest member of each family, static and dynamic.
 FAMILIES = [
+    "efficientdet-test",
     "retinanet-test",
     "fcos-test",
     "packdet-test",
@@ -213,25 +215,52 @@ def test_wrong_export_is_noticed_and_not_kept(make_model, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == []
 
 
+def calibrate(model, fitted):
+    """Gives a dynamic model a table whose effort of 0.3 parts the scores of these images."""
+    least, most = model.threshold_ends
+    scores = ModelDriver(model).detect_fitted(*fitted, most)[model.score]
+    inner = verify._parting(scores, min(least, most))
+    thresholds = np.interp(EFFORTS, [0, 0.3, 1], [least, inner, most])
+    shares, macs = tuple(EFFORTS.tolist()), tuple((1e6 * (1 + EFFORTS)).tolist())
+    model.calibration = Calibration(len(scores), tuple(thresholds.tolist()), shares, macs, macs)
+
+
+def found_without_tfdet(path, fitted, effort):
+    """What a SavedModel gives in a process that has TensorFlow alone."""
+    name = "serving_fitted/eight"
+    given = {"scale": fitted.scale, "size": fitted.size}
+    if effort is not None:
+        given |= {"effort": np.float32(effort), "threshold": np.float32(-1)}
+    inputs = {name: fitted.canvas, **{f"GIVEN/{key}/{name}": x for key, x in given.items()}}
+    return verify._batch(verify._replay(path, "", inputs), name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("form", PACKAGES)
-def test_every_family_detects_the_same(name, form, tmp_path):
-    need(*PACKAGES[form])
+@pytest.mark.parametrize("form", [formats.SAVED_MODEL, *PACKAGES])
+def test_every_family_detects_the_same_at_every_effort(name, form, tmp_path):
+    need(*PACKAGES.get(form, ()))
     model = lively(name)
+    fitted = eight_images(model)
+    efforts = (0.0, 0.3, 1.0) if model.is_dynamic else (None,)
+    if model.is_dynamic:
+        calibrate(model, fitted)
+    path = tmp_path / "served"
     if (name, form) in REFUSED:
         with pytest.raises(UserError, match=REFUSED[name, form]):
-            export.export(model, tmp_path / "served", format=form)
+            export.export(model, path, format=form)
         return
-    assert export.export(model, tmp_path / "served", format=form).detections > 0
-    driver, own = open_exported(tmp_path / "served"), ModelDriver(model)
-    fitted = eight_images(model)
-    ends = model.threshold_ends if model.is_dynamic else ()
-    inner = [float(np.median(own.detect_fitted(*fitted)[model.score]))] if ends else [None]
-    total = 0
-    for threshold in (*ends, *inner):
-        expected = own.detect_fitted(*fitted, threshold)
-        difference = compare.compare(expected, driver.detect_fitted(*fitted, threshold), name)
+    assert export.export(model, path, format=form).detections > 0
+    own, total = ModelDriver(model), 0
+    driver = None if form == formats.SAVED_MODEL else open_exported(path)
+    for effort in efforts:
+        at = None if effort is None else threshold_for(own, effort=effort)
+        expected = own.detect_fitted(*fitted, at)
+        if driver:
+            found = driver.detect_fitted(*fitted, at)
+        else:
+            found = found_without_tfdet(path, fitted, effort)
+        difference = compare.compare(expected, found, f"{name} at {effort}")
         assert difference.mismatches == ()
         total += difference.detections
     assert total > 0

@@ -106,12 +106,13 @@ def main(options: types.SimpleNamespace) -> int:
         raise app.UsageError(f"--min_score must be between 0 and 1, got {options.min_score}")
     from tfdet.serving import inputs, video
 
-    found = inputs.find(options.input)
+    found = inputs.find(options.input, "--input")
     if found.videos:
         video.check_installed()
     if "max_frames" in options.given and not found.videos:
         raise app.UsageError("--max_frames is for videos and cameras; there are none")
-    plan = infer_folder.Plan.of(found.images, found.videos, infer_tables.wanted(options))
+    tables = infer_tables.wanted(options)
+    plan = infer_folder.Plan.of(found.images, found.videos, tables, options.save_txt)
     folder = infer_folder.Folder(options.output_dir, plan, options.overwrite)
     from tfdet.serving import driver as drivers
     from tfdet.serving import exported

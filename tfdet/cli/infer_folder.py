@@ -22,6 +22,11 @@ CSV_HEAD = "file,frame,class,category_id,score,left,top,right,bottom"
 COCO_HEAD = f'{{"info": {{"description": "{WRITER}"'
 
 
+def labels_name(picture: str) -> str:
+    """Where the labels of the image with this picture go."""
+    return f"{LABELS}/{os.path.splitext(picture)[0]}.txt"
+
+
 def _begins(path: pathlib.Path, text: str) -> bool:
     if not path.is_file():
         return False
@@ -72,16 +77,22 @@ class Plan:
     Attributes:
         pictures: by the image's file.
         videos: by the video's file, or the camera.
-        tables: other files and folders.
+        tables: other files.
+        has_labels: whether there are files in YOLO's form.
     """
 
     pictures: dict[str, str] = dataclasses.field(default_factory=dict)
     videos: dict[str, VideoNames] = dataclasses.field(default_factory=dict)
     tables: tuple[str, ...] = ()
+    has_labels: bool = False
 
     @classmethod
     def of(
-        cls, images: Sequence[str], videos: Sequence[str], tables: tuple[str, ...] = ()
+        cls,
+        images: Sequence[str],
+        videos: Sequence[str],
+        tables: tuple[str, ...] = (),
+        has_labels: bool = False,
     ) -> "Plan":
         """Names for what is made of images and videos, beside `tables`."""
         drawn = picture_names(videos, ".mp4")
@@ -93,13 +104,19 @@ class Plan:
                 for source, stem in stems.items()
             },
             tables,
+            has_labels,
         )
 
     @property
     def names(self) -> set[str]:
-        """Of everything, in the folder itself."""
-        videos = (name for x in self.videos.values() for name in (x.video, x.frames))
-        return {*self.pictures.values(), *videos, *self.tables, DETECTIONS}
+        """Of everything, relative to the folder."""
+        names = {*self.pictures.values(), *self.tables, DETECTIONS}
+        for video in self.videos.values():
+            names |= {video.video, video.frames}
+        if self.has_labels:
+            names |= {labels_name(picture) for picture in self.pictures.values()}
+            names |= {video.labels for video in self.videos.values()}
+        return names
 
 
 class Folder:
@@ -128,6 +145,8 @@ class Folder:
                 "folder, or --overwrite to replace them"
             )
         self._pictures = set(plan.pictures.values())
+        if plan.has_labels and (self.path / LABELS).is_symlink():
+            raise UserError(f"{self.path / LABELS} is a link, which is not followed; remove it")
         self._check_names((*plan.pictures, *plan.videos), sorted(plan.names))
         flags.check_writable(self.path, "output_dir")
         self._saved, self._seconds = 0.0, 0.0
@@ -169,7 +188,7 @@ class Folder:
         """Makes the folder, clears what an earlier inference left and writes an empty list."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name in self._earlier:
-            _remove(self.path / name)
+            self._remove(name)
         self.save()
 
     def add(self, result: dict[str, Any]) -> None:
@@ -183,7 +202,15 @@ class Folder:
         """Takes an entry back, and what it names."""
         self.results = [x for x in self.results if x is not result]
         for name in _listed(result):
-            _remove(self.path / name)
+            self._remove(name)
+
+    def _remove(self, name: str) -> None:
+        """Removes what `_listed` names; links are not followed."""
+        path = self.path / name
+        if not name.startswith(f"{LABELS}/"):
+            path.unlink(missing_ok=True)
+        elif (self.path / LABELS).is_dir() and not (self.path / LABELS).is_symlink():
+            _remove_labels(path)
 
     def save(self) -> None:
         """Writes detections.json, all or nothing."""
@@ -228,10 +255,8 @@ def _listed(entry: Any) -> Iterator[str]:
         yield labels
 
 
-def _remove(path: pathlib.Path) -> None:
-    """Removes a file, or a folder with nothing but numbered labels; links are not followed."""
-    if path.parent.is_symlink() or (path.parent.name == LABELS and not path.parent.is_dir()):
-        return
+def _remove_labels(path: pathlib.Path) -> None:
+    """Removes a file of labels, or a folder of numbered ones, and folders that are empty then."""
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
     else:
@@ -239,6 +264,5 @@ def _remove(path: pathlib.Path) -> None:
             if file.stem.isdecimal():
                 file.unlink()
     for folder in (path, path.parent):
-        if folder.name == LABELS or folder.parent.name == LABELS:
-            with contextlib.suppress(OSError):  # it holds something else, or is gone
-                folder.rmdir()
+        with contextlib.suppress(OSError):  # it holds something else, or is gone
+            folder.rmdir()

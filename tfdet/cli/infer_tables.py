@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tfdet import files
-from tfdet.cli.infer_folder import COCO, COCO_HEAD, CSV, CSV_HEAD, LABELS, WRITER, Folder
+from tfdet.cli.infer_folder import COCO, COCO_HEAD, CSV, CSV_HEAD, WRITER, Folder, labels_name
 from tfdet.version import __version__
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def wanted(options: types.SimpleNamespace) -> tuple[str, ...]:
 
 def labels_of(picture: str) -> dict[str, str]:
     """What the entry of an image with this picture also names with --save_txt."""
-    return {"labels": f"{LABELS}/{os.path.splitext(picture)[0]}.txt"}
+    return {"labels": labels_name(picture)}
 
 
 def write(options: types.SimpleNamespace, folder: Folder, driver: "Driver") -> None:

@@ -181,11 +181,10 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def _samples(folder: str | None) -> list[bytes]:
     """Encoded images for the page, and to measure with."""
-    from tfdet.data import shapes
+    from tfdet.serving.server import page
 
     if folder is None:
-        pictures = shapes.open_shapes("val", 60)
-        return [pictures.encoded(i) for i in range(0, 60, 10)]
+        return page.default_samples()
     if not pathlib.Path(folder).is_dir():
         raise UserError(f"--samples={folder} is not a folder")
     files = [path for path in sorted(pathlib.Path(folder).iterdir()) if is_image(path.name)]

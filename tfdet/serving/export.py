@@ -117,25 +117,45 @@ def export(
     path = pathlib.Path(path)
     check(format, precision, native_ops, data is not None)
     with _replacing_folder(path) as folder:
+        write(model, folder, native_ops, format, precision, data, recipe)
+        batches = [] if data is None else [photos.first_of(model, data, _COMPARED_PHOTOS)]
         if format == formats.SAVED_MODEL:
-            table = _save(model, folder, native_ops)
-            library = _add_library(model, folder) if native_ops else ""
-            _add_extras(model, folder, table, recipe)
-            difference = verify.verify(model, folder, library)
-            if data is not None:
-                batches = [photos.first_of(model, data, _COMPARED_PHOTOS)]
+            library = folder / LIBRARY_FOLDER / pack_native.LIBRARY
+            difference = verify.verify(model, folder, library if native_ops else "")
+            if batches:
                 difference += verify_pieces.verify_pieces(
                     model, folder, photos=batches, has_scenes=False
                 )
         else:
-            difference = _export_pieces(
-                model, folder, formats.form(format), precision, data, recipe
-            )
+            is_exact = precision == "float32"
+            difference = verify_pieces.verify_pieces(model, folder, is_exact, batches)
         if difference.mismatches:
             raise RuntimeError(
                 f"the exported model differs from the model: {difference.mismatches[0]}"
             )
     return difference
+
+
+def write(
+    model: Detector,
+    folder: pathlib.Path,
+    native_ops: bool = False,
+    format: str = formats.SAVED_MODEL,
+    precision: str = "float32",
+    data: DetectionDataset | None = None,
+    recipe: Mapping[str, Any] | None = None,
+) -> None:
+    """As `export`, into a folder that is there and empty, and without the proof.
+
+    For measurements of many forms; whatever is served should be proved.
+    """
+    if format != formats.SAVED_MODEL:
+        _write_pieces(model, folder, formats.form(format), precision, data, recipe)
+        return
+    table = _save(model, folder, native_ops)
+    if native_ops:
+        _add_library(model, folder)
+    _add_extras(model, folder, table, recipe)
 
 
 def check(format: str, precision: str, native_ops: bool = False, has_data: bool = True) -> None:
@@ -158,14 +178,14 @@ def check(format: str, precision: str, native_ops: bool = False, has_data: bool 
         )
 
 
-def _export_pieces(
+def _write_pieces(
     model: Detector,
     folder: pathlib.Path,
     form: formats.Form,
     precision: str,
     data: DetectionDataset | None,
     recipe: Mapping[str, Any] | None,
-) -> compare.Difference:
+) -> None:
     pieces = pieces_of(model, form, precision)
     canvases = photos.some_of(model, data, _RANGE_IMAGES) if precision == "int8" else []
     is_fitted = takes_canvas(model, form)
@@ -179,8 +199,6 @@ def _export_pieces(
     if model.is_dynamic and model.calibration:
         table = _with_latency(model, _canvas_function(model, PieceDriver(folder)))
         dataclasses.replace(about, calibration=table).write(folder)
-    batches = [] if data is None else [photos.first_of(model, data, _COMPARED_PHOTOS)]
-    return verify_pieces.verify_pieces(model, folder, precision == "float32", batches)
 
 
 def _canvas_function(model: Detector, driver: PieceDriver) -> Callable[..., Any]:
@@ -218,14 +236,13 @@ def _save(model: Detector, folder: pathlib.Path, native_ops: bool) -> Calibratio
     return table
 
 
-def _add_library(model: Detector, folder: pathlib.Path) -> pathlib.Path:
+def _add_library(model: Detector, folder: pathlib.Path) -> None:
     graph = (folder / "saved_model.pb").read_bytes()
     if pack_native.OP.encode() not in graph:
         raise UserError(f"{model.name} does not pack: there is no native op for it to use")
     target = folder / LIBRARY_FOLDER / pack_native.LIBRARY
     target.parent.mkdir(exist_ok=True)
     shutil.copy(pack_native.library_path(), target)
-    return target
 
 
 def _add_extras(

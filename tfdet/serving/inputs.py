@@ -24,23 +24,24 @@ class Inputs:
     note: str = ""
 
 
-def find(word: str) -> Inputs:
+def find(word: str, called: str = "source") -> Inputs:
     """What `word` stands for; a `UserError` where that is nothing.
 
     Args:
         word: a file, a folder (not those below it), a pattern (`**` for all folders below), or a
             camera, see `video.VideoReader`.
+        called: what the user knows the word as, for errors.
     """
     if video.is_camera(word):
         return Inputs(videos=(word,))
     if os.path.isfile(word):  # also where its name reads like a pattern
         return _sorted_out([word])
     if os.path.isdir(word):
-        return _of_folder(word)
+        return _of_folder(word, called)
     files = sorted(path for path in glob.glob(word, recursive=True) if os.path.isfile(path))
     if not files:
         raise UserError(
-            f"no file matches --input={word}; give a file, a folder, a pattern in quotes, or "
+            f"no file matches {called}={word}; give a file, a folder, a pattern in quotes, or "
             "camera:0 (web addresses other than rtsp:// and lists of files are not read)"
         )
     return _sorted_out(files)
@@ -52,7 +53,7 @@ def _sorted_out(files: list[str]) -> Inputs:
     return Inputs(tuple(file for file in files if not video.is_video(file)), videos)
 
 
-def _of_folder(folder: str) -> Inputs:
+def _of_folder(folder: str, called: str) -> Inputs:
     names = [x for x in sorted(os.listdir(folder)) if os.path.isfile(os.path.join(folder, x))]
     images = [name for name in names if is_image(name)]
     videos = [name for name in names if video.is_video(name)]
@@ -64,7 +65,7 @@ def _of_folder(folder: str) -> Inputs:
     if not images and not videos:
         raise UserError(
             f"folder {folder} holds no image ({', '.join(ENDINGS)}) and no video; for the folders "
-            f"below it give a pattern in quotes, --input='{os.path.join(folder, '**', '*.jpg')}'"
+            f"below it give a pattern in quotes, {called}='{os.path.join(folder, '**', '*.jpg')}'"
         )
     if others:
         kinds = ", ".join(sorted({os.path.splitext(name)[1].lower() for name in others}))

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,10 @@ class Found:
     seconds: float | None = None
     error: decode.ImageError | OSError | None = None
     held: int = 0
+
+
+# Closed, it lets go of its threads.
+FoundStream = Generator[Found, None, None]
 
 
 @dataclasses.dataclass
@@ -144,11 +148,11 @@ class Stream:
         """Images per step, which becomes less where the memory does not suffice."""
         return self._detector.batch_size
 
-    def images(self, files: Iterable[str]) -> Iterator[Found]:
+    def images(self, files: Iterable[str]) -> FoundStream:
         """What is found in image files, in their order; those with an error may come earlier."""
         return self._found(self._read_file, files, num_threads(), self.batch_size)
 
-    def frames(self, reader: video.VideoReader, most: int | None = None) -> Iterator[Found]:
+    def frames(self, reader: video.VideoReader, most: int | None = None) -> FoundStream:
         """What is found in the first `most` frames of a video, in their order."""
         frames = itertools.islice(reader, most)
 
@@ -169,11 +173,12 @@ class Stream:
         """Gives back the memory of a result that is not used any more."""
         self._budget.give(found.held)
 
-    def released(self, results: Iterator[Found]) -> Iterator[Found]:
+    def released(self, results: FoundStream) -> FoundStream:
         """The results, each of which is released when the next one is asked for."""
-        for found in results:
-            yield found
-            self.release(found)
+        with contextlib.closing(results):
+            for found in results:
+                yield found
+                self.release(found)
 
     def _found(
         self,
@@ -181,7 +186,7 @@ class Stream:
         items: Iterable[Any],
         threads: int,
         size: int,
-    ) -> Iterator[Found]:
+    ) -> FoundStream:
         self._budget = reading.Budget(MOST_BYTES)
         photos = reading.read_ahead(read, items, threads, 2 * size, self._budget)
         with contextlib.closing(photos):

@@ -27,6 +27,7 @@ _DEVICES = {
 # and codecs take it (MPEG-4's have at most 65535 parts).
 _TICKS = 1000
 _USUAL_RATE = 25
+_SECONDS = 30
 
 
 def is_video(name: str) -> bool:
@@ -98,9 +99,11 @@ class VideoReader:
         self._av = _library()
         self.source = source
         self.num_damaged = 0
-        name, format_name = _place(source)
+        name, device = _place(source)
+        # Of an address that nobody answers at, and of a camera in the network that fell silent.
+        timeout = _SECONDS if source.startswith(_STREAMS) else None
         try:
-            self._container: Any = self._av.open(name, format=format_name)
+            self._container: Any = self._av.open(name, format=device, timeout=timeout)
         except (self._av.FFmpegError, OSError, ValueError) as error:
             raise UserError(f"{source} cannot be opened as a video ({_reason(error)})") from None
         if not self._container.streams.video:
@@ -199,6 +202,7 @@ class VideoWriter:
 
     def __init__(self, path: str | pathlib.Path, rate: float, writer: str):
         self._av = _library()
+        self._path = pathlib.Path(path)
         self._container: Any = self._av.open(str(path), "w", format="mp4")
         self._container.metadata["comment"] = writer
         self._rate = rate
@@ -221,15 +225,26 @@ class VideoWriter:
             frame = frame.reformat(width=self._stream.width, height=self._stream.height)
         self._last = max(round(seconds * _TICKS), self._last + 1)
         frame.pts, frame.time_base = self._last, fractions.Fraction(1, _TICKS)
-        self._write(frame)
+        with self._as_user_error():
+            self._write(frame)
 
     def close(self) -> None:
         """Writes what is still in the encoder; without a frame there is no video in the file."""
+        with self._as_user_error():
+            try:
+                if self._stream is not None:
+                    self._write(None)
+            finally:
+                self._container.close()
+
+    @contextlib.contextmanager
+    def _as_user_error(self) -> Iterator[None]:
+        """As of a full disk: FFmpeg's errors are none of Python's own."""
         try:
-            if self._stream is not None:
-                self._write(None)
-        finally:
-            self._container.close()
+            yield
+        except self._av.FFmpegError as error:
+            where = self._path.parent
+            raise UserError(f"{where} takes no video ({_reason(error)})") from None
 
     def _open(self, height: int, width: int) -> Any:
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"

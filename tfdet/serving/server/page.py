@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tfdet.data import decode
+from tfdet.data import decode, shapes
 from tfdet.serving.server import answers
 from tfdet.serving.server.served_model import ServedModel
 
@@ -26,6 +26,12 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+
+def default_samples() -> list[bytes]:
+    """Encoded pictures of the built-in data set, which the page offers where it is given none."""
+    pictures = shapes.open_shapes("val", 60)
+    return [pictures.encoded(i) for i in range(0, 60, 10)]
 
 
 def routes(models: Sequence[ServedModel], samples: Sequence[bytes]) -> list[Route]:
