@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.framework import ops as tf_ops
 
 # Graphs are made of many objects; looking for garbage as often as usual takes 7 % of the time.
@@ -49,6 +50,7 @@ def _let_go() -> Iterator[None]:
     """
     yield
     _forget_gradients()
+    _forget_unfilled()
     while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
         pass
     gc.freeze()
@@ -63,6 +65,14 @@ def _forget_gradients() -> None:
     registry = tf_ops.gradient_registry._registry
     for name in [name for name in registry if name.startswith("CustomGradient-")]:
         del registry[name]
+
+
+def _forget_unfilled() -> None:
+    """Drops variables that were made in a scope without values, as those of published models are.
+
+    Keras would give them their values, gigabytes, at the end of any later scope.
+    """
+    global_state.set_global_attribute("uninitialized_variables", [])
 
 
 def _give_back() -> None:

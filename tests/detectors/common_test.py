@@ -42,7 +42,7 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def case(name):
+def case(name, plain_graphs):
     return trained(name)
 
 
@@ -116,9 +116,9 @@ def train(name: str, seed: int) -> Case:
     empty, full = step(without_objects(targets)), step(full_of_objects(targets, model))
     is_finite = all(np.isfinite(v.numpy()).all() for v in model.weights)
     again()
-    optimizer.learning_rate = 3e-3
-    for _ in range(8):
-        for _ in range(30):
+    optimizer.learning_rate = 1e-2
+    for _ in range(16):
+        for _ in range(15):
             step(targets)
         if misses(detect(model, images), targets) == []:
             break
