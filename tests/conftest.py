@@ -20,6 +20,10 @@ from tensorflow.python.framework import ops as tf_ops
 # What a file leaves behind is looked for at its end.
 gc.set_threshold(100_000, 50, 50)
 
+# Graphs run as they were traced: optimising them takes a fifth of the time to a first step, and
+# most run once. What runs in other processes (commands, exports that are proved) is optimised.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
 _SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -49,11 +53,21 @@ def _let_go() -> Iterator[None]:
     of it is looked through again after each file: seconds, for each of the last hundred files.
     """
     yield
+    _drop()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def drop() -> Callable[[], None]:
+    """Gives back the memory of models that a file has done with, before its end."""
+    return _drop
+
+
+def _drop() -> None:
     _forget_gradients()
     _forget_unfilled()
     while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
         pass
-    gc.freeze()
     _give_back()
 
 
@@ -83,14 +97,14 @@ def _give_back() -> None:
 
 
 @pytest.fixture(scope="module")
-def plain_graphs() -> Iterator[None]:
-    """Graphs run as they were traced: optimising them takes a fifth of the time to a first step.
+def optimized_graphs() -> Iterator[None]:
+    """Graphs are optimised before they run, as everywhere outside of this process.
 
-    For files that compare neither bits nor times with what another process or file computes.
+    For files that compare bits with what another process computes, or ask what is optimised.
     """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")

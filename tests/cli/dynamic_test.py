@@ -14,8 +14,6 @@ from tfdet import config
 from tfdet.data import sources
 from tfdet.training import checkpoint, trained, trainer
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 STEPS = 6
 SLOW = pytest.mark.slow
 COMMON = {

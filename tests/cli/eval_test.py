@@ -10,8 +10,6 @@ import pytest
 from tfdet.cli import eval as command
 from tfdet.data import sources
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def _run(*argv):
     return command.COMMAND.run(command.main, argv)

@@ -12,8 +12,6 @@ from PIL import Image
 from tfdet.cli import export, infer
 from tfdet.data import sources
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def exported(model_dir, tmp_path_factory):

@@ -14,8 +14,6 @@ from tfdet.data.scene import SceneMaker, mixup
 from tfdet.data.sources import open_dataset
 from tfdet.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 SIZE = (64, 80)
 SLOW = pytest.mark.slow
 STILL = AugmentConfig(geometry="affine", flip=0.0, mosaic_nine=0.0)

@@ -8,8 +8,6 @@ import tfdet
 from tfdet.serving import batches, compare, verify
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 SIZES = ((50, 90), (131, 40), (64, 64), (64, 64), (1, 200), (300, 11), (33, 77))
 
 

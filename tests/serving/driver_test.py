@@ -12,8 +12,6 @@ from tfdet.serving import compare, verify
 from tfdet.serving import driver as driver_lib
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def test_drivers_agree(model, exported):
     python, saved = ModelDriver(model), SavedModelDriver(exported[0])

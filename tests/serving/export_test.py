@@ -17,9 +17,6 @@ from PIL import Image
 from tfdet.errors import UserError
 from tfdet.serving import compare, export, network, signatures, verify
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
-
 # What the metadata are made of.
 FACTS = ("class_names", "class_ids", "image_size", "pad_value", "is_dynamic", "route_map")
 
