@@ -16,6 +16,8 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from tensorflow.python.framework import ops as tf_ops
 
+from tfdet.detectors import cost_measurement
+
 # Graphs are made of many objects; looking for garbage as often as usual takes 7 % of the time.
 # What a file leaves behind is looked for at its end.
 gc.set_threshold(100_000, 50, 50)
@@ -69,6 +71,16 @@ def _drop() -> None:
     while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
         pass
     _give_back()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_timings() -> Iterator[None]:
+    """Calibrations time 12 runs and not 90: no test needs times as steady as a user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost_measurement, "_SAMPLES", 2)
+        patch.setattr(cost_measurement, "_WARM_UPS", 1)
+        patch.setattr(cost_measurement, "_REPEATS", 3)
+        yield
 
 
 def _forget_gradients() -> None:

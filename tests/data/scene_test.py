@@ -41,7 +41,7 @@ def _dataset(pictures, boxes):
 def _maker(dataset, config, kind=SceneMaker):
     maker = kind(ImageLoader(dataset, keep_decoded=True), config, SIZE)
     signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32)]
-    return tf.function(maker.make, input_signature=signature)
+    return tf.function(maker.make, input_signature=signature, autograph=False)
 
 
 def _make(run, index, seed):
