@@ -10,8 +10,6 @@ from tfdet.serving import compare
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 from tfdet.training import trained
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 NAMES = [path.name.removesuffix(".tar.xz") for path in sorted(FIXTURES.glob("*.tar.xz"))]
 

@@ -13,11 +13,18 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from tensorflow.python.framework import ops as tf_ops
+
+from tfdet.detectors import cost_measurement
 
 # Graphs are made of many objects; looking for garbage as often as usual takes 7 % of the time.
 # What a file leaves behind is looked for at its end.
 gc.set_threshold(100_000, 50, 50)
+
+# Graphs run as they were traced: optimising them takes a fifth of the time to a first step, and
+# most run once. What runs in other processes (commands, exports that are proved) is optimised.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 _SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -48,11 +55,32 @@ def _let_go() -> Iterator[None]:
     of it is looked through again after each file: seconds, for each of the last hundred files.
     """
     yield
+    _drop()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def drop() -> Callable[[], None]:
+    """Gives back the memory of models that a file has done with, before its end."""
+    return _drop
+
+
+def _drop() -> None:
     _forget_gradients()
+    _forget_unfilled()
     while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
         pass
-    gc.freeze()
     _give_back()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_timings() -> Iterator[None]:
+    """Calibrations time 12 runs and not 90: no test needs times as steady as a user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost_measurement, "_SAMPLES", 2)
+        patch.setattr(cost_measurement, "_WARM_UPS", 1)
+        patch.setattr(cost_measurement, "_REPEATS", 3)
+        yield
 
 
 def _forget_gradients() -> None:
@@ -65,6 +93,14 @@ def _forget_gradients() -> None:
         del registry[name]
 
 
+def _forget_unfilled() -> None:
+    """Drops variables that were made in a scope without values, as those of published models are.
+
+    Keras would give them their values, gigabytes, at the end of any later scope.
+    """
+    global_state.set_global_attribute("uninitialized_variables", [])
+
+
 def _give_back() -> None:
     """The C library keeps what was let go of unless it is told; only glibc can be told."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -73,14 +109,14 @@ def _give_back() -> None:
 
 
 @pytest.fixture(scope="module")
-def plain_graphs() -> Iterator[None]:
-    """Graphs run as they were traced: optimising them takes a fifth of the time to a first step.
+def optimized_graphs() -> Iterator[None]:
+    """Graphs are optimised before they run, as everywhere outside of this process.
 
-    For files that compare neither bits nor times with what another process or file computes.
+    For files that compare bits with what another process computes, or ask what is optimised.
     """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")

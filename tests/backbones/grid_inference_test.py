@@ -66,7 +66,9 @@ def told(request):
     def skipping(table):
         return skip_closed(net, IMAGES, factors=table)
 
-    return net.config, *(tf.function(f, input_signature=[spec]) for f in (dense, skipping))
+    return net.config, *(
+        tf.function(f, input_signature=[spec], autograph=False) for f in (dense, skipping)
+    )
 
 
 SHARES = strategies.sampled_from([0, 0.1, 0.3, 0.6, 0.9, 1])
@@ -108,14 +110,14 @@ def routed(**changes):
 def test_an_image_does_not_depend_on_its_neighbours(threshold):
     net = routed()
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 40, 72, 3])])
+    @tf.function(input_signature=[tf.TensorSpec([None, 40, 72, 3])], autograph=False)
     def run(images):
         return skip_closed(net, images, threshold)
 
     together = run(IMAGES)
     gates = np.asarray(together["gates"])
     assert len(np.unique(gates > 0, axis=0)) > 1
-    single = tf.function(lambda x: skip_closed(net, x, threshold))
+    single = tf.function(lambda x: skip_closed(net, x, threshold), autograph=False)
     dense = net(IMAGES, threshold=threshold)
     for i in range(4):
         for alone in (run(IMAGES[i : i + 1]), single(IMAGES[i : i + 1])):

@@ -285,7 +285,7 @@ def test_export_keeps_what_it_did_not_write(refused, model_dir, tmp_path):
 def test_saved_models_that_are_not_ours(refused, tmp_path):
     (tmp_path / "a.jpg").write_bytes(sources.open_dataset("shapes:val:1").encoded(0))
     module = tf.Module()
-    module.identity = tf.function(lambda x: x, input_signature=[tf.TensorSpec([])])
+    module.identity = tf.function(lambda x: x, input_signature=[tf.TensorSpec([])], autograph=False)
     tf.saved_model.save(module, str(tmp_path / "foreign"))
     (tmp_path / "junk").mkdir()
     (tmp_path / "junk" / "saved_model.pb").write_bytes(b"junk")

@@ -12,8 +12,6 @@ from tfdet import config, registry
 from tfdet.data import sources
 from tfdet.training import router_step, trained
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 CHANGES = {
     "model.name": "caddet-test",
     "model.supernet.layers": 2,

@@ -11,8 +11,6 @@ from tfdet.cli import eval as command
 from tfdet.cli import eval_report
 from tfdet.data import sources
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def _run(*argv):
     return command.COMMAND.run(command.main, argv)

@@ -7,8 +7,6 @@ from tfdet.backbones.encoding import super_encoding
 from tfdet.training import trained
 from tfdet.weights import stored
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 FULL = super_encoding((2, 2, 2, 2), stem=8)
 
 

@@ -14,8 +14,6 @@ from tfdet.cli import export, infer, inspect
 from tfdet.data import sources
 from tfdet.serving.export import check_replaceable
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def exported(model_dir, tmp_path_factory):

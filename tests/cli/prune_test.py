@@ -7,8 +7,6 @@ from tfdet.backbones.encoding import encoding_of_widths, load_encoding
 from tfdet.training import pretrained, trained
 from tfdet.weights import stored
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 ENCODING = encoding_of_widths([[(8, 8)], [(10, 10)] * 2, [(12, 12)], [(12, 12)]], stem=8)
 
 

@@ -5,8 +5,6 @@ import pytest
 from tfdet.cli import train
 from tfdet.training import trained
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 HPARAMS = (
     "model.name=efficientdet-test,model.max_level=5,train.batch_size=4,train.num_epochs=3,"
     "train.warmup_epochs=0,eval.batch_size=2,eval.pictures=2"

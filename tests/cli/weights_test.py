@@ -8,8 +8,6 @@ from tests.weights import fake_source, torch_files
 from tfdet import registry
 from tfdet.weights import cache, catalog, origins, stored
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 NAME = "efficientdet-test"
 
 

@@ -46,7 +46,7 @@ def test_flipping_twice_changes_nothing(flip):
 @pytest.mark.parametrize(("probability", "expected"), [(0.0, 0), (1.0, 100), (0.5, 50)])
 def test_flips_come_with_their_probability(probability, expected):
     image, boxes = tf.constant([[[0] * 3, [9] * 3]], tf.uint8), tf.zeros([0, 4])
-    run = tf.function(lambda seed: random_flip(image, boxes, probability, seed)[0])
+    run = tf.function(lambda seed: random_flip(image, boxes, probability, seed)[0], autograph=False)
     flips = sum(int(run(tf.constant([k, 0]))[0, 0, 0] == 9) for k in range(100))
     assert abs(flips - expected) <= (0 if probability in (0, 1) else 15)
 
@@ -54,7 +54,9 @@ def test_flips_come_with_their_probability(probability, expected):
 def test_both_flips_come_independently_with_their_probabilities():
     image, boxes = tf.reshape(tf.range(12), [2, 2, 3]), tf.zeros([0, 4])
     config = AugmentConfig(flip=0.5, flip_vertical=0.3)
-    run = tf.function(lambda seed: random_flips(image, boxes, config, seed)[0][0, 0, 0])
+    run = tf.function(
+        lambda seed: random_flips(image, boxes, config, seed)[0][0, 0, 0], autograph=False
+    )
     first = np.array([run(tf.constant([k, 0])) for k in range(300)])
     shares = [np.mean(first == value) for value in (0, 3, 6, 9)]  # none, across, down, both
     np.testing.assert_allclose(shares, [0.35, 0.35, 0.15, 0.15], atol=0.08)
@@ -64,7 +66,8 @@ def test_jittered_rectangles_fill_their_boxes(painted):
     run = tf.function(
         lambda image, boxes, seed: jitter_and_crop(
             image, boxes, CANVAS, NO_COLOUR, (0.3, 3.0), seed
-        )
+        ),
+        autograph=False,
     )
     num_seen = 0
     for seed, image, boxes in _rectangles(painted):
@@ -104,7 +107,7 @@ def test_jitter_of_one_fits_the_image():
 
 def test_grid_mask_comes_with_its_probability():
     image = tf.fill([40, 40, 3], tf.constant(200, tf.uint8))
-    run = tf.function(lambda seed: random_grid_mask(image, 0.5, seed))
+    run = tf.function(lambda seed: random_grid_mask(image, 0.5, seed), autograph=False)
     masked = sum(bool(tf.reduce_any(run(tf.constant([k, 1])) == 0)) for k in range(100))
     assert 35 <= masked <= 65
 
@@ -116,6 +119,7 @@ def test_any_number_of_boxes_goes_through_everything(policy):
     run = tf.function(
         lambda boxes, seed: augment_image(image, boxes, config, CANVAS, NO_COLOUR, seed),
         input_signature=[tf.TensorSpec([None, 4]), tf.TensorSpec([2], tf.int32)],
+        autograph=False,
     )
     for k in range(15):
         count = (0, 1, 7)[k % 3]
@@ -130,7 +134,9 @@ def test_same_seed_gives_the_same_and_another_seed_does_not():
     config = AugmentConfig(autoaugment="randaug", grid_mask=0.5)
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     boxes = np.array([[5, 6, 30, 40]], np.float32)
-    run = tf.function(lambda seed: augment_image(image, boxes, config, CANVAS, NO_COLOUR, seed))
+    run = tf.function(
+        lambda seed: augment_image(image, boxes, config, CANVAS, NO_COLOUR, seed), autograph=False
+    )
     first, again, other = (run(tf.constant([k, 0])) for k in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -21,7 +21,8 @@ def test_moved_rectangles_stay_in_their_boxes(name, painted):
     run = tf.function(
         lambda image, boxes, strength, sign: operate(
             name, strength, image, boxes, sign, tf.constant([0, 0])
-        )
+        ),
+        autograph=False,
     )
     num_seen = 0
     for seed in range(200):
@@ -120,7 +121,9 @@ def test_policies_reach_all_their_branches(policy):
     # Wider than the longest shift, so that the branches differ.
     image = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     boxes = np.array([[10, 10, 50, 50]], np.float32)
-    run = tf.function(lambda seed: apply_policy(policy, tf.constant(image), boxes, seed))
+    run = tf.function(
+        lambda seed: apply_policy(policy, tf.constant(image), boxes, seed), autograph=False
+    )
     results = {run(tf.constant([k, 0]))[0].numpy().tobytes() for k in range(60)}
     num_branches = len(POLICY_V0) if policy == "v0" else len(RANDAUGMENT_OPERATIONS)
     assert len(results) > num_branches

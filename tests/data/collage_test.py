@@ -132,7 +132,9 @@ _ANY_EXAMPLE = Example(
 @pytest.mark.parametrize("count", [4, 9])
 def test_painted_rectangles_move_with_their_tile(painted, count):
     signature = [count * [_ANY_EXAMPLE], tf.TensorSpec([count, 2], tf.int32)]
-    run = tf.function(lambda tiles, at: collage(tiles, at, CANVAS), input_signature=signature)
+    run = tf.function(
+        lambda tiles, at: collage(tiles, at, CANVAS), input_signature=signature, autograph=False
+    )
     for seed in range(200):
         sizes = _random_sizes(count, seed)
         shown = seed % count

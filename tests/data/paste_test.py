@@ -48,7 +48,7 @@ def _overlap(a, b):
 
 def test_pasted_objects_fill_their_boxes(white):
     cut_outs = CutOuts(ImageLoader(white, keep_decoded=True))
-    run = tf.function(lambda seed: paste_in(_ground(), cut_outs, seed)[:4])
+    run = tf.function(lambda seed: paste_in(_ground(), cut_outs, seed)[:4], autograph=False)
     counts = []
     for seed in range(200):
         image, boxes, labels, is_crowd = (x.numpy() for x in run(tf.constant([seed, 3])))
@@ -71,7 +71,9 @@ def test_pasted_objects_fill_their_boxes(white):
 def test_what_is_there_keeps_its_rows_and_is_not_covered(shapes):
     cut_outs = CutOuts(ImageLoader(shapes, keep_decoded=True))
     there = [[0, 0, 160, 60], [10, 70, 40, 100]]
-    run = tf.function(lambda seed: paste_in(_ground(there, [7, 8]), cut_outs, seed)[:4])
+    run = tf.function(
+        lambda seed: paste_in(_ground(there, [7, 8]), cut_outs, seed)[:4], autograph=False
+    )
     num_new = 0
     for seed in range(50):
         _, boxes, labels, _ = run(tf.constant([seed, 1]))

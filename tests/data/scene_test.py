@@ -14,8 +14,6 @@ from tfdet.data.scene import SceneMaker, mixup
 from tfdet.data.sources import open_dataset
 from tfdet.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 SIZE = (64, 80)
 SLOW = pytest.mark.slow
 STILL = AugmentConfig(geometry="affine", flip=0.0, mosaic_nine=0.0)
@@ -43,7 +41,7 @@ def _dataset(pictures, boxes):
 def _maker(dataset, config, kind=SceneMaker):
     maker = kind(ImageLoader(dataset, keep_decoded=True), config, SIZE)
     signature = [tf.TensorSpec([], tf.int64), tf.TensorSpec([2], tf.int32)]
-    return tf.function(maker.make, input_signature=signature)
+    return tf.function(maker.make, input_signature=signature, autograph=False)
 
 
 def _make(run, index, seed):

@@ -48,12 +48,14 @@ def test_boxes_of_painted_stars_are_those_of_what_is_seen(painted):
     run = tf.function(
         lambda seed: random_matrix(
             tf.constant([60.0, 45.0]), WINDOW, 0.3, 0.5, 180.0, 20.0, 0.002, seed
-        )[0]
+        )[0],
+        autograph=False,
     )
     warp = tf.function(
         lambda image, matrix: project_pixels(
             tf.cast(image, tf.float32), matrix, (4 * WINDOW[0], 4 * WINDOW[1]), 0.0
-        )
+        ),
+        autograph=False,
     )
     num_seen = 0
     for seed in range(200):

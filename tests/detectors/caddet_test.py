@@ -11,6 +11,8 @@ from tfdet.detectors.caddet import CADDet
 from tfdet.detectors.fcos import FCOS
 from tfdet.errors import UserError
 
+# The smallest grid, for tests that make models of their own.
+GRID = {"layers": 2, "channels": (8, 10)}
 SMALL_NAMES = ["caddet-test", "caddet-retinanet-test"]
 ALL_NAMES = [*SMALL_NAMES, "caddet-packdet-test"]
 
@@ -51,7 +53,7 @@ def test_detections_have_the_cost_of_each_image(make, name, head):
 
 @pytest.mark.parametrize("size", [(61, 83), (40, 96)])
 def test_odd_sizes_run(size):
-    model = registry.create("caddet-test", image_size=size)
+    model = registry.create("caddet-test", image_size=size, supernet=GRID)
     assert np.isfinite(model.detect(np.zeros((1, 50, 90, 3), np.uint8))["boxes"]).all()
 
 
@@ -136,7 +138,7 @@ def test_every_strategy_trains_and_the_first_epoch_is_free(strategy):
     # With some weights and levels the losses of both images are equal in rank.
     keras.utils.set_random_seed(0)
     loss = {"strategy": strategy, "scale_edges": [16.0, 40.0, 48.0], "budget": 0.1}
-    model = registry.create("caddet-test", routing_loss=loss, **{"loss.reach": 8.0})
+    model = registry.create("caddet-test", routing_loss=loss, supernet=GRID, **{"loss.reach": 8.0})
     # Two steps: their graphs would take longer to make. `common_test` trains with graphs.
     model.compile(optimizer=keras.optimizers.SGD(1e-3), run_eagerly=True)
     images, targets = batch()
@@ -201,7 +203,7 @@ def test_the_loss_is_the_weighted_sum_of_equation_9():
     for weights in ((1.0, 1.0), (3.0, 0.25)):
         keras.utils.set_random_seed(0)
         loss = {**keys, "global_weight": weights[0], "local_weight": weights[1]}
-        model = registry.create("caddet-test", routing_loss=loss)
+        model = registry.create("caddet-test", routing_loss=loss, supernet=GRID)
         raw = model(images, training=True)
         terms = {k: float(v) for k, v in model.loss_terms(targets, raw).items()}
         total = float(model.compute_loss(images, targets, raw))
@@ -222,7 +224,7 @@ def test_costs_may_be_measured_in_multiply_adds():
     for unit in (0.0, 1e5):
         keras.utils.set_random_seed(0)
         loss = {"free_epochs": 0, "unit": unit, "whole": "network"}
-        model = registry.create("caddet-test", routing_loss=loss)
+        model = registry.create("caddet-test", routing_loss=loss, supernet=GRID)
         raw = model(images, training=True)
         found.append(float(model.loss_terms(targets, raw)["global_loss"]))
     assert model.whole == model.cost.total + model.floor
@@ -246,7 +248,7 @@ def test_detection_alone_moves_the_routers_through_their_gates(make):
 
 
 def test_without_routers_all_images_cost_the_same():
-    model = registry.create("caddet-test", **{"supernet.routers": False})
+    model = registry.create("caddet-test", supernet={**GRID, "routers": False})
     assert not {"global_loss", "path_loss"} & set(model.loss_names)
     images, targets = batch()
     macs = model.detect(images)["macs"]
@@ -259,7 +261,7 @@ def test_without_routers_all_images_cost_the_same():
 def half():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        return registry.create("caddet-test", routing_loss={"free_epochs": 0})
+        return registry.create("caddet-test", routing_loss={"free_epochs": 0}, supernet=GRID)
     finally:
         keras.config.set_dtype_policy("float32")
 

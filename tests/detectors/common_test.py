@@ -9,7 +9,6 @@ JAX.
 import ast
 import collections
 import dataclasses
-import gc
 import importlib.util
 import json
 import os
@@ -31,6 +30,14 @@ NAMES = [name for name in registry.list_models(test=True) if name.endswith("-tes
 # FCOS predicts distances after a ReLU. With few filters it can start at 0 for one side of all
 # boxes, and stay there; TensorFlow 2.18 draws such weights from the first seed.
 SEEDS = (0, 1)
+# They learn by steps of 3e-3; the others by a third of as many of 1e-2.
+SLOWER = (
+    "packdet-test",
+    "dy-faster-rcnn-test",
+    "dy-mask-rcnn-test",
+    "dy-yolov7-test",
+    "caddet-packdet-test",
+)
 # As many as the data pipeline gives at most.
 MAX_OBJECTS = 100
 COLORS = ((230, 40, 40), (40, 230, 40), (60, 90, 240))
@@ -42,14 +49,19 @@ def name(request):
 
 
 @pytest.fixture(scope="module")
-def case(name):
+def case(name, drop):
+    drop()  # the model before it
     return trained(name)
 
 
 @pytest.fixture(scope="module")
-def fresh(name):
-    """A model with weights of its own."""
-    return registry.create(name)
+def loaded(case, tmp_path_factory):
+    """The trained model as its file gives it back."""
+    if case.model.is_dynamic:
+        case.model.threshold = 0.375
+    path = tmp_path_factory.mktemp("keras") / "model.keras"
+    case.model.save(path)
+    return keras.saving.load_model(path)
 
 
 @dataclasses.dataclass
@@ -81,7 +93,6 @@ class Case:
 
 def trained(name: str) -> Case:
     """A case whose model finds its objects; of the last seed where none leads to one."""
-    gc.collect()  # the model before it
     for seed in SEEDS:
         case = train(name, seed)
         if misses(detect(case.model, case.images), case.targets) == []:
@@ -116,9 +127,9 @@ def train(name: str, seed: int) -> Case:
     empty, full = step(without_objects(targets)), step(full_of_objects(targets, model))
     is_finite = all(np.isfinite(v.numpy()).all() for v in model.weights)
     again()
-    optimizer.learning_rate = 3e-3
-    for _ in range(8):
-        for _ in range(30):
+    optimizer.learning_rate = 3e-3 if name in SLOWER else 1e-2
+    for _ in range(24):
+        for _ in range(10):
             step(targets)
         if misses(detect(model, images), targets) == []:
             break
@@ -266,11 +277,11 @@ def test_it_is_small(name, case):
     assert 0 < profiling.profile(case.model).parameters < limit
 
 
-def test_it_is_counted_by_name_as_it_is_built(fresh, name):
-    profile = profiling.profile(fresh)
+def test_it_is_counted_by_name_as_it_is_built(case, name):
+    profile = profiling.profile(case.model)
     assert profile == profiling.profile(name)
     assert 0 < profile.trainable <= profile.parameters <= profile.parameters_total
-    assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in fresh.weights)
+    assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in case.model.weights)
     for field in ("parameters", "trainable", "parameters_total"):
         parts = sum(getattr(part, field) for part in profile.parts.values())
         assert parts == getattr(profile, field), field
@@ -316,11 +327,10 @@ def test_a_batch_gives_what_each_image_gives_alone(case):
             same(alone, own, f"image {i} at {threshold}")
 
 
-def test_it_survives_keras_files(case, tmp_path):
+def test_it_survives_keras_files(case, loaded):
     if case.model.is_dynamic:
+        assert loaded.threshold == 0.375
         case.model.threshold = 0.375
-    case.model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded) is type(case.model) and loaded.config == case.model.config
     expected, found = (detect(x, case.images) for x in (case.model, loaded))
     assert expected["count"].sum() > 0
@@ -328,10 +338,12 @@ def test_it_survives_keras_files(case, tmp_path):
         np.testing.assert_array_equal(value, found[key], err_msg=key)
 
 
-def test_its_weights_survive_files(case, fresh, tmp_path):
+def test_its_weights_survive_files(case, loaded, tmp_path):
     case.model.save_weights(tmp_path / "model.weights.h5")
-    fresh.load_weights(tmp_path / "model.weights.h5")
-    for ours, theirs in zip(fresh.weights, case.model.weights, strict=True):
+    for variable in loaded.weights:
+        variable.assign(np.zeros(variable.shape))
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    for ours, theirs in zip(loaded.weights, case.model.weights, strict=True):
         assert ours.path == theirs.path
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.path)
 

@@ -136,6 +136,7 @@ def test_graph_with_an_open_batch_equals_eager_and_serves_any_batch(nms):
     graph = tf.function(
         lambda logits, codes: postprocess(logits, codes, ANCHORS, nms, SIZE),
         input_signature=signature,
+        autograph=False,
     )
     logits, codes = predictions(batch=3)
     for batch in (0, 1, 3):
@@ -152,7 +153,9 @@ def test_graph_with_an_open_batch_equals_eager_and_serves_any_batch(nms):
 def test_compiles_with_xla():
     logits, codes = predictions()
     nms = NMSConfig(max_candidates=64, max_detections=10)
-    compiled = tf.function(lambda x, y: postprocess(x, y, ANCHORS, nms, SIZE), jit_compile=True)
+    compiled = tf.function(
+        lambda x, y: postprocess(x, y, ANCHORS, nms, SIZE), jit_compile=True, autograph=False
+    )
     plain = postprocess(logits, codes, ANCHORS, nms, SIZE)
     found = compiled(logits, codes)
     np.testing.assert_allclose(found["boxes"], plain["boxes"], atol=1e-3)

@@ -8,8 +8,6 @@ from tests.detectors.brightness import NAME
 from tfdet.errors import UserError
 from tfdet.evaluation import coco, tradeoff
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def test_a_trade_off_needs_a_calibration_and_leaves_the_threshold():
     names = ("circle", "square", "triangle", "star", "cross")

@@ -8,8 +8,6 @@ import pytest
 
 from tests.faults import case as faults
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 TABLES = sorted(pathlib.Path(__file__).parent.glob("*_cases.py"))
 CASES = [
     pytest.param(

@@ -25,7 +25,7 @@ def test_three_to_five_repeats_the_first_rows():
 
 def test_a_batch_without_a_size_is_enlarged_too():
     assert enlarge_nearest(keras.KerasTensor((None, 3, 4, 2)), (5, 7)).shape == (None, 5, 7, 2)
-    run = tf.function(lambda x: enlarge_nearest(x, (5, 7)))
+    run = tf.function(lambda x: enlarge_nearest(x, (5, 7)), autograph=False)
     x = _map(3, 4)
     found = run.get_concrete_function(tf.TensorSpec((None, 3, 4, 2)))(tf.constant(x))
     np.testing.assert_array_equal(found, enlarge_nearest(x, (5, 7)))

@@ -151,9 +151,9 @@ def test_crowds_follow_the_config():
 def test_compiles_with_xla_together_with_its_gradient():
     config = LossConfig(iou_loss="ciou")
     terms, gradients = loss_and_gradients(TARGETS, predictions(), config)
-    compiled = tf.function(lambda raw: loss_and_gradients(TARGETS, raw, config), jit_compile=True)(
-        predictions()
-    )
+    compiled = tf.function(
+        lambda raw: loss_and_gradients(TARGETS, raw, config), jit_compile=True, autograph=False
+    )(predictions())
     for name, term in terms.items():
         np.testing.assert_allclose(compiled[0][name], term, rtol=1e-4)
     for name, gradient in gradients.items():

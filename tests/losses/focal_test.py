@@ -77,7 +77,9 @@ def test_any_number_of_images_anchors_and_classes(shape):
 def test_compiles_with_xla():
     logits, labels = random_case()
     compiled = tf.function(
-        lambda x: loss_and_gradient(lambda z: focal_loss(z, labels), x), jit_compile=True
+        lambda x: loss_and_gradient(lambda z: focal_loss(z, labels), x),
+        jit_compile=True,
+        autograph=False,
     )
     loss, gradient = loss_and_gradient(lambda x: focal_loss(x, labels), logits)
     np.testing.assert_allclose(compiled(logits)[0], loss, rtol=1e-5)

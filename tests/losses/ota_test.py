@@ -145,7 +145,7 @@ def test_losses_per_image_are_known_to_be_a_number_for_each(known):
         return tf.TensorSpec([known, *value.shape[1:]], tf.as_dtype(value.dtype))
 
     specs = [{name: spec(value) for name, value in tree.items()} for tree in case]
-    losses = tf.function(lambda *x: ota_losses_per_image(*x, GRID, SIZE, SMALL))
+    losses = tf.function(lambda *x: ota_losses_per_image(*x, GRID, SIZE, SMALL), autograph=False)
     found = losses.get_concrete_function(*specs).structured_outputs
     assert found.shape.as_list() == [known]
 
@@ -281,7 +281,9 @@ def test_half_precision_predictions_give_a_float32_loss():
 def test_compiles_together_with_its_gradient(jit_compile):
     targets, raw = ota_cases.random_case(0)
     terms, gradients = loss_and_gradients(targets, raw)
-    step = tf.function(lambda raw: loss_and_gradients(targets, raw), jit_compile=jit_compile)
+    step = tf.function(
+        lambda raw: loss_and_gradients(targets, raw), jit_compile=jit_compile, autograph=False
+    )
     compiled = step(raw)
     for name, term in terms.items():
         np.testing.assert_allclose(compiled[0][name], term, rtol=1e-4)
@@ -299,6 +301,7 @@ def test_batches_of_any_size_share_one_graph():
     loss = tf.function(
         lambda targets, raw: ota_losses_per_image(targets, raw, GRID, SIZE, SMALL),
         input_signature=specs,
+        autograph=False,
     )
     whole = loss(targets, raw)
     part = loss(*({k: v[1:] for k, v in tree.items()} for tree in (targets, raw)))

@@ -165,7 +165,7 @@ def test_matching_in_a_graph_is_that_of_every_image_alone():
     cost = random.normal(size=(20, 12, 30)).astype(np.float32)
     cost[:10] = cost[:10, :1]  # all objects want the same queries
     is_known = random.random((20, 12)) < 0.6
-    together = tf.function(match)(cost, is_known)
+    together = tf.function(match, autograph=False)(cost, is_known)
     for image in range(20):
         alone = match(cost[image : image + 1], is_known[image : image + 1])
         np.testing.assert_array_equal(together[image], alone[0])

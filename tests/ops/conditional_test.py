@@ -43,7 +43,9 @@ def test_the_function_is_not_run_for_nothing_and_sees_no_other_row():
 
         return tf.ensure_shape(tf.py_function(record, [x], tf.float32), [None])
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.bool), tf.TensorSpec([None])])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None], tf.bool), tf.TensorSpec([None])], autograph=False
+    )
     def run(mask, x):
         return conditional.on_rows(spy, mask, x, np.float32(0))
 
@@ -57,7 +59,7 @@ def test_the_function_is_not_run_for_nothing_and_sees_no_other_row():
 def test_gradients_reach_the_chosen_rows_only():
     x = tf.Variable([1.0, 4.0, 9.0])
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient():
         with tf.GradientTape() as tape:
             y = conditional.on_rows(tf.sqrt, tf.constant([False, True, True]), x, np.float32(0))

@@ -197,7 +197,9 @@ def test_nothing_to_pick(batch):
 def test_compiles_with_xla():
     config = NMSConfig(max_detections=5)
     batch = [part[None] for part in random_boxes(3, count=12)]
-    compiled = tf.function(lambda *x: non_max_suppression(*x, config), jit_compile=True)
+    compiled = tf.function(
+        lambda *x: non_max_suppression(*x, config), jit_compile=True, autograph=False
+    )
     for xla, plain in zip(compiled(*batch), non_max_suppression(*batch, config), strict=True):
         np.testing.assert_allclose(xla, plain, rtol=1e-6)
 

@@ -188,7 +188,11 @@ def test_contradicting_static_shapes_are_refused_while_the_graph_is_built():
             library = pack_native._load()
             return library.tfdet_pack(maps=[first, second], size=size, corners=[0, 0, 2, 0])
 
-        return tf.function(pack).get_concrete_function(first, second, size).output_shapes
+        return (
+            tf.function(pack, autograph=False)
+            .get_concrete_function(first, second, size)
+            .output_shapes
+        )
 
     def spec(*shape):
         return tf.TensorSpec(shape)

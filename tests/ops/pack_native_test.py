@@ -34,7 +34,9 @@ def _op_types(function):
 
 def _tracing():
     layout, maps = _case()
-    return tf.function(lambda: pack_ops.unpack(pack_ops.pack(maps, layout), layout))
+    return tf.function(
+        lambda: pack_ops.unpack(pack_ops.pack(maps, layout), layout), autograph=False
+    )
 
 
 def test_the_variable_chooses_the_form(monkeypatch):
@@ -106,7 +108,7 @@ def test_a_saved_model_packs_in_a_process_without_tfdet(form, tmp_path, monkeypa
         pack_cases.require_native()
     monkeypatch.setenv("TFDET_PACK", form)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1))])
+    @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 1))], autograph=False)
     def serve(x):
         maps = [x[:, :side, :side] for side in (8, 4, 2, 1, 1)]
         return {"packed": pack_ops.pack(maps, 3)}

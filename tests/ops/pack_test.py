@@ -55,7 +55,10 @@ def test_unpacking_gives_the_maps_back(form, pattern):
 def test_batch_and_channels_may_be_empty_and_unknown(form, batch, channels):
     layout = pack_ops.layout(pack_cases.level_sizes(64, 96), 4)
 
-    @tf.function(input_signature=[[tf.TensorSpec((None, h, w, None)) for h, w in layout.sizes]])
+    @tf.function(
+        input_signature=[[tf.TensorSpec((None, h, w, None)) for h, w in layout.sizes]],
+        autograph=False,
+    )
     def there_and_back(maps):
         packed = pack_ops.pack(maps, 4)
         assert packed.shape.as_list()[1:3] == [layout.height, layout.width]
@@ -125,7 +128,7 @@ def test_gradients_have_gradients_and_exist_for_maps_left_out(form):
     layout = pack_ops.layout(pack_cases.level_sizes(64, 64), 3)
     packed = pack_ops.pack(pack_cases.random_maps(layout), layout)
 
-    @tf.function
+    @tf.function(autograph=False)
     def second(packed):
         with tf.GradientTape() as outer:
             outer.watch(packed)

@@ -175,7 +175,7 @@ def test_gradients_reach_the_maps_and_only_them(implementation, ratio):
 def test_shapes_are_fixed_in_a_graph():
     spec = {name: tf.TensorSpec([None, *size, 3]) for name, size in SIZES.items()}
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(features, rois):
         return roi_ops.roi_align(features, rois, roi_ops.region_levels(rois, 2, 4))
 

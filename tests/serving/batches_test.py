@@ -8,8 +8,6 @@ import tfdet
 from tfdet.serving import batches, compare, verify
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 SIZES = ((50, 90), (131, 40), (64, 64), (64, 64), (1, 200), (300, 11), (33, 77))
 
 
@@ -132,8 +130,8 @@ def test_an_export_of_a_fixed_batch_is_filled_up(tmp_path, images):
         tf.Module(),
         str(tmp_path / "fixed"),
         {
-            "serving_default": tf.function(detect, input_signature=[spec]),
-            "metadata": tf.function(lambda: facts, input_signature=[]),
+            "serving_default": tf.function(detect, input_signature=[spec], autograph=False),
+            "metadata": tf.function(lambda: facts, input_signature=[], autograph=False),
         },
     )
     driver = SavedModelDriver(tmp_path / "fixed")

@@ -12,9 +12,11 @@ from tfdet.limits import MAX_IMAGE_PIXELS
 from tfdet.serving import claimed_size, decode
 
 pixels_in_graph = tf.function(
-    claimed_size.claimed_pixels, input_signature=[tf.TensorSpec([], tf.string)]
+    claimed_size.claimed_pixels, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
 )
-decode_in_graph = tf.function(decode.decode_upright, input_signature=[tf.TensorSpec([], tf.string)])
+decode_in_graph = tf.function(
+    decode.decode_upright, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
 
 
 def _encoded(kind, size=(300, 171), **options):

@@ -29,9 +29,11 @@ def _jpeg(orientation=None, big_endian=False):
     return file.getvalue()
 
 
-decode_in_graph = tf.function(decode.decode_upright, input_signature=[tf.TensorSpec([], tf.string)])
+decode_in_graph = tf.function(
+    decode.decode_upright, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
 orientation_in_graph = tf.function(
-    decode.jpeg_orientation, input_signature=[tf.TensorSpec([], tf.string)]
+    decode.jpeg_orientation, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
 )
 
 

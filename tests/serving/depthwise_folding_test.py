@@ -25,7 +25,9 @@ def net(multiplier=1, between=None):
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_outputs_are_the_same_and_the_products_gone(multiplier):
     model, x = net(multiplier), tf.constant(RNG.normal(size=(2, 9, 8, 6)), tf.float32)
-    concrete = tf.function(lambda x: model(x, training=False)).get_concrete_function(x)
+    concrete = tf.function(
+        lambda x: model(x, training=False), autograph=False
+    ).get_concrete_function(x)
     graph = network._without_variables(concrete)
     assert depthwise_folding.fold(graph) == 1
     inputs = [node.input[0] for node in graph.node if node.op == "Mul" and len(node.input) == 2]
@@ -42,21 +44,23 @@ def test_what_something_else_reads_is_left_alone():
         return y * tf.range(1.0, 7.0), y
 
     spec = tf.TensorSpec((1, 9, 8, 6))
-    graph = network._without_variables(tf.function(both).get_concrete_function(spec))
+    graph = network._without_variables(
+        tf.function(both, autograph=False).get_concrete_function(spec)
+    )
     assert depthwise_folding.fold(graph) == 0
 
 
 def test_a_norm_behind_an_activation_is_left_alone():
     model = net(between=keras.layers.ReLU())
-    concrete = tf.function(lambda x: model(x, training=False)).get_concrete_function(
-        tf.TensorSpec((1, 9, 8, 6))
-    )
+    concrete = tf.function(
+        lambda x: model(x, training=False), autograph=False
+    ).get_concrete_function(tf.TensorSpec((1, 9, 8, 6)))
     assert depthwise_folding.fold(network._without_variables(concrete)) == 0
 
 
 def test_the_factor_may_come_from_the_run():
     convolution = net().layers[0]
-    function = tf.function(lambda x, factor: convolution(x) * factor)
+    function = tf.function(lambda x, factor: convolution(x) * factor, autograph=False)
     specs = (tf.TensorSpec((1, 9, 8, 6)), tf.TensorSpec((6,)))
     graph = network._without_variables(function.get_concrete_function(*specs))
     assert depthwise_folding.fold(graph) == 0

@@ -12,8 +12,6 @@ from tfdet.serving import compare, verify
 from tfdet.serving import driver as driver_lib
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def test_drivers_agree(model, exported):
     python, saved = ModelDriver(model), SavedModelDriver(exported[0])
@@ -56,14 +54,16 @@ def _foreign(path, detections=None, **metadata):
     }
     given = {name: x for name, x in {**given, **(detections or {})}.items() if x is not None}
     detect = tf.function(
-        lambda images: given, input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)]
+        lambda images: given,
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)],
+        autograph=False,
     )
     tf.saved_model.save(
         tf.Module(),
         str(path),
         {
             "serving_default": detect,
-            "metadata": tf.function(lambda: facts, input_signature=[]),
+            "metadata": tf.function(lambda: facts, input_signature=[], autograph=False),
         },
     )
     return path

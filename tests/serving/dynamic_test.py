@@ -12,8 +12,6 @@ from tfdet.errors import UserError
 from tfdet.serving import compare, verify
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def scenes():

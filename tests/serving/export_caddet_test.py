@@ -8,8 +8,6 @@ import tfdet
 from tfdet.serving import compare, verify
 from tfdet.serving.driver import ModelDriver, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def scenes():

@@ -14,8 +14,6 @@ from tfdet.ops import pack_native
 from tfdet.serving import compare, verify
 from tfdet.serving.driver import LIBRARY_FOLDER, SavedModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def packed():

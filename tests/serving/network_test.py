@@ -53,9 +53,9 @@ def forms(tmp_path_factory):
 
     graph = network.frozen(skipping, *specs, inline_branches=True)
     module, path = tf.Module(), str(tmp_path_factory.mktemp("saved"))
-    module.run = tf.function(graph, input_signature=specs)
+    module.run = tf.function(graph, input_signature=specs, autograph=False)
     tf.saved_model.save(module, path)
-    return tf.function(net.with_table), tf.saved_model.load(path).run
+    return tf.function(net.with_table, autograph=False), tf.saved_model.load(path).run
 
 
 SHARES = strategies.sampled_from([0, 0.2, 0.5, 0.8, 1])

@@ -28,6 +28,7 @@ import tensorflow as tf
 from tfdet.cli import train
 
 devices = int(sys.argv[1])
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in conftest.py
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 sys.exit(train.COMMAND.run(train.main, sys.argv[2:]))

@@ -272,7 +272,7 @@ def test_rates_are_the_former_bias_rule_to_the_bit_with_clipping_too():
     for optimizer in with_and_before_rates("model", clip_gradients_norm=2.0):
         variables = make_variables(PATHS, np.ones(7, np.float32))
         optimizer.build(variables)
-        apply = tf.function(optimizer.apply)
+        apply = tf.function(optimizer.apply, autograph=False)
         for batch in gradients:
             apply(list(map(tf.constant, batch)))
         ends.append(np.stack([v.numpy() for v in variables]))
@@ -308,7 +308,7 @@ def run_steps(optimizer, start, gradients):
     """The variable after each step, in a graph."""
     variable = keras.Variable(start, name="kernel")
     optimizer.build([variable])
-    apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]))
+    apply = tf.function(lambda gradient: optimizer.apply([gradient], [variable]), autograph=False)
     values = []
     for gradient in gradients:
         apply(tf.constant(gradient))

@@ -6,8 +6,6 @@ from tfdet import config, registry
 from tfdet.errors import UserError
 from tfdet.training import pretrained, trained, trainer
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def made(**changes):
     return registry.create("efficientdet-test", **{"num_classes": 2, **changes})

@@ -14,8 +14,6 @@ from tfdet.training import pretrained, pretraining
 from tfdet.training.classifier import load_classifier
 from tfdet.training.pretrain_recipe import PretrainRecipe
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 CLASSES = {"blue": (20, 40, 230), "green": (30, 200, 60), "red": (220, 40, 30)}
 CHANGES = {
     "model.name": "caddet-test",

@@ -26,7 +26,10 @@ from tfdet.errors import UserError
 from tfdet.training import averaging, callbacks, checkpoint, pretrained, trained, trainer
 from tfdet.weights import importing
 
-STEPS_PER_EPOCH = 15
+# What a process that is killed has begun goes on in this one.
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
+
+STEPS_PER_EPOCH = 10
 HPARAMS = (
     "model.name=efficientdet-test,model.max_level=5,model.drop_connect=0.2,train.batch_size=2,train.num_epochs=3,"
     "train.warmup_epochs=0.5,train.save_seconds=0,eval.interval=2,eval.batch_size=4,eval.pictures=2"

@@ -68,8 +68,10 @@ def _with_threshold(
 ) -> Any:
     """`detect(x)`, or `detect(x, threshold)`, with an input that has no default: those are lost."""
     if is_dynamic:
-        return tf.function(lambda x, at: detect(x, at), input_signature=[spec, _THRESHOLD])
-    return tf.function(lambda x: detect(x), input_signature=[spec])
+        return tf.function(
+            lambda x, at: detect(x, at), input_signature=[spec, _THRESHOLD], autograph=False
+        )
+    return tf.function(lambda x: detect(x), input_signature=[spec], autograph=False)
 
 
 def _canvas(model: Detector) -> tf.TensorSpec:
@@ -95,8 +97,9 @@ def _halves(model: Detector, name: str) -> list[Piece]:
     last = tf.function(
         lambda *values: decode(tf.nest.pack_sequence_as(network.outputs, values)),
         input_signature=given,
+        autograph=False,
     )
     return [
-        Piece("network", tf.function(run, input_signature=[_canvas(model)])),
+        Piece("network", tf.function(run, input_signature=[_canvas(model)], autograph=False)),
         Piece("decoding", last, is_quantized=False),
     ]

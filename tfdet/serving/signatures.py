@@ -186,4 +186,4 @@ def _served(
             for spec in specs
         ]
     )
-    return tf.function(serve, input_signature=specs)
+    return tf.function(serve, input_signature=specs, autograph=False)
