@@ -178,21 +178,13 @@ def test_trade_off_writes_table_and_figure_and_ends_as_eval_at_a_threshold(
     assert len(result["curve"]) == 11
     assert len(result["targets"]["target_madds"]) == 10
     assert Image.open(figure).size[0] > 800
-<<<<<<< HEAD
     _check_report(tmp_path / "report", result)
-    said, alone = _eval(run, router, "--threshold=0", path)
-    assert "0.0 % of the images were hard" in said
-    assert alone["share"] == 0.0
-    assert alone["macs"] == pytest.approx(result["curve"][0]["macs"])
-    assert alone["metrics"]["AP"] == pytest.approx(result["curve"][0]["AP"], abs=1e-6)
-=======
     said, alone = _eval(run, router, "--threshold=1", path)
     assert "100.0 % of the images were hard" in said
     assert alone["share"] == 1.0
     assert alone["macs"] == pytest.approx(table.macs[-1])
     assert alone["macs"] == pytest.approx(result["curve"][-1]["macs"])
     assert alone["metrics"]["AP"] == pytest.approx(result["curve"][-1]["AP"], abs=1e-6)
->>>>>>> tests
 
 
 def _check_report(folder, result):
