@@ -26,8 +26,8 @@ $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
 demo: $(VENV)/.installed
 	$(BIN)/tfdet-data make shapes --split=val --count=12 --output=$(DEMO)/images
 	$(BIN)/tfdet-infer --model_name=fcos-nano --weights=shapes --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/first --min_score=0.5
-	$(BIN)/tfdet-train --hparams=dynamicdet/yolov7_nano_shapes_joint --model_dir=$(DEMO)/joint
-	$(BIN)/tfdet-train --hparams=dynamicdet/yolov7_nano_shapes_router --pretrained=$(DEMO)/joint --model_dir=$(DEMO)/model
+	$(BIN)/tfdet-train --hparams=dynamicdet/yolov7_nano_demo_joint --model_dir=$(DEMO)/joint
+	$(BIN)/tfdet-train --hparams=dynamicdet/yolov7_nano_demo_router --pretrained=$(DEMO)/joint --model_dir=$(DEMO)/model
 	$(BIN)/tfdet-eval --model_dir=$(DEMO)/model --data=shapes:val --tradeoff --figure_out=$(DEMO)/tradeoff.png
 	$(BIN)/tfdet-export --model_dir=$(DEMO)/model --output=$(DEMO)/saved_model
 	$(BIN)/tfdet-infer --saved_model=$(DEMO)/saved_model --input='$(DEMO)/images/val/*' --output_dir=$(DEMO)/fast --effort=0.1
