@@ -13,6 +13,32 @@ OUTSIDE = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 _LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
 
 
+def on_config(config):
+    """Pages that `nav` does not list come to the end of a section: results to theirs, all else to
+    the guide. So no page can be forgotten."""
+    docs = pathlib.Path(config.docs_dir)
+    listed = set(_pages(config.nav))
+    for path in sorted(docs.rglob("*.md")):
+        page = path.relative_to(docs).as_posix()
+        if page not in listed:
+            is_result = page.startswith(("results/", "studies/"))
+            _section(config.nav, "Results" if is_result else "Guide").append(page)
+    return config
+
+
+def _pages(nav):
+    """The files of a tree of sections."""
+    for item in nav if isinstance(nav, list) else nav.values() if isinstance(nav, dict) else [nav]:
+        if isinstance(item, str):
+            yield item
+        else:
+            yield from _pages(item)
+
+
+def _section(nav, title):
+    return next(section[title] for section in nav if title in section)
+
+
 def on_files(files, config):
     """Adds the pages that are not files of docs/."""
     root = pathlib.Path(config.config_file_path).parent
