@@ -106,8 +106,9 @@ def _costs(facts: Mapping[str, Any]) -> list[Markup | None]:
                 marked_x=facts["threshold"],
             )
         )
+    hint = "" if "tradeoff" in facts else " tfdet-eval --tradeoff adds AP over costs."
     return [
-        note(f"{words}."),
+        note(f"{words}.{hint}"),
         element("div", *charts, class_="plots"),
         tables.group_table("images", facts["by_cost"]),
     ]
