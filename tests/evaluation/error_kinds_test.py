@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.evaluation import planted
 from tfdet.evaluation import analysis, error_kinds, findings
 
 A, B, C = (10, 10, 60, 60), (100, 20, 160, 80), (200, 100, 280, 180)
@@ -159,3 +160,23 @@ def test_mending_everything_leaves_nothing_to_mend(lively):
     assert again.errors.counts()["missed"] == absent.sum()
     gains = _gains(again)
     assert all(gains[kind] == 0 for kind in error_kinds.OF_DETECTIONS)
+
+
+# What tidecv 1.0.1, the program of the paper's authors, finds in `planted.lively(crowds=False)`.
+TIDECV = {
+    "class": (64, 3.3599946484652357),
+    "location": (153, 8.2002422995062),
+    "both": (33, 1.2057763270483939),
+    "duplicate": (177, 3.8596044489378585),
+    "background": (144, 5.000325652609096),
+    "missed": (48, 7.969468629185911),
+}
+
+
+def test_counts_and_gains_are_those_of_the_authors_program():
+    one = analysis.analyse(findings.of(planted.lively(crowds=False)))
+    gains, counts = _gains(one), one.errors.counts()
+    assert counts == {kind: count for kind, (count, _) in TIDECV.items()}
+    for kind, (_, gain) in TIDECV.items():
+        assert 100 * gains[kind] == pytest.approx(gain, abs=1e-9), kind
+    assert 100 * gains["false positive"] == pytest.approx(41.19916447625177, abs=1e-9)

@@ -10,7 +10,7 @@ from tfdet.data.builder import DatasetBuilder
 from tfdet.evaluation import coco
 
 
-def lively() -> coco.CocoEvaluator:
+def lively(crowds: bool = True) -> coco.CocoEvaluator:
     """60 images with objects, crowds and detections of every kind; scores are all different."""
     rng = np.random.default_rng(0)
     objects, detections = [], []
@@ -18,7 +18,9 @@ def lively() -> coco.CocoEvaluator:
         own = []
         for _ in range(rng.integers(0, 8)):
             corner, size = rng.uniform(0, [200, 120]), rng.uniform(8, [90, 70])
-            own.append((rng.integers(3), [*corner, *(corner + size)], rng.random() < 0.05))
+            own.append(
+                (rng.integers(3), [*corner, *(corner + size)], rng.random() < 0.05 and crowds)
+            )
         found = []
         for _ in range(rng.integers(0, 25)):
             label, box, _ = own[rng.integers(len(own))] if own else (0, [10, 10, 60, 50], False)

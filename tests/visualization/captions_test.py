@@ -53,6 +53,13 @@ def test_a_caption_does_not_hide_a_small_box():
     assert _common(place, boxes[1]) == 0
 
 
+def test_captions_do_not_hide_the_small_box_that_they_are_of():
+    boxes = np.tile(np.array([[100.0, 100, 120, 110]]), (4, 1))
+    places = captions.Places((300, 200), boxes, 2)
+    for box in boxes:
+        assert _common(places.take(box, (60, 14), False), box) == 0
+
+
 def test_a_caption_larger_than_the_picture_begins_at_its_edge():
     places = captions.Places((30, 20), np.array([[5.0, 5, 10, 10]]), 1)
     assert places.take(np.array([5.0, 5, 10, 10]), (50, 40), False)[:2] == (0, 0)

@@ -36,8 +36,7 @@ class Places:
         area = extent[0] * extent[1]
         on_captions = _common(places, self._taken).sum(axis=1) / area
         # Of a large box a caption hides next to nothing.
-        others = self._boxes[(self._boxes != box).any(axis=1)]
-        covered = _common(places, others) / np.maximum(_areas(others), area)
+        covered = _common(places, self._boxes) / np.maximum(_areas(self._boxes), area)
         cost = _HIDES_CAPTION * on_captions + _HIDES_BOX * covered.sum(axis=1)
         best = int(np.argmin(cost))
         if on_captions[best] > _CROWDED and not is_needed:

@@ -6,7 +6,7 @@ from typing import Any
 from tfdet.visualization import plots
 from tfdet.visualization import report_tables as tables
 from tfdet.visualization.markup import Markup, element
-from tfdet.visualization.plots import Series, short
+from tfdet.visualization.plots import Series
 from tfdet.visualization.report_figure import note, side_by_side, single
 from tfdet.visualization.report_pictures import NUM_ROUTED, Gallery, Picture
 
@@ -42,8 +42,8 @@ def _tradeoff(result: Mapping[str, Any]) -> list[Markup | None]:
         [
             f"{100 * row['share']:.0f} %",
             f"{row['threshold']:.4f}",
-            short(row["macs"] / 1e9),
-            short(row["latency_ms"]),
+            _aligned(row["macs"] / 1e9),
+            _aligned(row["latency_ms"]),
             *(tables.percent(row[key]) for key in columns),
         ]
         for row in curve
@@ -57,6 +57,11 @@ def _tradeoff(result: Mapping[str, Any]) -> list[Markup | None]:
         element("div", *charts, class_="plots"),
         tables.table(head, rows, "numbers"),
     ]
+
+
+def _aligned(value: float) -> str:
+    """Four digits, also where the last ones are zeros."""
+    return f"{value:#.4g}".rstrip(".")
 
 
 def _chart(result: Mapping[str, Any], key: str, unit: float, label: str) -> Markup:
@@ -106,8 +111,9 @@ def _costs(facts: Mapping[str, Any]) -> list[Markup | None]:
                 marked_x=facts["threshold"],
             )
         )
+    hint = "" if "tradeoff" in facts else " tfdet-eval --tradeoff adds AP over costs."
     return [
-        note(f"{words}."),
+        note(f"{words}.{hint}"),
         element("div", *charts, class_="plots"),
         tables.group_table("images", facts["by_cost"]),
     ]

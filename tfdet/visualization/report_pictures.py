@@ -19,6 +19,7 @@ NUM_ROUTED = 4  # least and most expensive images
 _SIDE, _CROP = 520, 300  # pixels of the longer side
 _MARGIN = 0.6  # around what a crop is about, in parts of its longer side
 _QUALITY = 82
+_MANY = 15  # objects
 
 
 class Picture(NamedTuple):
@@ -114,7 +115,9 @@ class Gallery:
         is_sure = self._findings.found.scores >= self._analysis.threshold
         matches = self._analysis.matches
         is_found = np.isin(rows, matches.truth[matches.is_hit & is_sure])
-        notes = np.where(truth.is_crowd[rows], "crowd", np.where(is_found, "", "not found"))
+        # Among many the dashes have to do.
+        absent = "not found" if len(rows) <= _MANY else ""
+        notes = np.where(truth.is_crowd[rows], "crowd", np.where(is_found, "", absent))
         if self._findings.found.runs is not None:
             canvas = self._with_masks(canvas, truth.labels[rows], self._outlines(rows))
         drawn = draw.draw_boxes(
