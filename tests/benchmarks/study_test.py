@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.study import page, plan, rows, runner, statistics
+from benchmarks.study import page, pictures, plan, rows, runner, statistics
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
 from tfdet.errors import UserError
 
@@ -210,7 +210,23 @@ def test_pages_are_those_of_the_committed_rows(path):
     assert written.read_text() == page.render(study, found), (
         "run python -m benchmarks.study --render"
     )
-    assert (PAGES / f"{path.stem}.png").is_file()
+    assert all((PAGES / name).is_file() for name in pictures.names(study, found))
+
+
+def test_pictures_are_drawn_of_what_the_rows_have(study, tmp_path):
+    node = {"scale": 0, "open": 0.25}
+    routed = {"routes": {"nodes": [{**node, "layer": 0}, {**node, "layer": 1}]}}
+    cascade = {"gains": [0.1, -0.2, 0.3, 0.0], "easiness": [0.9, 0.1, 0.4, 0.5]}
+    found = [
+        {**row_of(study, "fcos", 0, AP=1.0), **routed},
+        {**row_of(study, "wide", 0, AP=2.0), **cascade},
+    ]
+    page.write(study, found, tmp_path)
+    kinds = ("", "_routes", "_gains", "_gallery")
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"tiny{kind}.png" for kind in kinds}
+    assert all(
+        f"]({path.name})" in (tmp_path / "tiny.md").read_text() for path in tmp_path.glob("*.png")
+    )
 
 
 def test_every_page_is_of_a_study():
