@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.study import page, pictures, plan, rows, runner, statistics
+from benchmarks.study import measure, page, pictures, plan, rows, runner, statistics
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
+from tfdet import config, profiling
 from tfdet.errors import UserError
 
 FILES = sorted(STUDIES.glob("*.yaml"))
@@ -235,7 +236,49 @@ def test_every_page_is_of_a_study():
     assert {path.stem for path in rows.FOLDER.glob("*.jsonl")} <= names
 
 
-# The command
+# A run, and the command
+
+
+def values_of_run(tmp_path, *recipes: dict, times: bool = False) -> dict:
+    """What a run of these steps leaves; each begins with the weights of the one before."""
+    before = ""
+    for number, changes in enumerate(recipes, 1):
+        data = {"data.train": "shapes:train:8", "data.val": "shapes:val:6", "data.cache": True}
+        train = {"train.batch_size": 4, "train.num_epochs": 1, "train.warmup_epochs": 0}
+        own = {"model.image_size": [64, 64], "train.pretrained": before, "eval.pictures": 0}
+        recipe = config.make_recipe((), {**data, **train, **own, **changes})
+        config.save_recipe(recipe, tmp_path / f"plan_{number}.yaml")
+        before = str(tmp_path / f"step_{number}")
+    measure.run(tmp_path, times)
+    result = json.loads((tmp_path / measure.RESULT).read_text())
+    assert result["model_dir"] == before
+    return result
+
+
+def test_a_run_leaves_scores_counts_and_times(tmp_path):
+    values = values_of_run(tmp_path, {"model.name": "fcos-test"}, times=True)["values"]
+    profile = profiling.profile("fcos-test", (64, 64))
+    assert values["macs"] == pytest.approx(profile.macs / 1e6, abs=1e-4)
+    assert 0 <= values["AP"] <= values["AP50"] <= 100
+    assert values["loss"] > 0 and values["ms"] > 0 and values["cpu_minutes"] > 0
+
+
+@pytest.mark.slow
+def test_a_caddet_is_measured_with_its_routes(tmp_path):
+    result = values_of_run(tmp_path, {"model.name": "caddet-test"})
+    values, nodes = result["values"], result["routes"]["nodes"]
+    assert values["macs_min"] <= values["macs"] <= values["macs_max"]
+    assert {f"open_P{level}" for level in range(3, 7)} <= values.keys()
+    assert values["gates"] == sum(len(node["paths"]) for node in nodes)
+
+
+@pytest.mark.slow
+def test_a_cascade_is_measured_as_a_trade_off(tmp_path):
+    name = {"model.name": "dy-efficientdet-test"}
+    result = values_of_run(tmp_path, name, {**name, "model.step": "router"})
+    assert {"gain_router", "gain_random", "gain_oracle"} <= result["values"].keys()
+    assert result["values"]["first_macs"] < result["values"]["second_macs"]
+    assert len(result["gains"]) == len(result["easiness"]) == 6
 
 
 @pytest.mark.slow
