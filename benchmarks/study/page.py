@@ -4,39 +4,11 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.study import statistics
+from benchmarks.study import columns, pictures, statistics
 from benchmarks.study.plan import Study
 from tfdet import files
 from tfdet.errors import UserError
 
-# Headings of values, and how they are written.
-_COLUMNS = {
-    "parameters": ("parameters (M)", ".3f"),
-    "macs": ("multiply-adds (M)", ".1f"),
-    "macs_std": ("std of an image's (M)", ".2f"),
-    "ms": ("ms", ".2f"),
-    "search_AP": ("AP in the search", ".1f"),
-    "search_score": ("score", ".3f"),
-    "easiness_std": ("std of the router's scores", ".2f"),
-    "first_macs": ("of the first (M)", ".1f"),
-    "second_macs": ("of the cascade (M)", ".1f"),
-    "cpu_minutes": ("CPU min of a run", ".1f"),
-    "routes": ("routes", ".0f"),
-    "hamming": ("gates in which two images differ", ".1f"),
-    "open_gates": ("gates open (%)", ".0f"),
-    "dead_gates": ("open for no image (%)", ".0f"),
-    "first_AP": ("AP of the first", ".1f"),
-    "second_AP": ("AP of the second", ".1f"),
-    "gain_router": ("gain of the router", ".2f"),
-    "gain_random": ("gain of random routing", ".2f"),
-    "gain_oracle": ("gain of the oracle", ".2f"),
-    **{f"open_P{level}": (f"nodes of P{level} open (%)", ".0f") for level in range(3, 8)},
-    **{
-        f"{kind}_{trait}": (f"cost and {trait} ({kind.title()})", "+.2f")
-        for kind in ("pearson", "spearman")
-        for trait in ("objects", "intervals", "difficulty", "size")
-    },
-}
 _MINUS = "−"
 _MEASURED = (
     "Each row is the mean over the seeds, with the standard deviation of one run; all runs are "
@@ -45,9 +17,9 @@ _MEASURED = (
 
 
 def write(study: Study, rows: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> pathlib.Path:
-    """Writes NAME.md and NAME.png into a folder; returns the page."""
+    """Writes NAME.md and its pictures into a folder; returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
-    draw(study, rows, folder / f"{study.name}.png")
+    pictures.draw(study, rows, folder)
     path = folder / f"{study.name}.md"
     files.write_text(path, render(study, rows))
     return path
@@ -64,7 +36,7 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         f"    python -m benchmarks.study configs/studies/{study.name}.yaml",
         f"{study.setting.strip()} {_MEASURED}".strip(),
         _table(study, rows),
-        f"![{_words(study.columns[0])} of each run]({study.name}.png)",
+        *(f"![{words}]({name})" for name, words in pictures.names(study, rows).items()),
         _differences(study, rows),
         _filled(study.remarks, study, rows),
         _made_with(study, rows),
@@ -75,7 +47,7 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 def _table(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
     shown = [name for name in study.columns if any(name in row["values"] for row in rows)]
     lines = [
-        f"| | runs | {' | '.join(map(_words, shown))} |",
+        f"| | runs | {' | '.join(map(columns.words, shown))} |",
         "|---" * (len(shown) + 2) + "|",
     ]
     for name, arm in study.arms.items():
@@ -90,9 +62,9 @@ def _cell(values: statistics.Values, column: str) -> str:
     if not values:
         return "-"
     mean, spread = statistics.mean_and_spread(values)
-    text = _number(mean, column)
+    text = columns.number(mean, column)
     # Counts that are the same for all seeds have no spread.
-    return text if not spread else f"{text} ± {_number(spread, column).lstrip('+')}"
+    return text if not spread else f"{text} ± {columns.number(spread, column).lstrip('+')}"
 
 
 def _differences(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -112,7 +84,7 @@ def _differences(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(f"| {titles} | {pairs} | {' | '.join(cells)} |")
     if not lines:
         return ""
-    head = f"| difference | pairs | {' | '.join(map(_words, names))} |"
+    head = f"| difference | pairs | {' | '.join(map(columns.words, names))} |"
     words = "Differences between runs of the same seed, with their 95 % interval (Student's t):"
     return "\n".join([words, "", head, "|---" * (len(names) + 2) + "|", *lines])
 
@@ -120,11 +92,11 @@ def _differences(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 def _interval(one: statistics.Difference | None, column: str) -> str:
     if one is None:
         return "-"
-    form = _COLUMNS.get(column, ("", ".1f"))[1].lstrip("+")
-    mean = _sign(f"{one.mean:+{form}}")
+    form = columns.form(column).lstrip("+")
+    mean = columns.signed(f"{one.mean:+{form}}")
     if one.half_width is None:
         return f"{mean} (one pair)"
-    ends = (_sign(f"{one.mean + sign * one.half_width:+{form}}") for sign in (-1, 1))
+    ends = (columns.signed(f"{one.mean + sign * one.half_width:+{form}}") for sign in (-1, 1))
     return f"{mean} ({' to '.join(ends)})"
 
 
@@ -138,7 +110,7 @@ def _found(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         if found != "-":
             arms = study.arms
             sentences.append(f"{arms[first].title} {_MINUS} {arms[second].title}: {found}")
-    return f"{_words(name)}: {'; '.join(sentences)}." if sentences else ""
+    return f"{columns.words(name)}: {'; '.join(sentences)}." if sentences else ""
 
 
 def _filled(text: str, study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -168,7 +140,7 @@ class _Lookup:
             raise KeyError(f"{self._column}[{key}]")
         if len(arms) == 2:
             return _interval(statistics.difference(*found), self._column)
-        return _number(statistics.mean_and_spread(found[0])[0], self._column)
+        return columns.number(statistics.mean_and_spread(found[0])[0], self._column)
 
 
 def _made_with(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -202,50 +174,3 @@ def _assignments(changes: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _words(column: str) -> str:
-    return _COLUMNS.get(column, (column, ""))[0]
-
-
-def _number(value: float, column: str) -> str:
-    return _sign(f"{value:{_COLUMNS.get(column, ('', '.1f'))[1]}}")
-
-
-def _sign(text: str) -> str:
-    """A minus sign that is not a hyphen; no sign before zero."""
-    if not text.strip("+-0."):
-        return text.lstrip("+-")
-    return text.replace("-", _MINUS)
-
-
-def draw(study: Study, rows: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
-    """The first column of each run: over the column `figure`, or arm by arm."""
-    from matplotlib.figure import Figure
-
-    height = study.columns[0]
-    arms = [name for name in study.arms if statistics.values(rows, name, height)]
-    tall = 4.2 if study.figure else 1.0 + 0.42 * len(arms)
-    figure = Figure(figsize=(7.5, tall), layout="constrained")
-    axes = figure.add_subplot()
-    for number, name in enumerate(arms):
-        ys = statistics.values(rows, name, height)
-        mean, title = statistics.mean_and_spread(ys)[0], study.arms[name].title
-        color = f"C{number % 10}"
-        if study.figure:
-            xs = statistics.values(rows, name, study.figure)
-            axes.plot(list(xs.values()), [ys[s] for s in xs], "o", color=color, alpha=0.4)
-            middle = statistics.mean_and_spread(xs)[0]
-            axes.plot([middle], [mean], "D", color=color, label=title)
-        else:
-            axes.plot(list(ys.values()), [number] * len(ys), "o", color=color, alpha=0.5)
-            axes.plot([mean], [number], "|", color=color, markersize=18)
-    if study.figure:
-        axes.set(xlabel=_words(study.figure), ylabel=_words(height))
-        axes.legend(fontsize=8)
-    else:
-        axes.set_yticks(range(len(arms)), [study.arms[name].title for name in arms], fontsize=8)
-        axes.set(xlabel=_words(height), ylim=(len(arms) - 0.5, -0.5))
-    axes.grid(alpha=0.3)
-    with files.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100, metadata={"Software": None})

@@ -11,8 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.study import page, plan, rows, runner, statistics
+from benchmarks.study import measure, page, pictures, plan, rows, runner, statistics
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
+from tfdet import config, profiling
 from tfdet.errors import UserError
 
 FILES = sorted(STUDIES.glob("*.yaml"))
@@ -210,7 +211,23 @@ def test_pages_are_those_of_the_committed_rows(path):
     assert written.read_text() == page.render(study, found), (
         "run python -m benchmarks.study --render"
     )
-    assert (PAGES / f"{path.stem}.png").is_file()
+    assert all((PAGES / name).is_file() for name in pictures.names(study, found))
+
+
+def test_pictures_are_drawn_of_what_the_rows_have(study, tmp_path):
+    node = {"scale": 0, "open": 0.25}
+    routed = {"routes": {"nodes": [{**node, "layer": 0}, {**node, "layer": 1}]}}
+    cascade = {"gains": [0.1, -0.2, 0.3, 0.0], "easiness": [0.9, 0.1, 0.4, 0.5]}
+    found = [
+        {**row_of(study, "fcos", 0, AP=1.0), **routed},
+        {**row_of(study, "wide", 0, AP=2.0), **cascade},
+    ]
+    page.write(study, found, tmp_path)
+    kinds = ("", "_routes", "_gains", "_gallery")
+    assert {path.name for path in tmp_path.glob("*.png")} == {f"tiny{kind}.png" for kind in kinds}
+    assert all(
+        f"]({path.name})" in (tmp_path / "tiny.md").read_text() for path in tmp_path.glob("*.png")
+    )
 
 
 def test_every_page_is_of_a_study():
@@ -219,7 +236,49 @@ def test_every_page_is_of_a_study():
     assert {path.stem for path in rows.FOLDER.glob("*.jsonl")} <= names
 
 
-# The command
+# A run, and the command
+
+
+def values_of_run(tmp_path, *recipes: dict, times: bool = False) -> dict:
+    """What a run of these steps leaves; each begins with the weights of the one before."""
+    before = ""
+    for number, changes in enumerate(recipes, 1):
+        data = {"data.train": "shapes:train:8", "data.val": "shapes:val:6", "data.cache": True}
+        train = {"train.batch_size": 4, "train.num_epochs": 1, "train.warmup_epochs": 0}
+        own = {"model.image_size": [64, 64], "train.pretrained": before, "eval.pictures": 0}
+        recipe = config.make_recipe((), {**data, **train, **own, **changes})
+        config.save_recipe(recipe, tmp_path / f"plan_{number}.yaml")
+        before = str(tmp_path / f"step_{number}")
+    measure.run(tmp_path, times)
+    result = json.loads((tmp_path / measure.RESULT).read_text())
+    assert result["model_dir"] == before
+    return result
+
+
+def test_a_run_leaves_scores_counts_and_times(tmp_path):
+    values = values_of_run(tmp_path, {"model.name": "fcos-test"}, times=True)["values"]
+    profile = profiling.profile("fcos-test", (64, 64))
+    assert values["macs"] == pytest.approx(profile.macs / 1e6, abs=1e-4)
+    assert 0 <= values["AP"] <= values["AP50"] <= 100
+    assert values["loss"] > 0 and values["ms"] > 0 and values["cpu_minutes"] > 0
+
+
+@pytest.mark.slow
+def test_a_caddet_is_measured_with_its_routes(tmp_path):
+    result = values_of_run(tmp_path, {"model.name": "caddet-test"})
+    values, nodes = result["values"], result["routes"]["nodes"]
+    assert values["macs_min"] <= values["macs"] <= values["macs_max"]
+    assert {f"open_P{level}" for level in range(3, 7)} <= values.keys()
+    assert values["gates"] == sum(len(node["paths"]) for node in nodes)
+
+
+@pytest.mark.slow
+def test_a_cascade_is_measured_as_a_trade_off(tmp_path):
+    name = {"model.name": "dy-efficientdet-test"}
+    result = values_of_run(tmp_path, name, {**name, "model.step": "router"})
+    assert {"gain_router", "gain_random", "gain_oracle"} <= result["values"].keys()
+    assert result["values"]["first_macs"] < result["values"]["second_macs"]
+    assert len(result["gains"]) == len(result["easiness"]) == 6
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_eval_tells_of_routes_and_draws_them(caddet_dir, tmp_path, run):
     assert routes["macs"]["mean"] == pytest.approx(facts["macs"], rel=1e-6)
     assert routes["macs"]["min"] <= routes["macs"]["mean"] <= routes["macs"]["max"]
     assert 1 <= routes["routes"] <= 6 and len(routes["nodes"]) == 6
-    assert set(routes["correlation"]) == {"objects", "intervals", "difficulty"}
+    assert set(routes["correlation"]) == {"objects", "intervals", "size", "difficulty"}
     assert Image.open(figure).size == (1200, 800)
     _check_report(tmp_path / "r", routes)
 

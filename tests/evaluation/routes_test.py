@@ -61,10 +61,12 @@ def test_traits_are_those_of_the_fitted_image():
     dataset = sources.open_dataset("shapes:val:12")
     config, index = RoutingLossConfig(scale_edges=(16.0, 32.0, 64.0)), np.array([3, 0, 11])
     found = routes.traits(dataset, index, (160, 128), config)
-    assert set(found) == {"objects", "intervals", "difficulty"}
+    assert set(found) == {"objects", "intervals", "size", "difficulty"}
     for row, i in enumerate(index):
         boxes = 0.5 * dataset.boxes[dataset.rows(i)][None]  # 256 pixels fit into 128
         targets = {"boxes": boxes, "labels": dataset.labels[dataset.rows(i)][None]}
         assert found["intervals"][row] == np.asarray(scale_code(targets, config)).sum()
         assert found["objects"][row] == boxes.shape[1]
+        longer = (boxes[0, :, 2:] - boxes[0, :, :2]).max(axis=1)
+        assert found["size"][row] == pytest.approx(longer.mean())
     np.testing.assert_array_equal(found["difficulty"], dataset.difficulty[index])

@@ -77,8 +77,9 @@ def traits(
 ) -> dict[str, np.ndarray]:
     """What the cost of an image could follow, float64 [N] by name.
 
-    "objects"; "intervals" of sizes that they are in, as the scale-aware budget counts them; and the
-    "difficulty" where the data set has grades.
+    "objects"; "intervals" of sizes that they are in, as the scale-aware budget counts them; their
+    mean "size", the longer side in pixels of the canvas, 0 without objects; and the "difficulty"
+    where the data set has grades.
 
     Args:
         dataset: `DetectionDataset`.
@@ -86,21 +87,24 @@ def traits(
         image_size: (height, width) of the canvas that images are fitted into.
         config: has the edges of the intervals.
     """
-    found = {"objects": np.diff(dataset.box_offsets)[index].astype(np.float64)}
-    found["intervals"] = np.array([_intervals(dataset, i, image_size, config) for i in index])
+    sides = [_longer_sides(dataset, int(i), image_size) for i in index]
+    intervals = [len(np.unique(np.searchsorted(config.scale_edges, one))) for one in sides]
+    found = {
+        "objects": np.diff(dataset.box_offsets)[index].astype(np.float64),
+        "intervals": np.array(intervals, np.float64),
+        "size": np.array([one.mean() if len(one) else 0.0 for one in sides]),
+    }
     if dataset.difficulty is not None:
         found["difficulty"] = dataset.difficulty[index]
     return found
 
 
-def _intervals(
-    dataset: DetectionDataset, i: int, image_size: tuple[int, int], config: RoutingLossConfig
-) -> float:
-    rows = dataset.rows(int(i))
+def _longer_sides(dataset: DetectionDataset, i: int, image_size: tuple[int, int]) -> np.ndarray:
+    """Of an image's objects in pixels of the canvas."""
+    rows = dataset.rows(i)
     boxes = dataset.boxes[rows][~dataset.is_crowd[rows]]
     scale = np.min(np.array(image_size) / dataset.sizes[i])
-    longer = scale * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
-    return float(len(np.unique(np.searchsorted(config.scale_edges, longer))))
+    return scale * (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0)
 
 
 def correlations(first: np.ndarray, second: np.ndarray) -> dict[str, float | None]:
