@@ -111,6 +111,13 @@ def test_weights_that_would_help_are_named_with_the_command():
     assert any("tfdet-weights fetch" in sentence for sentence in notes)
 
 
+def test_small_objects_of_one_class_count_among_many_large_ones():
+    facts = _facts(images=500, classes=20, side=100.0)
+    sides = np.where(facts.labels[:, None] == 3, 30.0, facts.sides)
+    assert suggestion._small_side(facts) == 100
+    assert suggestion._small_side(dataclasses.replace(facts, sides=sides)) == 30
+
+
 @pytest.mark.parametrize(
     ("sizes", "scale", "canvas"),
     [
