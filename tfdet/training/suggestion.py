@@ -10,42 +10,30 @@ import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import yaml
 
-from tfdet import profiling, records, registry
-from tfdet.data import loader, pipeline, sources
+from tfdet.data import loader, sources
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.survey import Survey, survey
 from tfdet.errors import UserError
 from tfdet.serving.batches import default_batch_size
-from tfdet.training import latency
+from tfdet.training import suggested_model
 from tfdet.training.level_report import LevelReport, level_report
-from tfdet.weights import cache, catalog
+from tfdet.training.suggested_model import Candidate
+from tfdet.weights import catalog
 
-SMALL = "fcos-nano"
-LARGER = tuple(
-    f"efficientdet-{scale}" for scale in ("lite0", "lite1", "lite2", "d0", "d1", "d2", "d3")
-)
 _MADDS_OF_CPU, _MADDS_OF_GPU = 0.7e9, 50e9  # without a budget
-_WANTED_SIDE = 24.0  # pixels of small objects on the canvas: three cells of the finest level
-_LEAST_SIDE = 8.0  # one cell
-_LEAST_CANVAS = 128
-_CELL = 32
-# Of a class: with fewer, weights from ImageNet gain more than anything else (docs/results.md).
-_FEW_OBJECTS = 200
-_SPARE = 3.0  # times the cost of the small model: what a budget must allow for a larger one
 _IMAGES_FROM_RANDOM, _IMAGES_FROM_WEIGHTS = 30_000, 10_000  # that are seen in a training
 _LEAST_EPOCHS, _MOST_EPOCHS = 12, 300
 _WARMUP_STEPS = 100
 _CACHED_BYTES = 2 << 30
 _ANCHOR_SCALES = (4.0, 3.0, 2.5, 2.0, 1.5, 5.0, 6.0)  # the published one first
 _REACHES = (0.0, 4.0, 6.0, 8.0, 2.0)
-_TRIES = 4  # to come below a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +119,7 @@ def suggest(
     device = "a GPU" if tf.config.list_physical_devices("GPU") else "no GPU"
     say(f"Comparing models ({os.cpu_count()} cores and {device} here)")
     limit = budget_madds or (_MADDS_OF_GPU if device == "a GPU" else _MADDS_OF_CPU)
-    model = _choose_model(facts, limit, budget_ms, dataset, say)
+    model = suggested_model.choose(facts, limit, budget_ms, dataset, say)
     canvas = model.canvas
     if budget_ms is not None:
         given = f"the budget of {budget_ms:g} ms"
@@ -210,185 +198,12 @@ def _data_choices(
     return found
 
 
-# Model
-
-
-@dataclasses.dataclass(frozen=True)
-class _Model:
-    """A model that may be suggested.
-
-    Attributes:
-        name: registered.
-        canvas: (height, width) of its input.
-        madds: multiply-adds for an image of that size.
-        weights: "coco", "imagenet" or "" for random ones.
-        reason: why it was chosen.
-        scale: canvas pixels per image pixel.
-        num_classes: of the data.
-        ms: measured milliseconds; None where nothing was measured.
-    """
-
-    name: str
-    canvas: tuple[int, int]
-    madds: float
-    weights: str
-    reason: str
-    scale: float
-    num_classes: int
-    ms: float | None = None
-
-    def detector(self, **changes: Any) -> Any:
-        """The detector without variables."""
-        base = {"num_classes": self.num_classes, "image_size": list(self.canvas)}
-        config = records.replace(registry.config(self.name), {**base, **changes}, "model")
-        return registry.detector_class(self.name).from_record(config, self.name)
-
-
-def weights_here(name: str) -> str:
-    """The kind of published weights of a model that are in the cache: coco, imagenet or ""."""
-    for kind in (catalog.COCO, catalog.IMAGENET):
-        entry = catalog.find(name, kind)
-        if entry is not None and cache.place_of(entry).exists():
-            return kind
-    return ""
-
-
-def _choose_model(
-    facts: Survey,
-    limit: float,
-    budget_ms: float | None,
-    dataset: DetectionDataset,
-    say: Callable[[str], None],
-) -> _Model:
-    small = _fitted(facts, SMALL, "", math.inf)
-    if budget_ms is not None:
-        # What the small model does in a millisecond stands for all; the chosen one is timed itself.
-        took = latency.milliseconds(_built(small), _samples(dataset, small))
-        say(f"{SMALL} at {_shown(small.canvas)} takes {took:.1f} ms here")
-        limit = small.madds * budget_ms / took
-    small = _fitted(facts, SMALL, "", limit)
-    chosen = _larger(facts, limit) or small
-    if budget_ms is not None:
-        chosen = _within(facts, chosen, budget_ms, dataset, say)
-    return chosen
-
-
-def _larger(facts: Survey, limit: float) -> _Model | None:
-    """The largest model with weights that is worth its cost; None where the small one is better."""
-    rare = _typical_count(facts) < _FEW_OBJECTS
-    wanted = _fitted(facts, SMALL, "", math.inf)
-    if not rare and limit < _SPARE * wanted.madds:
-        return None
-    options = [_fitted(facts, name, kind, limit) for name in LARGER if (kind := weights_here(name))]
-    full = [one for one in options if one.canvas == wanted.canvas]
-    if full:
-        best = max(full, key=lambda one: one.madds)
-        why = "the largest that sees images of this size within the budget"
-    elif rare and options:
-        best = max(options, key=lambda one: one.scale)
-        why = "the one that sees the largest images within the budget"
-    else:
-        return None
-    reason = (
-        f"of the models whose weights are on this machine, {why}; a typical class has "
-        f"{_typical_count(facts):.0f} objects"
-    )
-    if rare:
-        reason += f", and below {_FEW_OBJECTS} weights from other images gain most"
-    return dataclasses.replace(best, reason=reason)
-
-
-def _typical_count(facts: Survey) -> float:
-    present = facts.objects_of_class[facts.objects_of_class > 0]
-    return float(np.median(present)) if len(present) else 0.0
-
-
-def _small_side(facts: Survey) -> float:
-    """A tenth of the objects are smaller than a square of this side, in pixels of their images."""
-    return max(1.0, float(np.quantile(np.sqrt(facts.sides.prod(axis=1)), 0.1)))
-
-
-def _fitted(facts: Survey, name: str, weights: str, limit: float) -> _Model:
-    """A model with the canvas that small objects want, or the largest one that costs no more."""
-    wanted = min(1.0, _WANTED_SIDE / _small_side(facts))
-    canvas = _canvas(facts, wanted)
-    madds = _cost(name, len(facts.class_names), canvas)
-    scale = wanted
-    while madds > limit and max(canvas) > _LEAST_CANVAS:
-        scale *= min(0.97, math.sqrt(limit / madds))
-        canvas = _canvas(facts, scale)
-        madds = _cost(name, len(facts.class_names), canvas)
-    scale = float(np.median(facts.scales(canvas)))
-    reason = (
-        "the small detector with the highest AP for its cost that starts from random weights "
-        "(docs/results.md)"
-    )
-    return _Model(name, canvas, madds, weights, reason, scale, len(facts.class_names))
-
-
-def _canvas(facts: Survey, scale: float) -> tuple[int, int]:
-    """(height, width) for images scaled so, in whole cells of the coarse levels."""
-    height, width = np.median(facts.image_sizes, axis=0)
-    is_wide = facts.image_sizes[:, 1] > facts.image_sizes[:, 0]
-    is_high = facts.image_sizes[:, 1] < facts.image_sizes[:, 0]
-    if min(is_wide.mean(), is_high.mean()) > 0.2:  # both ways up: a square holds either
-        height = width = max(height, width)
-    floor = _LEAST_CANVAS / max(height, width)
-    sides = [max(1, round(side * max(scale, floor) / _CELL)) * _CELL for side in (height, width)]
-    return sides[0], sides[1]
-
-
-_PER_PIXEL: dict[tuple[str, int], float] = {}
-
-
-def _cost(name: str, num_classes: int, canvas: tuple[int, int]) -> float:
-    """Multiply-adds for an image; they grow with its pixels, so that a model is counted once."""
-    key = (name, num_classes)
-    if key not in _PER_PIXEL:
-        size = registry.config(name).image_size
-        config = records.replace(registry.config(name), {"num_classes": num_classes}, "model")
-        macs = profiling.profile_config(name, config, size).macs
-        _PER_PIXEL[key] = macs / math.prod(size)
-    return _PER_PIXEL[key] * math.prod(canvas)
-
-
-def _within(
-    facts: Survey,
-    model: _Model,
-    budget_ms: float,
-    dataset: DetectionDataset,
-    say: Callable[[str], None],
-) -> _Model:
-    """The model at a size at which it takes no longer than the budget, as measured."""
-    for _ in range(_TRIES):
-        took = latency.milliseconds(_built(model), _samples(dataset, model))
-        say(f"{model.name} at {_shown(model.canvas)} takes {took:.1f} ms here")
-        model = dataclasses.replace(model, ms=took)
-        if took <= budget_ms or max(model.canvas) <= _LEAST_CANVAS:
-            return model
-        limit = model.madds * min(0.9, budget_ms / took)
-        smaller = _fitted(facts, model.name, model.weights, limit)
-        model = dataclasses.replace(smaller, reason=model.reason)
-    took = latency.milliseconds(_built(model), _samples(dataset, model))
-    return dataclasses.replace(model, ms=took)
-
-
-def _built(model: _Model) -> Any:
-    changes = {"num_classes": model.num_classes, "image_size": list(model.canvas)}
-    return registry.create(model.name, **changes)
-
-
-def _samples(dataset: DetectionDataset, model: _Model) -> list[Any]:
-    batches = pipeline.eval_batches(dataset, model.canvas, 1)
-    return [images for images, _ in batches.take(latency.SAMPLES)]
-
-
 # Levels
 
 
-def _levels(model: _Model, dataset: DetectionDataset) -> list[Choice]:
+def _levels(model: Candidate, dataset: DetectionDataset) -> list[Choice]:
     """The key that decides which objects a level learns, as the data wants it."""
-    is_points = model.name == SMALL
+    is_points = model.name == suggested_model.SMALL
     key = "loss.reach" if is_points else "anchor_scale"
     tried = []
     for value in _REACHES if is_points else _ANCHOR_SCALES:
@@ -423,7 +238,7 @@ def _misfit(report: LevelReport) -> float:
 # Training
 
 
-def _training(facts: Survey, model: _Model, canvas: tuple[int, int]) -> list[Choice]:
+def _training(facts: Survey, model: Candidate, canvas: tuple[int, int]) -> list[Choice]:
     images = facts.num_images
     by_images = 16 if images >= 1000 else 8 if images >= 160 else 4
     batch = max(1, min(by_images, default_batch_size(canvas), images))
@@ -467,44 +282,37 @@ def _training(facts: Survey, model: _Model, canvas: tuple[int, int]) -> list[Cho
 # Telling
 
 
-def _why_size(facts: Survey, model: _Model, given: str) -> str:
-    side = _small_side(facts)
+def _why_size(facts: Survey, model: Candidate, given: str) -> str:
+    side = suggested_model.small_side(facts)
     words = (
         f"{_giga(model.madds)} for an image"
         + (f", {model.ms:.1f} ms measured here" if model.ms is not None else "")
-        + f"; a tenth of the objects are below {side:.0f} pixels in their images, "
-        f"{side * model.scale:.0f} here"
+        + f"; small objects (a tenth of all, or half of a class) have up to {side:.0f} pixels in "
+        f"their images, {side * model.scale:.0f} here"
     )
-    if side * model.scale < min(side, _WANTED_SIDE) - 2:
-        return f"{words}, fewer than the {_WANTED_SIDE:.0f} wanted, within {given}"
+    if side * model.scale < min(side, suggested_model.WANTED_SIDE) - 2:
+        return f"{words}, fewer than the {suggested_model.WANTED_SIDE:.0f} wanted, within {given}"
     if model.scale > 0.99:
         return f"{words}: images are not enlarged"
-    return f"{words}, as wanted ({_WANTED_SIDE:.0f})"
+    return f"{words}, as wanted ({suggested_model.WANTED_SIDE:.0f})"
 
 
-def _notes(facts: Survey, model: _Model, val: str | None, limit: float) -> list[str]:
+def _notes(facts: Survey, model: Candidate, val: str | None, limit: float) -> list[str]:
     found = []
     if val is None:
         found.append("There is no validation data: no AP is measured; give --val_data=...")
-    if model.scale * _small_side(facts) < _LEAST_SIDE:
+    if model.scale * suggested_model.small_side(facts) < suggested_model.LEAST_SIDE:
         found.append(
-            "A tenth of the objects have fewer than 8 pixels at this size and will hardly be "
-            "found; a larger budget helps."
+            "Small objects have fewer than 8 pixels at this size and will hardly be found; a "
+            "larger budget helps."
         )
-    if not model.weights:
-        absent = [(name, entry) for name in LARGER if (entry := _downloadable(name)) is not None]
-        fitting = [
-            (name, entry)
-            for name, entry in absent
-            if _fitted(facts, name, "", limit).madds <= limit
-        ]
-        rare = _typical_count(facts) < _FEW_OBJECTS
-        if fitting and rare:
-            name, entry = fitting[0]
+    count = suggested_model.typical_count(facts)
+    if not model.weights and count < suggested_model.FEW_OBJECTS:
+        entry = suggested_model.helpful_download(facts, limit)
+        if entry is not None:
             found.append(
-                f"A typical class has {_typical_count(facts):.0f} objects, so that published "
-                f"weights would help: `tfdet-weights fetch {entry.name}`, then suggest again "
-                f"({name})."
+                f"A typical class has {count:.0f} objects, so that published weights would help: "
+                f"`tfdet-weights fetch {entry.name}`, then suggest again."
             )
     unknown = int((facts.objects_of_class == 0).sum())
     if unknown:
@@ -512,18 +320,8 @@ def _notes(facts: Survey, model: _Model, val: str | None, limit: float) -> list[
     return found
 
 
-def _downloadable(name: str) -> catalog.Entry | None:
-    if weights_here(name):
-        return None
-    return catalog.find(name, catalog.IMAGENET) or catalog.find(name, catalog.COCO)
-
-
 def _giga(madds: float) -> str:
     return f"{madds / 1e9:.2g} G multiply-adds"
-
-
-def _shown(canvas: Sequence[int]) -> str:
-    return f"{canvas[0]}x{canvas[1]}"
 
 
 def model_dir_of(spec: str) -> str:

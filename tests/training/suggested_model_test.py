@@ -1,0 +1,56 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfdet.training import suggested_model
+from tfdet.weights import cache, catalog
+
+
+def _downloaded(name: str) -> None:
+    place = cache.place_of(catalog.named(name))
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+
+
+@pytest.mark.parametrize(
+    ("weights", "facts", "limit", "name", "kind"),
+    [
+        (None, {}, 0.7e9, "fcos-nano", ""),
+        ("efficientnet-lite0", {}, 0.7e9, "efficientdet-lite0", "imagenet"),  # 80 of a class
+        ("effdet-lite0", {}, 2e9, "efficientdet-lite0", "coco"),
+        ("efficientnet-lite0", {"images": 500}, 0.7e9, "fcos-nano", ""),  # enough objects
+        ("efficientnet-lite0", {"images": 500}, 9e9, "efficientdet-lite0", "imagenet"),
+        ("efficientnet-lite2", {"images": 500}, 0.7e9, "fcos-nano", ""),  # too large
+    ],
+)
+def test_weights_are_used_where_they_are_here_and_worth_it(
+    tmp_path, monkeypatch, equal_images, weights, facts, limit, name, kind
+):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    if weights:
+        _downloaded(weights)
+    model = suggested_model.choose(equal_images(**facts), limit, None, None, print)
+    assert (model.name, model.weights) == (name, kind)
+    assert model.madds <= limit and model.reason
+
+
+def test_small_objects_of_one_class_count_among_many_large_ones(equal_images):
+    facts = equal_images(images=500, classes=20, side=100.0)
+    sides = np.where(facts.labels[:, None] == 3, 30.0, facts.sides)
+    assert suggested_model.small_side(facts) == 100
+    assert suggested_model.small_side(dataclasses.replace(facts, sides=sides)) == 30
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scale", "canvas"),
+    [
+        ([(480, 640)], 0.6, (288, 384)),
+        ([(480, 640), (640, 480)], 0.6, (384, 384)),
+        ([(30, 20)], 1.0, (128, 96)),
+        ([(3000, 4000)], 0.1, (288, 416)),
+    ],
+)
+def test_the_canvas_has_the_shape_of_the_images(sizes, scale, canvas, equal_images):
+    facts = dataclasses.replace(equal_images(images=len(sizes)), image_sizes=np.array(sizes))
+    assert suggested_model._canvas(facts, scale) == canvas
