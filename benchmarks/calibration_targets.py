@@ -5,11 +5,10 @@
 
 Half of the data calibrates, the other half is the held-out split. Ten target costs and ten target
 latencies lie evenly between the least and the most. The cost of a target follows from the scores of
-the held-out images by the rule of the router; that the detector then reports the same mean of `macs`
-is checked at one target. Its latency is measured one image at a time on
-images of the held-out split; the latencies of the least and the largest effort, which the
-calibration is made of, are measured in the same rounds, so that a machine whose speed drifts slows
-all of them alike.
+the held-out images by the rule of the router. That the detector then reports the same mean of
+`macs` is checked at one target. Its latency is measured one image at a time on images of the
+held-out split. The latencies of the least and the largest effort, which the calibration is made of,
+are measured in the same rounds, so that a machine whose speed drifts slows all of them alike.
 """
 
 import argparse
