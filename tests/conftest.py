@@ -59,6 +59,22 @@ def _let_go() -> Iterator[None]:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def _keep_small() -> Iterator[None]:
+    """What a test lets go of is looked for at once where it is much; a file may have many models."""
+    before = _memory()
+    yield
+    if _memory() > before + 250e6:
+        gc.collect()
+        _give_back()
+
+
+def _memory() -> int:
+    """Bytes that this process has in memory; 0 where only Linux would tell."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * 4096 if pages.exists() else 0
+
+
 @pytest.fixture(scope="session")
 def drop() -> Callable[[], None]:
     """Gives back the memory of models that a file has done with, before its end."""
