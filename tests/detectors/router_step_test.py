@@ -37,7 +37,12 @@ def _rows(batch, rows):
 
 @pytest.fixture(scope="module")
 def cascade(make):
-    return lambda name="dy-efficientdet-test", **keys: make(name, num_classes=3, **keys)
+    def get(name="dy-efficientdet-test", **keys):
+        if name == "dy-efficientdet-test":
+            keys |= {"first.max_level": 5, "second.max_level": 5}
+        return make(name, num_classes=3, **keys)
+
+    return get
 
 
 def _compiled(model, optimizer):
