@@ -1,8 +1,11 @@
 """What tests of several folders share."""
 
 import ctypes
+import functools
 import gc
 import os
+import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +24,11 @@ from tfdet.detectors import cost_measurement
 # Graphs are made of many objects; looking for garbage as often as usual takes 7 % of the time.
 # What a file leaves behind is looked for at its end.
 gc.set_threshold(100_000, 50, 50)
+
+# Until 3.12 Python finds out what a protocol asks for at each isinstance, of which an operation has
+# several: a twentieth of the time.
+if sys.version_info < (3, 12):
+    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 # Graphs run as they were traced: optimising them takes a fifth of the time to a first step, and
 # most run once. What runs in other processes (commands, exports that are proved) is optimised.
