@@ -1,5 +1,6 @@
 # make demo   train a small dynamic detector, draw AP against cost, export it, run it at two speeds
-# make test   the tests, about 20 minutes on two cores;  make slow   the rest
+# make test   the tests, about 10 minutes on two cores;  make slow   the rest
+# make quick  those of the parts and of two detectors, about 3 minutes
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make lowest common test, weights, pictures and faults with the oldest packages that are allowed
 # make docs   the documentation as a site, in site/
@@ -13,7 +14,13 @@ WORKERS ?= 2
 
 LOWEST := .venv-lowest
 
-.PHONY: demo test slow lint lowest docs bench clean
+# Folders whose tests train no whole detector, and the common test of a static and a dynamic one.
+QUICK := $(addprefix tests/,backbones data evaluation heads layers losses necks ops visualization)
+QUICK += tests/detectors/common_test.py tests/detectors/postprocess_test.py
+QUICK += $(filter-out %/docs_test.py %/profiling_test.py %/compatibility_test.py, \
+    $(wildcard tests/*_test.py))
+
+.PHONY: demo test quick slow lint lowest docs bench clean
 
 # The stamp is newer than the metadata exactly when the environment is up to date.
 $(VENV)/.installed: pyproject.toml setup.py $(wildcard custom_ops/*)
@@ -41,6 +48,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+quick: $(VENV)/.installed
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(QUICK) \
+	    -k "not common_test or fcos-test or dy-efficientdet-test"
 
 slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -m slow

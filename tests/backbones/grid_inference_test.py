@@ -75,7 +75,7 @@ SHARES = strategies.sampled_from([0, 0.1, 0.3, 0.6, 0.9, 1])
 
 
 @hypothesis.settings(
-    max_examples=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+    max_examples=12, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
 )
 @hypothesis.given(
     shares=strategies.lists(SHARES, min_size=4, max_size=4), seed=strategies.integers(0, 2**31)

@@ -16,6 +16,7 @@ def model_dir(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("run")
     changes = {
         "model.name": "efficientdet-test",
+        "model.max_level": 5,
         "model.num_classes": 5,
         "model.class_names": ["circle", "square", "triangle", "star", "cross"],
         "model.class_ids": [1, 2, 3, 4, 5],

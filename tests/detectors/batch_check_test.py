@@ -14,7 +14,7 @@ LABELS = np.array([[0, 1]] * 2, np.int32)
 
 @pytest.fixture(scope="module")
 def detector():
-    model = tfdet.create("efficientdet-test", num_classes=3, image_size=(64, 64))
+    model = tfdet.create("fcos-test", num_classes=3, image_size=(64, 64))
     model.compile("adam")
     return model
 

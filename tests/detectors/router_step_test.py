@@ -37,7 +37,12 @@ def _rows(batch, rows):
 
 @pytest.fixture(scope="module")
 def cascade(make):
-    return lambda name="dy-efficientdet-test", **keys: make(name, num_classes=3, **keys)
+    def get(name="dy-efficientdet-test", **keys):
+        if name == "dy-efficientdet-test":
+            keys |= {"first.max_level": 5, "second.max_level": 5}
+        return make(name, num_classes=3, **keys)
+
+    return get
 
 
 def _compiled(model, optimizer):
@@ -99,10 +104,10 @@ def test_the_router_step_changes_the_router_alone(cascade, name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_batch_teaches_what_its_images_teach_one_by_one(cascade, name):
-    batch = _batch(6)
+    batch = _batch(4)
     results = {}
-    for size in (1, 3, 6):
-        parts = [_rows(batch, slice(i, i + size)) for i in range(0, 6, size)]
+    for size in (1, 4):
+        parts = [_rows(batch, slice(i, i + size)) for i in range(0, 4, size)]
         model = cascade(name, step="router", weight_decay=0.0)
         losses = []
         for images, targets in parts:
@@ -110,10 +115,9 @@ def test_a_batch_teaches_what_its_images_teach_one_by_one(cascade, name):
             loss = model.compute_loss(images, targets, raw)
             losses.append(float(loss))
         results[size] = (sum(losses), [np.asarray(v) for v in model.run_variables])
-    for size in (3, 6):
-        assert results[size][0] == pytest.approx(results[1][0], rel=1e-5)
-        for mine, theirs in zip(results[size][1], results[1][1], strict=True):
-            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+    assert results[4][0] == pytest.approx(results[1][0], rel=1e-5)
+    for mine, theirs in zip(results[4][1], results[1][1], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_measuring_leaves_the_record_alone(cascade):

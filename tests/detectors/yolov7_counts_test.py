@@ -25,10 +25,13 @@ PARTS = {
 }
 
 
-@functools.cache
 def counted(name, size=None, **changes):
-    config = registry.config(name, **changes)
-    return profiling.profile_config(name, config, size and (size, size))
+    return _counted(name, size or registry.config(name).image_size[0], **changes)
+
+
+@functools.cache
+def _counted(name, size, **changes):
+    return profiling.profile_config(name, registry.config(name, **changes), (size, size))
 
 
 def gmacs(count):

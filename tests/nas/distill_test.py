@@ -56,7 +56,8 @@ def test_a_step_trains_student_and_adapter_and_leaves_the_teacher():
     model = distill.Distilled(student, teacher, DistillConfig(feature_weight=10.0))
     kernel = np.array(model.adapter.kernel)
     assert kernel.shape == (3, 3, 10, 12)
-    model.compile(optimizer=keras.optimizers.SGD(0.01), jit_compile=False)
+    # One step: its graph would take longer to make. `fine_tune_test` trains with graphs.
+    model.compile(optimizer=keras.optimizers.SGD(0.01), run_eagerly=True)
     history = model.fit(tf.data.Dataset.from_tensors(teacher_cases.batch()), verbose=0).history
     assert {*student.term_names, *model.distillation.terms, "l2_loss"} <= set(history)
     assert all(history[name][0] > 0 for name in model.distillation.terms)

@@ -8,12 +8,13 @@ import tfdet
 
 def _make_model(seed=0, spread=1.5, **overrides):
     """A tiny EfficientDet whose scores and boxes spread as those of a trained one do."""
-    names = {
+    own = {
         "num_classes": 3,
         "class_names": ("disc", "größe", "star"),
         "class_ids": (3, 7, 90),
+        "max_level": 5,
     }
-    model = tfdet.create("efficientdet-test", **{**names, **overrides})
+    model = tfdet.create("efficientdet-test", **{**own, **overrides})
     random = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.name in ("gamma", "moving_variance"):

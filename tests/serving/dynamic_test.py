@@ -82,26 +82,31 @@ def test_the_threshold_of_the_model_is_the_default(model, exported, drivers, sce
     assert table["thresholds"] == list(model.calibration.thresholds)
 
 
-def _served(exported, images, **given):
-    function = tf.saved_model.load(str(exported[0])).signatures["serving_default"]
-    inputs = {"threshold": -1.0, "effort": -1.0, **given}
-    tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
-    return {k: v.numpy() for k, v in function(images=tf.constant(images), **tensors).items()}
+@pytest.fixture(scope="module")
+def served(exported):
+    """Runs the signature of images."""
+    loaded = tf.saved_model.load(str(exported[0]))
+
+    def run(images, **given):
+        inputs = {"threshold": -1.0, "effort": -1.0, **given}
+        tensors = {name: tf.constant(value, tf.float32) for name, value in inputs.items()}
+        found = loaded.signatures["serving_default"](images=tf.constant(images), **tensors)
+        return {name: values.numpy() for name, values in found.items()}
+
+    return run
 
 
-def test_an_effort_of_each_image_is_an_input(model, exported, drivers, scenes):
+def test_an_effort_of_each_image_is_an_input(served, drivers, scenes):
     python, _ = drivers
     efforts = [0.0, 0.2, 0.4, 0.6, 0.83, 1.0]
-    found = _served(exported, scenes, effort=efforts)
+    found = served(scenes, effort=efforts)
     for i, effort in enumerate(efforts):
         expected = python.detect(scenes[i : i + 1], effort=effort)
         one = {name: values[i : i + 1] for name, values in found.items()}
         assert compare.compare(expected, one, f"{i} at {effort}").mismatches == ()
 
 
-def test_an_effort_goes_before_a_threshold_and_both_before_the_models_own(
-    model, exported, drivers, scenes
-):
+def test_an_effort_goes_before_a_threshold_and_both_before_the_models_own(served, drivers, scenes):
     scores = drivers[0].detect(scenes, 0.0)["easiness"]
     one_hard = float(np.sort(scores)[:2].mean())
     cases = [
@@ -112,13 +117,13 @@ def test_an_effort_goes_before_a_threshold_and_both_before_the_models_own(
         ({}, 3),
     ]
     for given, hard in cases:
-        assert _served(exported, scenes, **given)["is_hard"].sum() == hard
+        assert served(scenes, **given)["is_hard"].sum() == hard
 
 
-def test_efforts_of_another_number_of_images_are_refused(exported, scenes):
+def test_efforts_of_another_number_of_images_are_refused(served, scenes):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        _served(exported, scenes, effort=[0.0, 1.0])
-    assert _served(exported, scenes[:0], effort=0.5)["boxes"].shape[0] == 0
+        served(scenes, effort=[0.0, 1.0])
+    assert served(scenes[:0], effort=0.5)["boxes"].shape[0] == 0
 
 
 def test_the_exported_calibration_has_times_of_its_own(model, drivers):
@@ -130,7 +135,7 @@ def test_the_exported_calibration_has_times_of_its_own(model, drivers):
 
 
 def test_a_static_detector_refuses_a_threshold_and_an_effort():
-    driver = ModelDriver(tfdet.create("efficientdet-test", num_classes=3))
+    driver = ModelDriver(tfdet.create("fcos-test", num_classes=3))
     for given in ({"threshold": 0.5}, {"effort": 0.5}):
         with pytest.raises(UserError, match="the model is static"):
             driver.detect(np.zeros((1, 64, 64, 3), np.uint8), **given)
@@ -143,8 +148,8 @@ def test_an_effort_is_met_by_model_and_export(drivers, scenes):
             assert abs(hard.mean() - effort) <= 1 / len(scenes)
 
 
-def test_a_wrong_path_is_a_mismatch(model, scenes):
-    found = ModelDriver(model).detect(scenes[:2], 0.0)
+def test_a_wrong_path_is_a_mismatch(drivers, scenes):
+    found = drivers[0].detect(scenes[:2], 0.0)
     other = {name: values.copy() for name, values in found.items()}
     other["is_hard"][1] = True
     sentences = compare.compare(found, other, "paths").mismatches

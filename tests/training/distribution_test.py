@@ -24,11 +24,14 @@ HPARAMS = (
 # Two CPU devices can only be asked for before TensorFlow starts, hence a program of its own.
 PROGRAM = """
 import sys
+import keras
 import tensorflow as tf
 from tfdet.cli import train
 
 devices = int(sys.argv[1])
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in conftest.py
+keras.config.disable_traceback_filtering()
+tf.debugging.disable_traceback_filtering()
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 sys.exit(train.COMMAND.run(train.main, sys.argv[2:]))

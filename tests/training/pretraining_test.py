@@ -15,8 +15,10 @@ from tfdet.training.classifier import load_classifier
 from tfdet.training.pretrain_recipe import PretrainRecipe
 
 CLASSES = {"blue": (20, 40, 230), "green": (30, 200, 60), "red": (220, 40, 30)}
+GRID = {"layers": 2, "channels": [8, 10]}
 CHANGES = {
     "model.name": "caddet-test",
+    "model.supernet": GRID,
     "data.image_size": [32, 32],
     "train.batch_size": 6,
     "train.num_epochs": 24,
@@ -104,7 +106,7 @@ def test_a_finished_run_is_not_run_again_and_another_recipe_is_refused(images, r
 
 def test_a_detector_takes_the_grid_and_nothing_else(run):
     folder, _ = run
-    model = registry.create("caddet-test")
+    model = registry.create("caddet-test", supernet=GRID)
     heads = [np.asarray(v).copy() for v in (*model.neck.weights, *model.head.weights)]
     routers = [np.asarray(v).copy() for router in model.backbone.routers for v in router.weights]
     sentence = pretrained.start_from(model, str(folder))

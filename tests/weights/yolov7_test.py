@@ -239,6 +239,7 @@ def test_names_are_as_many_as_published_and_every_weight_has_one(filled):
     assert len(variables) == len(model.weights) == len(entries) - counters - 4
 
 
+@pytest.mark.slow
 def test_the_symmetric_second_x_is_another_network():
     symmetric = {"second.borrows_p2": False}
     model = registry.create("dy-yolov7-x", image_size=(128, 128), **symmetric)
