@@ -63,7 +63,7 @@ absl_flags.DEFINE_boolean(
 absl_flags.DEFINE_boolean(
     "routes",
     False,
-    "Also report how different the routes of a CADDet are, and what their cost goes with.",
+    "Also report how different the routes of a CADDet are, and what their cost correlates with.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_string(
