@@ -18,7 +18,8 @@ def svg(width: int, height: int, *parts: str) -> str:
         "</defs>"
     )
     ground = f'<rect width="{width}" height="{height}" fill="{PAPER}"/>'
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+    head += f' viewBox="0 0 {width} {height}"'
     style = ' font-family="sans-serif" font-size="14"'
     return f"{head}{style}>{marker}{ground}{''.join(parts)}</svg>\n"
 
@@ -82,10 +83,10 @@ def bifpn() -> str:
 def packed() -> str:
     """Pattern 4 of an image of 256x384, as the code lays it out."""
     sizes = [(32 >> i, 48 >> i) for i in range(5)]
-    found, scale = layout(sizes, 4), 9
+    found, scale = layout(sizes, 4), 8
     parts = [
         f'<rect x="10" y="10" width="{found.width * scale}" height="{found.height * scale}" '
-        f'fill="{PALE}" stroke="{INK}"/>'
+        f'fill="{PALE}"/>'
     ]
     for (x0, y0, x1, y1), level in zip(found.boxes, map_levels(4), strict=True):
         w, h = (x1 - x0) * scale, (y1 - y0) * scale
@@ -99,7 +100,8 @@ def packed() -> str:
                 f'<text x="{x + w / 2}" y="{y + h / 2 + 5}" text-anchor="middle" fill="{PAPER}">'
             )
             parts.append(f"{label}P{level + 3}</text>")
-    return svg(found.width * scale + 20, found.height * scale + 20, *parts)
+    frame = parts[0].replace(f'fill="{PALE}"', f'fill="none" stroke="{INK}"')
+    return svg(found.width * scale + 20, found.height * scale + 20, *parts, frame)
 
 
 def cascade() -> str:

@@ -160,7 +160,7 @@ def test_eval_meets_a_cost(run, router, table, tmp_path, flag):
 def test_calibrate_keeps_a_table_of_other_data(run, router):
     before = (router / trained.CALIBRATION_FILE).read_bytes()
     code, said, _ = run("eval", f"--model_dir={router}", "--calibrate", "--data=shapes:val:7")
-    assert code == 0 and "/100" in said
+    assert code == 0 and "100 %" in said
     assert trained.load_trained(router).calibration.images == 7
     (router / trained.CALIBRATION_FILE).write_bytes(before)
 

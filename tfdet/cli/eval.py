@@ -64,7 +64,7 @@ absl_flags.DEFINE_boolean(
 absl_flags.DEFINE_boolean(
     "routes",
     False,
-    "Also report how different the routes of a CADDet are, and what their cost goes with.",
+    "Also report how different the routes of a CADDet are, and what their cost correlates with.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_string(
@@ -132,7 +132,7 @@ def _calibrate(
     print(f"{'effort':>6}{'share':>7}{'threshold':>11}{'GMAC':>10}{'ms':>9}")
     for i in range(0, len(table.thresholds), 10):
         print(
-            f"{i / 100:>6.1f}{'/' + format(100 * table.shares[i], '.0f'):>7}"
+            f"{i / 100:>6.1f}{format(100 * table.shares[i], '.0f') + ' %':>7}"
             f"{table.thresholds[i]:>11.6f}{table.macs[i] / 1e9:>10.4g}{table.latency_ms[i]:>9.4g}"
         )
     print(

@@ -47,7 +47,7 @@ absl_flags.DEFINE_enum(
 absl_flags.DEFINE_string(
     "precision",
     "float32",
-    "Of the numbers: float32; litert: also float16, int8; openvino: also bfloat16, int8.",
+    "Precision of the numbers: float32; litert: also float16, int8; openvino: also bfloat16, int8.",
     flag_values=COMMAND.flags,
 )
 flags.define_data(

@@ -34,18 +34,18 @@ flags.DEFINE_string(
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_list(
-    "depths", None, "Blocks of each stage; the most without it.", flag_values=COMMAND.flags
+    "depths", None, "Blocks of each stage; by default the most.", flag_values=COMMAND.flags
 )
 flags.DEFINE_list(
     "widths",
     None,
-    "Width coefficient of each stage; the largest without it.",
+    "Width coefficient of each stage; by default the largest.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_list(
     "image_size",
     None,
-    "Height and width of the canvas; the largest without it.",
+    "Height and width of the canvas; by default the largest.",
     flag_values=COMMAND.flags,
 )
 common.define_data(

@@ -32,15 +32,27 @@ flags.DEFINE_string(
     "Directory that has a folder of images for each class.",
     flag_values=COMMAND.flags,
 )
-flags.DEFINE_string("val_data", None, "The same of validation images.", flag_values=COMMAND.flags)
-flags.DEFINE_integer(
-    "batch_size", None, "Images per step over all devices.", flag_values=COMMAND.flags
+flags.DEFINE_string(
+    "val_data", None, "Validation images, in the same form.", flag_values=COMMAND.flags
 )
 flags.DEFINE_integer(
-    "num_epochs", None, "Passes over the training data.", flag_values=COMMAND.flags
+    "batch_size",
+    None,
+    "Images per step over all devices; by default the recipe's.",
+    flag_values=COMMAND.flags,
+)
+flags.DEFINE_integer(
+    "num_epochs",
+    None,
+    "Passes over the training data; by default the recipe's.",
+    flag_values=COMMAND.flags,
 )
 flags.DEFINE_enum(
-    "strategy", None, ["", "mirrored"], "One device, or all of them.", flag_values=COMMAND.flags
+    "strategy",
+    None,
+    ["", "mirrored"],
+    "mirrored: all devices of this machine; by default one.",
+    flag_values=COMMAND.flags,
 )
 
 _RECIPE_KEYS = {

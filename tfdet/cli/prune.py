@@ -45,7 +45,7 @@ flags.DEFINE_float(
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_integer(
-    "floor", 16, "Channels that each convolution keeps.", flag_values=COMMAND.flags
+    "floor", 16, "The fewest channels that a convolution keeps.", flag_values=COMMAND.flags
 )
 
 

@@ -26,42 +26,54 @@ flags.DEFINE_string(
     flag_values=COMMAND.flags,
 )
 common.define_recipe(COMMAND, "train.learning_rate=0.01,model.fpn_fusion=softmax")
-flags.DEFINE_string("model_name", None, "Name of a registered model.", flag_values=COMMAND.flags)
+flags.DEFINE_string(
+    "model_name",
+    None,
+    "Name of a model (tfdet-inspect lists them); by default the recipe's.",
+    flag_values=COMMAND.flags,
+)
 common.define_data(COMMAND.flags, "Training data")
 flags.DEFINE_string(
     "val_data", None, "Validation data, in the same form.", flag_values=COMMAND.flags
 )
 flags.DEFINE_integer(
-    "batch_size", None, "Images per step over all devices.", flag_values=COMMAND.flags
+    "batch_size",
+    None,
+    "Images per step over all devices; by default the recipe's.",
+    flag_values=COMMAND.flags,
 )
 flags.DEFINE_integer(
-    "num_epochs", None, "Passes over the training data.", flag_values=COMMAND.flags
+    "num_epochs",
+    None,
+    "Passes over the training data; by default the recipe's.",
+    flag_values=COMMAND.flags,
 )
 flags.DEFINE_enum(
     "mode",
     "traineval",
     ["train", "eval", "traineval"],
-    "Train, measure the best weights of the folder, or train and measure.",
+    "train without measuring; eval: measure the best weights of the folder; traineval: both.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_string(
     "pretrained",
     None,
-    "Weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, or a .weights.h5 "
-    "file.",
+    "Weights to start from: a folder that tfdet-train or tfdet-pretrain wrote, coco, imagenet, a "
+    "file of tfdet or of another project, or a name that tfdet-weights list shows.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_enum(
     "strategy",
     None,
     ["", "mirrored", "multi_worker"],
-    "One device, all devices of this machine, or the machines that TF_CONFIG lists.",
+    "mirrored: all devices of this machine; multi_worker: the machines that TF_CONFIG lists; "
+    "by default one device.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_float(
     "connect_seconds",
     None,
-    "How long --strategy=multi_worker waits for the other machines (300).",
+    "Seconds that --strategy=multi_worker waits for the other machines; by default 300.",
     flag_values=COMMAND.flags,
 )
 

@@ -132,7 +132,7 @@ def format_table(result: Mapping[str, Any]) -> str:
     for row in result["curve"]:
         scores = "".join(f"{100 * row[key]:>8.1f}" for key in columns.values())
         lines.append(
-            f"{'/' + format(100 * row['share'], '.0f'):>6}{row['threshold']:>11.6f}"
+            f"{format(100 * row['share'], '.0f') + ' %':>6}{row['threshold']:>11.6f}"
             f"{row['macs'] / 1e9:>10.4g}{row['latency_ms']:>9.4g}{scores}"
         )
     if "above_line" in result:

@@ -36,16 +36,16 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
                 axis.plot(x, y, style, marker=mark, markersize=4, label=words)
         for row, at in list(zip(curve, x, strict=True))[::2]:
             place = (at, 100 * row["AP"])
-            axis.annotate(
-                f"/{100 * row['share']:.0f}", place, (3, -11), textcoords="offset points", size=8
-            )
+            words = f"{100 * row['share']:.0f} %"
+            axis.annotate(words, place, (3, -11), textcoords="offset points", size=8)
         axis.set(xlabel=label, ylabel="AP")
         axis.grid(alpha=0.3)
         if key == "macs" and "static" in result:
             static = [(unit * s["macs"], 100 * s["AP"]) for s in result["static"].values()]
             axis.plot(*zip(*static, strict=True), "s", color="black", label="static detectors")
     axes[0].legend(fontsize=8)
-    title = f"{printable(result['data'])}, {result['images']} images"
+    share = "hard images" if "AP_random" in curve[0] else "what can be skipped that was computed"
+    title = f"{printable(result['data'])}, {result['images']} images; percent: {share}"
     figure.suptitle(title, parse_math=False)  # a name may hold dollars
     figure.tight_layout()
     draw_lib.save_figure(path, figure)
