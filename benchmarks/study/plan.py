@@ -6,8 +6,8 @@ found: It is {AP[packdet - fcos]}.
 seeds: [0, 1, 2]
 changes: {data.train: "shapes:train:200", train.num_epochs: 30}
 arms:
-  fcos: {title: FCOS, recipe: configs/fcos/nano_shapes.yaml}
-  packdet: {title: PackDet, recipe: configs/packdet/nano_shapes.yaml}
+  fcos: {title: FCOS, recipe: fcos/nano_shapes}
+  packdet: {title: PackDet, recipe: packdet/nano_shapes}
   router: {title: Router, start: joint, recipe: ..., then: {recipe: ..., changes: ...}}
 compare: [[packdet, fcos]]
 columns: [AP, AP50, macs]
