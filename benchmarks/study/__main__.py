@@ -12,6 +12,7 @@ a run that was killed resumes. Weights and logs go to --runs_dir, outside of the
 
 import argparse
 import pathlib
+import signal
 import sys
 
 from benchmarks.study import page, plan, rows, runner
@@ -25,10 +26,14 @@ PAGES = ROOT / "docs" / "studies"
 
 def main() -> None:
     options = arguments()
+    # The run of this moment ends too, so that the next command finds its folder free.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(options)
     except UserError as error:
         sys.exit(f"benchmarks.study: {error}")
+    except KeyboardInterrupt:
+        sys.exit("benchmarks.study: stopped; the same command resumes")
 
 
 def run(options: argparse.Namespace) -> None:

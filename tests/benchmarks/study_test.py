@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.study import measure, page, pictures, plan, rows, runner, statistics
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
+from tests.nas import small_search
 from tfdet import config, profiling
 from tfdet.errors import UserError
 
@@ -279,6 +280,20 @@ def test_a_cascade_is_measured_as_a_trade_off(tmp_path):
     assert {"gain_router", "gain_random", "gain_oracle"} <= result["values"].keys()
     assert result["values"]["first_macs"] < result["values"]["second_macs"]
     assert len(result["gains"]) == len(result["easiness"]) == 6
+
+
+@pytest.mark.slow
+def test_a_search_is_measured_by_its_fine_tuned_student(tmp_path):
+    base = small_search.write_detector(tmp_path / "base", small_search.BASE)
+    teacher = small_search.write_detector(tmp_path / "larger", small_search.LARGER)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config.save_recipe(small_search.recipe(base, teacher), folder / "plan_1.yaml")
+    measure.run(folder)
+    result = json.loads((folder / measure.RESULT).read_text())
+    assert "finetuned_" in result["model_dir"]
+    assert result["values"]["search_AP"] >= 0 and result["values"]["search_score"] > 0
+    assert result["values"]["loss"] > 0
 
 
 @pytest.mark.slow
