@@ -98,6 +98,15 @@ def test_xml_without_image_and_image_without_xml_are_counted(tmp_path, scenes, m
     assert dataset.names.tolist() == ["b2.jpg", "c3.jpg"]
     assert dataset.problems.counts["missing_annotation"] == 1
     assert "d4.xml" in dataset.problems.examples["missing_image"][0]
+    assert f"1 images of {tmp_path}/masks are left out" in dataset.assumed[0]
+
+
+def test_a_mask_among_the_annotations_is_not_the_image(tmp_path, scenes):
+    expected = open_dataset(scenes.write_voc(tmp_path))
+    scenes.save_image(tmp_path / "Annotations" / "a1.png", (40, 60))
+    dataset = open_dataset(f"voc:{tmp_path}")
+    assert dataset.files.tolist() == expected.files.tolist()
+    assert "duplicate_id" not in dataset.problems.counts
 
 
 @pytest.mark.parametrize(

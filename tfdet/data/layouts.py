@@ -12,19 +12,11 @@ from tfdet.errors import UserError
 
 # Names that say what a folder holds and not which of the images: a.jpg in images/train belongs to
 # a.xml in annotations/train, and to that in train/labels.
-_KINDS = {
-    "images",
-    "image",
-    "imgs",
-    "img",
-    "jpegimages",
-    "jpeg",
-    "jpg",
-    "png",
-    "photos",
-    "pictures",
-}
-_KINDS |= {"annotations", "annotation", "labels", "label", "xml", "xmls", "txt", "bboxes", "boxes"}
+_OF_ANNOTATIONS = {"annotations", "annotation", "labels", "label", "xml", "xmls", "txt"}
+_OF_ANNOTATIONS |= {"bboxes", "boxes"}
+_OF_IMAGES = {"images", "image", "imgs", "img", "jpegimages", "jpeg", "jpg", "png"}
+_OF_IMAGES |= {"photos", "pictures"}
+_KINDS = _OF_IMAGES | _OF_ANNOTATIONS
 _SPLIT = re.compile(r"(train|training|val|valid|validation|test|testing)(20\d\d)?", re.IGNORECASE)
 _SAME = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _MOST_SHOWN = 4
@@ -59,12 +51,14 @@ class Layout:
         directory: the folder.
         pairs: by name.
         orphans: annotation files without an image, next to files that have one.
+        others: images of folders in which none has an annotation; they are left out.
         files: relative paths of all files in it.
     """
 
     directory: str
     pairs: list[Pair]
     orphans: list[str]
+    others: list[str]
     files: list[str]
 
     def of_split(self, split: str | None) -> tuple[list[Pair], str | None]:
@@ -92,9 +86,13 @@ class Layout:
         """Where the images and their annotations were found."""
         images = _folders(pair.image for pair in self.pairs)
         annotations = _folders(pair.annotation for pair in self.pairs if pair.annotation)
+        where = f"images in {images}, annotations in {annotations}"
         if images == annotations:
-            return f"images and annotations side by side in {images}"
-        return f"images in {images}, annotations in {annotations}"
+            where = f"images and annotations side by side in {images}"
+        if self.others:
+            where += f"; {len(self.others)} images of {_folders(self.others)} are left out, where "
+            where += "no image has an annotation"
+        return where
 
 
 _NO_FOLDERS = "train and val would be made from all images"
@@ -115,7 +113,7 @@ def find(directory: str, endings: tuple[str, ...], ignored: Set[str] = frozenset
         endings: of annotation files, such as (".xml",).
         ignored: file names in lower case that are no annotations.
     """
-    files = sorted(_walk(directory))
+    files = sorted(_walk(directory), key=lambda file: (_is_of_annotations(file), file))
     images: dict[str, str] = {}
     twins: list[str] = []  # of another ending: the reader counts them as duplicates
     annotations: dict[str, str] = {}
@@ -140,14 +138,19 @@ def find(directory: str, endings: tuple[str, ...], ignored: Set[str] = frozenset
             os.path.join(directory, partner[key]) if key in partner else None,
         )
         for key, file in [*images.items(), *((_key(twin), twin) for twin in twins)]
-        if key in partner or os.path.dirname(file) in image_folders
+        if os.path.dirname(file) in image_folders
+    ]
+    others = [
+        os.path.join(directory, file)
+        for file in [*images.values(), *twins]
+        if os.path.dirname(file) not in image_folders
     ]
     orphans = [
         os.path.join(directory, file)
         for file in annotations.values()
         if file not in used and os.path.dirname(file) in annotation_folders
     ]
-    return Layout(directory, sorted(pairs, key=lambda pair: pair.name), orphans, files)
+    return Layout(directory, sorted(pairs, key=lambda pair: pair.name), orphans, others, files)
 
 
 def found_in(layout: Layout) -> str:
@@ -186,6 +189,11 @@ def _walk(directory: str) -> Iterator[str]:
         for name in names:
             if not name.startswith("."):
                 yield name if inner == "." else f"{inner}/{name}"
+
+
+def _is_of_annotations(file: str) -> bool:
+    """Whether a file lies among annotations; a picture there is a mask beside an XML file."""
+    return not _OF_ANNOTATIONS.isdisjoint(file.lower().split("/")[:-1])
 
 
 def _key(file: str) -> str:
