@@ -82,7 +82,7 @@ $(VENV)/.docs: $(VENV)/.installed
 
 docs: $(VENV)/.docs
 	@NO_MKDOCS_2_WARNING=1 TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "the site is in site/index.html"
+	@echo "the site is site/index.html; with its search: $(PYTHON) -m http.server -d site"
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m benchmarks.efficientdet

@@ -35,7 +35,7 @@ def _dynamic():
 
 
 def _caddet():
-    batches = [np.zeros((2, 128, 128, 3), np.uint8)]
+    batches = [np.zeros((2, 256, 256, 3), np.uint8)]
     return {"batches": batches}
 
 

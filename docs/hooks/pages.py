@@ -41,7 +41,7 @@ def _section(nav, title):
 
 def on_files(files, config):
     """Adds the pages that are not files of docs/."""
-    root = pathlib.Path(config.config_file_path).parent
+    root = pathlib.Path(config.config_file_path).resolve().parent
     pages = {page: (root / name).read_text("utf-8") for name, page in OUTSIDE.items()}
     pages["reference/keys.md"] = reference.keys_page()
     pages["reference/recipes.md"] = reference.recipes_page()
@@ -50,9 +50,22 @@ def on_files(files, config):
         pages[f"reference/api/{name}.md"] = text
     for notebook in sorted((root / "docs" / "notebooks").glob("*.ipynb")):
         pages[f"notebooks/{notebook.stem}.md"] = notebook_page(notebook)
+    for path in sorted((root / "docs").rglob("*.md")):
+        for name in _files_outside(path, root):
+            pages.setdefault(name, (root / name).read_text("utf-8"))
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def _files_outside(path, root):
+    """Files of the repository outside of docs/ that a page links to, such as examples/detect.c."""
+    for found in _LINK.finditer(path.read_text("utf-8")):
+        target = (path.parent / found[2]).resolve()
+        if target.is_file() and target.is_relative_to(root):
+            name = target.relative_to(root).as_posix()
+            if not name.startswith("docs/") and name not in OUTSIDE:
+                yield name
 
 
 def notebook_page(path):
