@@ -46,7 +46,7 @@ def test_what_is_chosen_during_training_has_no_levels(shapes):
             (1.0, 2.0, 0.5),
         ),
         ("dy-efficientdet-test", {}, "P3", "anchors of 32, 40, 51", (1.0, 2.0, 0.5)),
-        ("yolov7-test", {}, "P3", "12 x 16", None),
+        ("yolov7-test", {}, "P3", "anchors of 3 x 4, 5 x 9", None),
     ],
 )
 def test_levels_are_described(name, changes, level, words, ratios):

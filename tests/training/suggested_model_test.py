@@ -48,7 +48,7 @@ def test_small_objects_of_one_class_count_among_many_large_ones(equal_images):
         ([(480, 640)], 0.6, (288, 384)),
         ([(480, 640), (640, 480)], 0.6, (384, 384)),
         ([(30, 20)], 1.0, (128, 96)),
-        ([(3000, 4000)], 0.1, (288, 416)),
+        ([(3000, 4000)], 0.1, (288, 384)),
     ],
 )
 def test_the_canvas_has_the_shape_of_the_images(sizes, scale, canvas, equal_images):

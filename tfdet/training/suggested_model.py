@@ -165,7 +165,7 @@ def _canvas(facts: Survey, scale: float) -> tuple[int, int]:
     is_wide = facts.image_sizes[:, 1] > facts.image_sizes[:, 0]
     is_high = facts.image_sizes[:, 1] < facts.image_sizes[:, 0]
     if min(is_wide.mean(), is_high.mean()) > 0.2:  # both ways up: a square holds either
-        height = width = max(height, width)
+        height = width = np.median(facts.image_sizes.max(axis=1))
     floor = _LEAST_CANVAS / max(height, width)
     sides = [max(1, round(side * max(scale, floor) / _CELL)) * _CELL for side in (height, width)]
     return sides[0], sides[1]
