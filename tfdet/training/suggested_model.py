@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdet import profiling, records, registry
+from tfdet import profiling, registry
 from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.survey import Survey
@@ -55,7 +55,7 @@ class Candidate:
     def detector(self, **changes: Any) -> Any:
         """The detector without variables."""
         base = {"num_classes": self.num_classes, "image_size": list(self.canvas)}
-        config = records.replace(registry.config(self.name), {**base, **changes}, "model")
+        config = registry.config(self.name, **base, **changes)
         return registry.detector_class(self.name).from_record(config, self.name)
 
 
@@ -179,7 +179,7 @@ def _cost(name: str, num_classes: int, canvas: tuple[int, int]) -> float:
     key = (name, num_classes)
     if key not in _PER_PIXEL:
         size = registry.config(name).image_size
-        config = records.replace(registry.config(name), {"num_classes": num_classes}, "model")
+        config = registry.config(name, num_classes=num_classes)
         macs = profiling.profile_config(name, config, size).macs
         _PER_PIXEL[key] = macs / math.prod(size)
     return _PER_PIXEL[key] * math.prod(canvas)
