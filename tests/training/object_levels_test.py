@@ -46,11 +46,13 @@ def test_what_is_chosen_during_training_has_no_levels(shapes):
             (1.0, 2.0, 0.5),
         ),
         ("dy-efficientdet-test", {}, "P3", "anchors of 32, 40, 51", (1.0, 2.0, 0.5)),
-        ("yolov7-test", {}, "P3", "12 x 16", None),
+        ("yolov7-test", {}, "P3", "anchors of 3 x 4, 5 x 9", None),
     ],
 )
 def test_levels_are_described(name, changes, level, words, ratios):
-    found = {one.level: one for one in object_levels.guides(registry.create(name, **changes))}
+    record = registry.config(name, **changes)
+    model = registry.detector_class(name).from_record(record, name)
+    found = {one.level: one for one in object_levels.guides(model)}
     assert words in found[level].words and found[level].stride == 2 ** int(level[1:])
     assert ratios is None or found[level].ratios == ratios
 

@@ -1,8 +1,10 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
+from tfdet.data import sources
 from tfdet.training import suggested_model
 from tfdet.weights import cache, catalog
 
@@ -35,6 +37,29 @@ def test_weights_are_used_where_they_are_here_and_worth_it(
     assert model.madds <= limit and model.reason
 
 
+def test_a_budget_makes_the_image_smaller(equal_images):
+    facts = equal_images(images=500)
+    full, less = (
+        suggested_model.fitted(facts, "fcos-nano", "", limit) for limit in (math.inf, 0.1e9)
+    )
+    assert full.canvas == (288, 384) and full.madds > 0.1e9 >= less.madds
+    assert less.canvas[0] < 288 and less.canvas[1] < 384
+
+
+def test_a_time_is_kept_as_measured(equal_images, monkeypatch):
+    # Milliseconds in proportion to the pixels: the sizes follow.
+    def took(model, canvases):
+        assert canvases[0].shape[1:3] == tuple(model.image_size)
+        return math.prod(model.image_size) / 1000
+
+    monkeypatch.setattr("tfdet.training.latency.milliseconds", took)
+    said = []
+    dataset = sources.read_source("shapes:train:4")
+    model = suggested_model.choose(equal_images(images=500), 1.0, 60.0, dataset, said.append)
+    assert math.prod(model.canvas) <= 60_000 and model.ms == math.prod(model.canvas) / 1000
+    assert len(said) >= 2 and all("ms here" in sentence for sentence in said)
+
+
 def test_small_objects_of_one_class_count_among_many_large_ones(equal_images):
     facts = equal_images(images=500, classes=20, side=100.0)
     sides = np.where(facts.labels[:, None] == 3, 30.0, facts.sides)
@@ -48,7 +73,7 @@ def test_small_objects_of_one_class_count_among_many_large_ones(equal_images):
         ([(480, 640)], 0.6, (288, 384)),
         ([(480, 640), (640, 480)], 0.6, (384, 384)),
         ([(30, 20)], 1.0, (128, 96)),
-        ([(3000, 4000)], 0.1, (288, 416)),
+        ([(3000, 4000)], 0.1, (288, 384)),
     ],
 )
 def test_the_canvas_has_the_shape_of_the_images(sizes, scale, canvas, equal_images):

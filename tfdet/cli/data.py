@@ -182,10 +182,10 @@ def _view(options, words: list[str]) -> None:
     if recipe is None:
         model = _model(options)
     else:
-        from tfdet import registry
+        from tfdet import config
 
-        changes = {key: value for key, value in recipe.model.items() if key != "name"}
-        model = registry.create(recipe.model["name"], **changes)
+        name = recipe.model.get("name", config.DEFAULT_MODEL)
+        model = _without_variables(name, recipe.model_config())
     data_view.view(source, options, model, recipe)
 
 
@@ -222,12 +222,7 @@ def _recipe(options):
     changes = {"model.name": options.model_name} if options.model_name else {}
     if options.image_size:
         changes["model.image_size"] = _sides(options)
-    recipe = config.make_recipe(options.hparams, changes)
-    if "name" not in recipe.model:
-        recipe = config.make_recipe(
-            options.hparams, {**changes, "model.name": config.DEFAULT_MODEL}
-        )
-    return recipe
+    return config.make_recipe(options.hparams, changes)
 
 
 def _model(options):
@@ -239,7 +234,14 @@ def _model(options):
     from tfdet import registry
 
     size = {"image_size": _sides(options)} if options.image_size else {}
-    return registry.create(options.model_name, **size)
+    return _without_variables(options.model_name, registry.config(options.model_name, **size))
+
+
+def _without_variables(name: str, config):
+    """A detector that can be asked about anchors and levels; it takes no memory to speak of."""
+    from tfdet import registry
+
+    return registry.detector_class(name).from_record(config, name)
 
 
 def _sides(options) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tfdet import profiling, records, registry
+from tfdet import profiling, registry
 from tfdet.data import pipeline
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.survey import Survey
@@ -55,7 +55,7 @@ class Candidate:
     def detector(self, **changes: Any) -> Any:
         """The detector without variables."""
         base = {"num_classes": self.num_classes, "image_size": list(self.canvas)}
-        config = records.replace(registry.config(self.name), {**base, **changes}, "model")
+        config = registry.config(self.name, **base, **changes)
         return registry.detector_class(self.name).from_record(config, self.name)
 
 
@@ -165,7 +165,7 @@ def _canvas(facts: Survey, scale: float) -> tuple[int, int]:
     is_wide = facts.image_sizes[:, 1] > facts.image_sizes[:, 0]
     is_high = facts.image_sizes[:, 1] < facts.image_sizes[:, 0]
     if min(is_wide.mean(), is_high.mean()) > 0.2:  # both ways up: a square holds either
-        height = width = max(height, width)
+        height = width = np.median(facts.image_sizes.max(axis=1))
     floor = _LEAST_CANVAS / max(height, width)
     sides = [max(1, round(side * max(scale, floor) / _CELL)) * _CELL for side in (height, width)]
     return sides[0], sides[1]
@@ -179,7 +179,7 @@ def _cost(name: str, num_classes: int, canvas: tuple[int, int]) -> float:
     key = (name, num_classes)
     if key not in _PER_PIXEL:
         size = registry.config(name).image_size
-        config = records.replace(registry.config(name), {"num_classes": num_classes}, "model")
+        config = registry.config(name, num_classes=num_classes)
         macs = profiling.profile_config(name, config, size).macs
         _PER_PIXEL[key] = macs / math.prod(size)
     return _PER_PIXEL[key] * math.prod(canvas)

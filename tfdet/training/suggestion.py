@@ -33,6 +33,7 @@ _LEAST_EPOCHS, _MOST_EPOCHS = 12, 300
 _WARMUP_STEPS = 100
 _CACHED_BYTES = 2 << 30
 _ANCHOR_SCALES = (4.0, 3.0, 2.5, 2.0, 1.5, 5.0, 6.0)  # the published one first
+_COMMON_WORDS = {"train", "trainval", "val", "test", "json", "yaml", "data"}
 _REACHES = (0.0, 4.0, 6.0, 8.0, 2.0)
 
 
@@ -116,6 +117,8 @@ def suggest(
     dataset = sources.read_source(train)
     loader.check_usable(dataset)
     facts = survey(dataset)
+    if not facts.num_objects:
+        raise UserError(f"{train} has no objects but crowds; nothing can be suggested for it")
     device = "a GPU" if tf.config.list_physical_devices("GPU") else "no GPU"
     say(f"Comparing models ({os.cpu_count()} cores and {device} here)")
     limit = budget_madds or (_MADDS_OF_GPU if device == "a GPU" else _MADDS_OF_CPU)
@@ -327,5 +330,5 @@ def _giga(madds: float) -> str:
 def model_dir_of(spec: str) -> str:
     """A name for the folder of a training on a data set."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", spec) if word]
-    plain = [word for word in words[1:] if word not in ("train", "val", "json", "yaml")]
+    plain = [word for word in words[1:] if word not in _COMMON_WORDS]
     return f"runs/{(plain or words or ['mine'])[-1].lower()}"
