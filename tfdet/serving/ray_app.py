@@ -206,17 +206,15 @@ def application(words: Mapping[str, str]) -> Any:
     # More than the target, so that a replica has enough to fill its batches while others start.
     most = max(4, round(4 * options.target_requests))
     detector = serve.deployment(
-        Detector,
         name="Detector",
         autoscaling_config=scaling,
         max_ongoing_requests=most,
         ray_actor_options={"num_cpus": options.num_cpus},
-    )
+    )(Detector)
     front = serve.deployment(
-        Front,
         name="Front",
         num_replicas=1,
         max_ongoing_requests=most * options.max_replicas,
         ray_actor_options={"num_cpus": 0.1},
-    )
+    )(Front)
     return front.bind(detector.bind(options))
