@@ -9,6 +9,8 @@ from tfdet.backbones import grid_inference
 from tfdet.backbones.grid import SupernetConfig
 from tfdet.backbones.supernet import Supernet
 
+# This opening takes a layer for each scale.
+FULL = {"layers": 4, "opening": "full", "last_layer": "all"}
 SMALL = {"layers": 3, "channels": (4, 6, 8, 10), "stem_filters": (3, 4, 4)}
 IMAGES = np.random.default_rng(0).normal(size=(3, 40, 72, 3)).astype(np.float32)
 
@@ -62,9 +64,7 @@ def test_open_gates_are_factors_of_one(changes):
             np.testing.assert_allclose(values, route[name], rtol=1e-4, atol=1e-4)
 
 
-@pytest.fixture(
-    scope="module", params=[{}, {"bypass": False}, {"opening": "full", "last_layer": "all"}]
-)
+@pytest.fixture(scope="module", params=[{}, {"bypass": False}, FULL])
 def net(request):
     net = make(**request.param)
     net(IMAGES)
@@ -136,9 +136,7 @@ def test_gradient_checkpointing_keeps_the_outputs():
         np.testing.assert_allclose(values, expected[name], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "changes", [{"opening": "full", "last_layer": "all"}, {"opening": "initial"}]
-)
+@pytest.mark.parametrize("changes", [FULL, {"opening": "initial"}])
 def test_other_openings_skip_what_is_closed(changes):
     net = make(**changes)
     net(IMAGES)
