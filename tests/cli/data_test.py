@@ -81,16 +81,19 @@ def test_check_reports_what_the_levels_of_a_model_learn(run):
         assert code == 2 and message in error[0]
 
 
-def test_suggest_writes_a_recipe_for_a_folder_without_splits(run, tmp_path):
+def test_suggest_writes_a_recipe_for_a_folder_without_splits(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDET_CACHE", str(tmp_path))  # without published weights
     run("data", "make", "shapes", "--split=val", "--count=12", f"--output={tmp_path}/a")
     recipe = tmp_path / "recipe.yaml"
-    argv = ("suggest", f"coco:{tmp_path}/a", f"--output={recipe}", "--budget_madds=5e7")
+    argv = ("suggest", f"coco:{tmp_path}/a", f"--output={recipe}", "--budget_madds=1e6")
     code, said, _ = run("data", *argv)
     assert code == 0 and f"tfdet-train --hparams={recipe}" in said
     found = config.make_recipe([str(recipe)])
     assert found.data.train == f"coco:{tmp_path}/a:train"
     assert found.data.val == f"coco:{tmp_path}/a:val"
     assert "model.name: fcos-nano  (" in said
+    assert "budget is below what the smallest model costs" in said
+    assert found.model["image_size"] == [128, 128]
     code, _, errors = run("data", *argv)
     assert code == 1 and "is there already" in errors[-1]
 

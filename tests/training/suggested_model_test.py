@@ -24,6 +24,7 @@ def _downloaded(name: str) -> None:
         ("efficientnet-lite0", {"images": 500}, 0.7e9, "fcos-nano", ""),  # enough objects
         ("efficientnet-lite0", {"images": 500}, 9e9, "efficientdet-lite0", "imagenet"),
         ("efficientnet-lite2", {"images": 500}, 0.7e9, "fcos-nano", ""),  # too large
+        ("efficientnet-lite0", {}, 0.1e9, "fcos-nano", ""),  # too large at any size
     ],
 )
 def test_weights_are_used_where_they_are_here_and_worth_it(

@@ -94,7 +94,8 @@ def _larger(facts: Survey, limit: float) -> Candidate | None:
     wanted = fitted(facts, SMALL, "", math.inf)
     if not rare and limit < _SPARE * wanted.madds:
         return None
-    options = [fitted(facts, name, kind, limit) for name in LARGER if (kind := weights_here(name))]
+    here = [fitted(facts, name, kind, limit) for name in LARGER if (kind := weights_here(name))]
+    options = [one for one in here if one.madds <= limit]
     full = [one for one in options if one.canvas == wanted.canvas]
     if full:
         best = max(full, key=lambda one: one.madds)

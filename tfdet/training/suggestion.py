@@ -142,7 +142,11 @@ def suggest(
         f"Suggested for {train}: {facts.num_images:,} images, {facts.num_objects:,} objects of "
         f"{len(facts.class_names)} classes."
     )
-    return Suggestion(title, tuple(choices), tuple(_notes(facts, model, val, limit)))
+    notes = _notes(facts, model, val, limit)
+    is_slow = budget_ms is not None and model.ms is not None and model.ms > budget_ms
+    if is_slow or (budget_ms is None and model.madds > limit):
+        notes.append("The budget is below what the smallest model costs at the smallest size.")
+    return Suggestion(title, tuple(choices), tuple(notes))
 
 
 # Data
