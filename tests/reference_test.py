@@ -4,6 +4,8 @@ import importlib.util
 import pathlib
 import pkgutil
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -59,3 +61,13 @@ def test_every_package_has_its_page_of_the_api(reference):
     pages = reference.api_pages()
     assert "::: tfdet.losses.focal\n" in pages["losses"]
     assert "[`tfdet.create`][tfdet.weights.loading.create]" in pages["public"]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    for module in ("mkdocs", "material", "mkdocstrings"):
+        pytest.importorskip(module, reason="the site needs pip install 'tfdet[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", f"--site-dir={tmp_path}"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    for page in ("index.html", "reference/keys.html", "reference/api/detectors.html"):
+        assert (tmp_path / page).stat().st_size > 10_000
