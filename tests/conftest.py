@@ -89,6 +89,12 @@ def drop() -> Callable[[], None]:
     return _drop
 
 
+@pytest.fixture(scope="session")
+def forget_gradients() -> Callable[[], None]:
+    """Lets go of all graphs with gradients that nothing else holds: after a command, say."""
+    return _forget_gradients
+
+
 def _drop() -> None:
     _forget_gradients()
     _forget_unfilled()

@@ -32,12 +32,13 @@ def model_dir(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.fixture
-def run(capsys):
+def run(capsys, forget_gradients):
     """Runs a command; gives its exit code, its output and the lines of its errors."""
 
     def call(command: str, *argv: object):
         module = importlib.import_module(f"tfdet.cli.{command}")
         code = module.COMMAND.run(module.main, [str(word) for word in argv])
+        forget_gradients()
         output, errors = capsys.readouterr()
         for line in errors.splitlines():  # each is a sentence or says how far a loop is
             assert line.startswith(f"tfdet-{command}: ") or re.match(r"\d+/\d+ images", line), line

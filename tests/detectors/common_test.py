@@ -64,6 +64,7 @@ class Case:
 
     Attributes:
         model: finds the objects of `images`, if it can learn.
+        profile: of the model as it was made; a step may leave parts of it as they are.
         images, targets: what it was trained on.
         whole: `compute_loss` before the first step.
         logs: of the first step, whose loss is that before it.
@@ -74,6 +75,7 @@ class Case:
     """
 
     model: tfdet.Detector
+    profile: profiling.Profile
     images: np.ndarray
     targets: dict[str, np.ndarray]
     whole: float
@@ -97,6 +99,7 @@ def trained(name: str) -> Case:
 def train(name: str, seed: int) -> Case:
     keras.utils.set_random_seed(seed)
     model = registry.create(name)
+    profile = profiling.profile(model)
     for layer in model._flatten_layers():
         # The run is too short for statistics with the published momentum of 0.99.
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -130,7 +133,7 @@ def train(name: str, seed: int) -> Case:
     # At the end: a step that draws samples may draw none from a level.
     moved = zip(model.trainable_variables, before, strict=True)
     still = [v.path for v, value in moved if np.array_equal(v.numpy(), value)]
-    return Case(model, images, targets, whole, logs, after, still, empty, full, is_finite)
+    return Case(model, profile, images, targets, whole, logs, after, still, empty, full, is_finite)
 
 
 def rewinder(model):
@@ -272,7 +275,7 @@ def test_it_is_small(name, case):
 
 
 def test_it_is_counted_by_name_as_it_is_built(case, name):
-    profile = profiling.profile(case.model)
+    profile = case.profile
     assert profile == profiling.profile(name)
     assert 0 < profile.trainable <= profile.parameters <= profile.parameters_total
     assert profile.parameters_total == sum(int(np.prod(v.shape)) for v in case.model.weights)
