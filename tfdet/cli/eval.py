@@ -121,6 +121,11 @@ def main(options: types.SimpleNamespace) -> None:
         _trade_off(options, model, dataset, source)
     else:
         _measure(options, model, dataset, source)
+        if options.model_dir:
+            print(
+                f"next: tfdet-infer --model_dir={options.model_dir} --input=IMAGES "
+                "--output_dir=FOLDER draws what it finds"
+            )
 
 
 def _calibrate(
