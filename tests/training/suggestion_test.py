@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfdet import config
+from tfdet.data import sources
 from tfdet.training import suggested_model, suggestion
 
 pytestmark = pytest.mark.usefixtures("no_weights")
@@ -43,6 +44,15 @@ def test_the_schedule_fits_any_number_of_images(images, weights, equal_images):
     recipe = config.make_recipe((), {**changes, "train.pretrained": ""})
     assert 1 <= recipe.train.batch_size <= images
     assert 12 <= recipe.train.num_epochs <= 300
+
+
+def test_weights_of_a_whole_detector_keep_their_anchors():
+    dataset = sources.read_source("shapes:train:4")
+    model = suggested_model.Candidate("efficientdet-test", (64, 64), 1e9, "coco", "", 0.25, 5)
+    assert suggestion._levels(model, dataset) == []
+    model = dataclasses.replace(model, weights="imagenet")
+    (choice,) = suggestion._levels(model, dataset)
+    assert choice.key == "model.anchor_scale" and choice.value < 4  # shapes of 10 pixels
 
 
 def test_validation_data_are_found():

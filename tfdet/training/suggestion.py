@@ -209,7 +209,12 @@ def _data_choices(
 
 
 def _levels(model: Candidate, dataset: DetectionDataset) -> list[Choice]:
-    """The key that decides which objects a level learns, as the data wants it."""
+    """The key that decides which objects a level learns, as the data wants it.
+
+    Weights of a whole detector have their own anchors, and no others are taken with them.
+    """
+    if model.weights == catalog.COCO:
+        return []
     is_points = model.name == suggested_model.SMALL
     key = "loss.reach" if is_points else "anchor_scale"
     tried = []
