@@ -3,10 +3,11 @@
 import re
 import xml.etree.ElementTree as xml
 
+import numpy as np
 import pytest
 
 from tfdet.visualization import plots
-from tfdet.visualization.plots import Series
+from tfdet.visualization.plots import Series, Stack
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,43 @@ def test_columns_are_as_high_as_their_counts():
     heights = [float(bar.get("height")) for bar in svg.iter("rect")]
     assert heights[1] == 0
     assert heights[2] == pytest.approx(2 * heights[0], abs=0.2)
+
+
+@pytest.mark.parametrize("counts", [[[0, 0]], [[1, 5], [2, 0]], [[10**7, 1]]])
+def test_parts_of_columns_are_as_high_as_their_counts(counts):
+    stacks = [Stack(f"n{i}", own, "s1") for i, own in enumerate(counts)]
+    html = plots.stacked(["a", "b"], stacks, "x", "y", "title")
+    heights = [float(x) for x in re.findall(r'<rect [^>]*height="([\d.]+)"', html)]
+    assert len(heights) == sum(c > 0 for own in counts for c in own)
+    if heights:
+        most = max(map(sum, zip(*counts, strict=True)))
+        expected = [c / most * 172 for column in zip(*counts, strict=True) for c in column if c]
+        np.testing.assert_allclose(heights, np.maximum(expected, 0.5), atol=0.06)
+
+
+def test_long_labels_leave_room_for_each_other():
+    labels = [f"{i}–{i + 999}" for i in range(0, 20000, 1000)]
+    html = plots.stacked(labels, [Stack("n", [1] * 20, "s1")], "x", "y", "t")
+    places = [float(x) for x in re.findall(r'<text x="([\d.]+)" y="200"', html)]
+    assert len(places) > 1 and min(np.diff(places)) > 6 * max(map(len, labels))
+
+
+def test_parts_of_columns_stand_on_each_other():
+    stacks = [Stack("low", [3, 1], "s1"), Stack("none", [0, 0], "s2"), Stack("top", [1, 2], "s3")]
+    svg = xml.fromstring(plots.stacked(["a", "b"], stacks, "x", "y", "t"))
+    places = {bar.find("title").text: bar for bar in svg.iter("rect")}
+    assert list(places) == ["a: low 3", "a: top 1", "b: low 1", "b: top 2"]
+    for low, top in (("a: low 3", "a: top 1"), ("b: low 1", "b: top 2")):
+        end = float(places[top].get("y")) + float(places[top].get("height"))
+        assert end == pytest.approx(float(places[low].get("y")), abs=0.11)
+        assert places[low].get("x") == places[top].get("x")
+    assert [key.tail for key in svg.iter("i")] == ["low", "none", "top"]
+
+
+@pytest.mark.parametrize(("labels", "stacks"), [([], []), ([], [Stack("n", [], "s1")])])
+def test_no_columns_are_a_plot(labels, stacks):
+    svg = xml.fromstring(plots.stacked(labels, stacks, "x", "y", "t"))
+    assert [text.text for text in svg.iter("text")] == ["0", "1", "x", "y"]
 
 
 @pytest.mark.parametrize("values", [[5.0], [], [3.0, 3.0]])

@@ -9,7 +9,8 @@ from tests.evaluation import planted
 from tfdet.evaluation import analysis, findings, report
 from tfdet.visualization import report_dynamic
 from tfdet.visualization.markup import element
-from tfdet.visualization.report_pictures import Gallery, Picture
+from tfdet.visualization.page import Picture
+from tfdet.visualization.report_pictures import Gallery
 
 A = (10, 10, 60, 60)
 

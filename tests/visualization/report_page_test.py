@@ -30,7 +30,7 @@ def _page(evaluator, **more):
         **report.figures(boxes, evaluator.result(), masks),
         **more,
     }
-    return report_page.page(figures, Gallery(boxes))
+    return report_page.report_page(figures, Gallery(boxes))
 
 
 @pytest.fixture(scope="module")

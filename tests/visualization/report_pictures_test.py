@@ -43,6 +43,13 @@ def test_an_image_is_shown_with_its_truth_and_with_what_was_found():
     assert max(_pixels(shown.truth).shape) == 520
 
 
+def test_the_truth_is_left_of_the_detections():
+    (shown,) = _gallery([[(0, A)]], [[(0, 0.9, A)]]).shown([0])
+    pair = report_pictures.side_by_side(shown, "a caption")
+    assert pair.startswith('<figure class="pair">') and pair.count("<img") == 2
+    assert pair.index(shown.truth.words) < pair.index(shown.detections.words)
+
+
 def test_only_what_reaches_the_threshold_is_drawn():
     rows = [[(0, 0.9, A), (0, 0.8, B), (1, 0.5, C)]]
     (shown,) = _gallery([[(0, A), (0, B)]], rows).shown([0])

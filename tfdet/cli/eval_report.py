@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tfdet.detectors.base import Detector
     from tfdet.detectors.caddet import CADDet
     from tfdet.evaluation import coco
-    from tfdet.visualization.report_pictures import Picture
+    from tfdet.visualization.page import Picture
 
 PAGE, FIGURES = "report.html", "report.json"
 WRITER = "tfdet-eval"
@@ -81,7 +81,7 @@ def write(
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     gallery = report_pictures.Gallery(boxes)
-    files.write_text(path / PAGE, report_page.page(figures, gallery, picture))
+    files.write_text(path / PAGE, report_page.report_page(figures, gallery, picture))
     files.write_text(path / FIGURES, f"{json.dumps(figures, indent=1, allow_nan=False)}\n")
     print(f"wrote {path / PAGE} and {path / FIGURES}")
 
@@ -91,7 +91,7 @@ def _add_routes(
 ) -> "Picture":
     """Puts the numbers of a CADDet's routes among the figures; gives their picture."""
     from tfdet.evaluation import routes
-    from tfdet.visualization import report_pictures, route_figures
+    from tfdet.visualization import page, route_figures
 
     config, gates = model.config.supernet, measured.routes[model.score]
     macs = measured.routes["macs"]
@@ -108,4 +108,4 @@ def _add_routes(
         f"How often each path is open, what each image has open, and what it costs: "
         f"{facts['routes']['routes']} different routes."
     )
-    return report_pictures.encoded(drawn, words)
+    return page.encoded(drawn, words)

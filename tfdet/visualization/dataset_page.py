@@ -11,9 +11,10 @@ from tfdet.data import loader
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.survey import Survey
 from tfdet.version import __version__
-from tfdet.visualization import draw, page
+from tfdet.visualization import draw, page, plots
 from tfdet.visualization.markup import Markup, element
-from tfdet.visualization.page import Picture, Section, Stack
+from tfdet.visualization.page import Picture, Section
+from tfdet.visualization.plots import Stack
 
 _SIDE = 420  # pixels of the longer side of a picture
 _MOST_ROWS = 1000  # classes
@@ -136,6 +137,7 @@ def dataset_page(
         sections.insert(1, Section("batch", "A training batch", content))
     return page.document(
         report["data"],
+        report["data"],
         _header(report, facts),
         sections,
         f"Written by tfdet-data view of tfdet {__version__}.",
@@ -157,7 +159,7 @@ def _header(report: Mapping[str, Any], facts: Survey) -> list[Markup]:
 
 
 def _gallery(images: Sequence[Shown]) -> Markup:
-    each = [page.figure(one.picture, one.caption) for one in images]
+    each = [page.figure(one.caption, one.picture) for one in images]
     return element("div", *each, class_="pictures")
 
 
@@ -211,8 +213,8 @@ def _sizes(facts: Survey, levels: Levels | None) -> list[Markup]:
         f"{np.quantile(sizes, 0.05):.0f} or less, one in twenty {np.quantile(sizes, 0.95):.0f} or "
         "more."
     )
-    plots = element("div", _size_plot(sizes, levels), _ratio_plot(ratios, levels), class_="plots")
-    parts = [page.note(words), plots, *(_levels(levels) if levels else [])]
+    drawn = element("div", _size_plot(sizes, levels), _ratio_plot(ratios, levels), class_="plots")
+    parts = [page.note(words), drawn, *(_levels(levels) if levels else [])]
     return [*parts, element("h3", "Sizes of the images"), _image_sizes(facts)]
 
 
@@ -236,7 +238,7 @@ def _size_plot(sizes: np.ndarray, levels: Levels | None) -> Markup:
         for name, own, style in stacks
         if len(own) or name == "objects"
     ]
-    return page.stacked(
+    return plots.stacked(
         labels, counted, "size in pixels, from", "objects", "sizes of the objects by level"
     )
 
@@ -261,7 +263,7 @@ def _ratio_plot(ratios: np.ndarray, levels: Levels | None) -> Markup:
             Stack("shape of an anchor", near[shown], "s2"),
             Stack("between the anchors", rest[shown], "s1"),
         ]
-    return page.stacked(labels, stacks, "width / height", "objects", "shapes of the objects")
+    return plots.stacked(labels, stacks, "width / height", "objects", "shapes of the objects")
 
 
 def _ratio(value: float) -> str:
@@ -301,7 +303,7 @@ def _crowding(facts: Survey) -> list[Markup]:
     starts = range(0, most + 1, width)
     counts = np.bincount(per_image // width, minlength=len(starts)).tolist()
     labels = [f"{a}" if width == 1 else f"{a}–{a + width - 1}" for a in starts]
-    plot = page.stacked(
+    plot = plots.stacked(
         labels, [Stack("images", counts, "s1")], "objects", "images", "objects per image"
     )
     return [page.note(words), element("div", plot, class_="plots")]

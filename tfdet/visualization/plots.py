@@ -9,7 +9,8 @@ from typing import NamedTuple
 from tfdet.visualization.markup import Markup, element
 
 _WIDTH, _HEIGHT = 340, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 12, 36
+_LEFT, _RIGHT, _TOP, _FLOOR = 52, 10, 12, 184
+_LETTER = 6.5  # width of a letter
 
 
 class Series(NamedTuple):
@@ -25,6 +26,14 @@ class Series(NamedTuple):
     is_marked: bool = False
 
 
+class Stack(NamedTuple):
+    """A part of each column: its name, a count for each column, and a class of the style sheet."""
+
+    name: str
+    counts: Sequence[int]
+    style: str
+
+
 class Frame:
     """A plot's area with axes, grid and labels.
 
@@ -32,7 +41,7 @@ class Frame:
         x_range, y_range: what the axes show.
         x_label, y_label: what they are.
         title: for readers that see no picture.
-        height: in units of which the plot is 340 wide.
+        labels: of columns that are 1 wide in x, in the place of a grid and numbers.
     """
 
     def __init__(
@@ -42,25 +51,39 @@ class Frame:
         x_label: str,
         y_label: str,
         title: str,
-        height: int = _HEIGHT,
+        labels: Sequence[str] | None = None,
     ):
         self._x_range, self._y_range = _with_extent(x_range), _with_extent(y_range)
-        self._height, self._title = height, title
+        self._title = title
         self._parts: list[Markup] = []
-        bottom = height - _BOTTOM
+        if labels is None:
+            self._add_grid()
+        else:
+            self._add_labels(labels)
+        self.add("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=_FLOOR, y2=_FLOOR, class_="axis")
+        self.add("text", x_label, x=(_LEFT + _WIDTH) / 2, y=_HEIGHT - 4, class_="middle label")
+        middle = (_TOP + _FLOOR) / 2
+        turned = f"rotate(-90 11 {middle:g})"
+        self.add("text", y_label, x=11, y=middle, transform=turned, class_="middle label")
+
+    def _add_grid(self) -> None:
         for value in ticks(*self._y_range):
             y = self.y(value)
             self.add("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid")
             self.add("text", short(value), x=_LEFT - 5, y=y + 4, class_="end")
         for value in ticks(*self._x_range):
             x = self.x(value)
-            self.add("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis")
-            self.add("text", short(value), x=x, y=bottom + 16, class_="middle")
-        self.add("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=bottom, y2=bottom, class_="axis")
-        self.add("text", x_label, x=(_LEFT + _WIDTH) / 2, y=height - 4, class_="middle label")
-        middle = (_TOP + bottom) / 2
-        turned = f"rotate(-90 11 {middle:g})"
-        self.add("text", y_label, x=11, y=middle, transform=turned, class_="middle label")
+            self.add("line", x1=x, x2=x, y1=_FLOOR, y2=_FLOOR + 4, class_="axis")
+            self.add("text", short(value), x=x, y=_FLOOR + 16, class_="middle")
+
+    def _add_labels(self, labels: Sequence[str]) -> None:
+        """The ends of y, and as many labels as have room."""
+        for value in self._y_range:
+            self.add("text", short(value), x=_LEFT - 5, y=self.y(value) + 4, class_="end")
+        longest = max(map(len, labels), default=1)
+        room = max(1, int((_WIDTH - _LEFT - _RIGHT) / (_LETTER * longest + 8)))
+        for i in range(0, len(labels), max(1, -(-len(labels) // room))):
+            self.add("text", labels[i], x=self.x(i + 0.5), y=_FLOOR + 16, class_="middle")
 
     def x(self, value: float) -> float:
         """Where a value of x is."""
@@ -70,8 +93,7 @@ class Frame:
     def y(self, value: float) -> float:
         """Where a value of y is."""
         low, high = self._y_range
-        height = self._height - _TOP - _BOTTOM
-        return round(self._height - _BOTTOM - (value - low) / (high - low) * height, 1)
+        return round(_FLOOR - (value - low) / (high - low) * (_FLOOR - _TOP), 1)
 
     def add(self, name: str, *content: object, **attributes: object) -> None:
         """Adds an element of SVG."""
@@ -90,7 +112,8 @@ class Frame:
 
     def finished(self) -> Markup:
         """The plot as SVG."""
-        return _svg(_WIDTH, self._height, self._title, self._parts)
+        box = f"0 0 {_WIDTH} {_HEIGHT}"
+        return element("svg", *self._parts, viewBox=box, role="img", aria_label=self._title)
 
 
 def lines(
@@ -112,7 +135,7 @@ def lines(
     frame = Frame(x_range, y_range, x_label, y_label, title)
     if marked_x is not None:
         x = frame.x(marked_x)
-        frame.add("line", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="marker")
+        frame.add("line", x1=x, x2=x, y1=_TOP, y2=_FLOOR, class_="marker")
     for one in series:
         frame.draw(one)
     return element("div", frame.finished(), legend(series), class_="plot")
@@ -142,15 +165,42 @@ def columns(
         frame.add("rect", note, x=left + 0.5, y=top, width=width, height=height, class_="bar s1")
     if marked_x is not None:
         x = frame.x(marked_x)
-        frame.add("line", x1=x, x2=x, y1=_TOP, y2=_HEIGHT - _BOTTOM, class_="marker")
+        frame.add("line", x1=x, x2=x, y1=_TOP, y2=_FLOOR, class_="marker")
     return element("div", frame.finished(), class_="plot")
 
 
-def legend(series: Sequence[Series]) -> Markup | None:
-    """The names of several lines beside their colours."""
-    if len(series) < 2:
+def stacked(
+    labels: Sequence[str], stacks: Sequence[Stack], x_label: str, y_label: str, title: str
+) -> Markup:
+    """Columns of several parts, with a legend.
+
+    Args:
+        labels: what each column is for.
+        stacks: from the bottom to the top.
+        x_label, y_label, title: see `Frame`.
+    """
+    most = max([1, *map(sum, zip(*(one.counts for one in stacks), strict=True))])
+    frame = Frame((0, len(labels)), (0, most), x_label, y_label, title, labels=labels)
+    unit = (_FLOOR - _TOP) / most
+    for i, label in enumerate(labels):
+        left, right, total = frame.x(i), frame.x(i + 1), 0
+        for one in stacks:
+            count = one.counts[i]
+            total += count
+            if count:
+                note = element("title", f"{label}: {one.name} {short(count)}")
+                place = {"x": round(left + 1, 1), "y": frame.y(total)}
+                width, height = max(right - left - 2, 1), max(count * unit, 0.5)
+                size = {"width": round(width, 1), "height": round(height, 1)}
+                frame.add("rect", note, **place, **size, class_=f"bar {one.style}")
+    return element("div", frame.finished(), legend(stacks), class_="plot")
+
+
+def legend(parts: Sequence[Series] | Sequence[Stack]) -> Markup | None:
+    """The names of several lines, or parts of columns, beside their colours."""
+    if len(parts) < 2:
         return None
-    entries = [element("span", element("i", class_=f"key {one.style}"), one.name) for one in series]
+    entries = [element("span", element("i", class_=f"key {one.style}"), one.name) for one in parts]
     return element("div", *entries, class_="legend")
 
 
@@ -175,8 +225,3 @@ def short(value: float) -> str:
 def _with_extent(ends: tuple[float, float]) -> tuple[float, float]:
     low, high = ends
     return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _svg(width: int, height: int, title: str, parts: Sequence[Markup]) -> Markup:
-    box = f"0 0 {width} {height}"
-    return element("svg", *parts, viewBox=box, role="img", aria_label=title)

@@ -3,18 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tfdet.visualization import plots
+from tfdet.visualization import page, plots
 from tfdet.visualization import report_tables as tables
 from tfdet.visualization.markup import Markup, element
+from tfdet.visualization.page import Picture, Section, note
 from tfdet.visualization.plots import Series
-from tfdet.visualization.report_figure import note, side_by_side, single
-from tfdet.visualization.report_pictures import NUM_ROUTED, Gallery, Picture
+from tfdet.visualization.report_pictures import NUM_ROUTED, Gallery, side_by_side
 
 
-def sections(
-    figures: Mapping[str, Any], gallery: Gallery, routes: Picture | None
-) -> list[tuple[str, str, list[Markup | None]]]:
-    """Sections of the page, (name, title, content); none of a static detector.
+def sections(figures: Mapping[str, Any], gallery: Gallery, routes: Picture | None) -> list[Section]:
+    """Sections of the page; none of a static detector.
 
     Args:
         figures: of the report.
@@ -24,12 +22,12 @@ def sections(
     if "dynamic" not in figures:
         return []
     facts = figures["dynamic"]
-    found = [("effort", "Costs and scores of the router", _costs(facts))]
+    found = [Section("effort", "Costs and scores of the router", _costs(facts))]
     if "tradeoff" in facts:
-        found.insert(0, ("tradeoff", "Trade-off", _tradeoff(facts["tradeoff"])))
+        found.insert(0, Section("tradeoff", "Trade-off", _tradeoff(facts["tradeoff"])))
     if routes is not None:
-        found.append(("routes", "Routes", [single(routes, routes.words)]))
-    return [*found, ("ends", "Easiest and hardest images", _ends(facts, gallery))]
+        found.append(Section("routes", "Routes", [page.figure(routes.words, routes)]))
+    return [*found, Section("ends", "Easiest and hardest images", _ends(facts, gallery))]
 
 
 def _tradeoff(result: Mapping[str, Any]) -> list[Markup | None]:
@@ -55,7 +53,7 @@ def _tradeoff(result: Mapping[str, Any]) -> list[Markup | None]:
             "expensive path, or of what can be skipped that was computed."
         ),
         element("div", *charts, class_="plots"),
-        tables.table(head, rows, "numbers"),
+        page.table(head, rows, "numbers"),
     ]
 
 

@@ -1,6 +1,5 @@
 """The report as one HTML file that needs nothing else: no network, no script, no other file."""
 
-import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,21 +7,18 @@ import numpy as np
 
 from tfdet.evaluation import error_kinds
 from tfdet.evaluation.precision_recall import RECALLS
-from tfdet.visualization import plots, report_dynamic
+from tfdet.visualization import page, plots, report_dynamic
 from tfdet.visualization import report_tables as tables
 from tfdet.visualization.markup import Markup, element, joined
+from tfdet.visualization.page import Picture, Section, note
 from tfdet.visualization.plots import Series, short
-from tfdet.visualization.report_figure import note, side_by_side, single
-from tfdet.visualization.report_pictures import NUM_WORST, Gallery, Picture
+from tfdet.visualization.report_pictures import NUM_WORST, Gallery, side_by_side
 
 _CURVES_SHOWN = 12  # classes; the curves of more are folded up
-# Nothing is loaded from anywhere, whatever a name in the data may hold.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_STYLE = "report.css"
 
 
-def page(figures: Mapping[str, Any], gallery: Gallery, routes: Picture | None = None) -> str:
-    """The whole page.
+def report_page(figures: Mapping[str, Any], gallery: Gallery, routes: Picture | None = None) -> str:
+    """The page as HTML.
 
     Args:
         figures: as `report.json` has them.
@@ -30,38 +26,27 @@ def page(figures: Mapping[str, Any], gallery: Gallery, routes: Picture | None = 
         routes: the figure of a CADDet's routes.
     """
     sections = [
-        ("numbers", "COCO's numbers", _numbers(figures)),
-        ("errors", "Kinds of errors", _errors(figures, gallery)),
-        ("classes", "Classes", _classes(figures)),
-        ("thresholds", "Threshold of the score", _thresholds(figures)),
-        ("confusion", "Confusion matrix", _confusion(figures)),
-        ("reliability", "Reliability of the scores", _reliability(figures)),
-        ("groups", "Size, difficulty, number of objects", _groups(figures)),
-        *([("masks", "Masks", _masks(figures["masks"]))] if "masks" in figures else []),
+        Section("numbers", "COCO's numbers", _numbers(figures)),
+        Section("errors", "Kinds of errors", _errors(figures, gallery)),
+        Section("classes", "Classes", _classes(figures)),
+        Section("thresholds", "Threshold of the score", _thresholds(figures)),
+        Section("confusion", "Confusion matrix", _confusion(figures)),
+        Section("reliability", "Reliability of the scores", _reliability(figures)),
+        Section("groups", "Size, difficulty, number of objects", _groups(figures)),
+        *([Section("masks", "Masks", _masks(figures["masks"]))] if "masks" in figures else []),
         *report_dynamic.sections(figures, gallery, routes),
-        ("worst", "Worst images", _worst(figures, gallery)),
+        Section("worst", "Worst images", _worst(figures, gallery)),
     ]
-    links = [element("a", title, href=f"#{name}") for name, title, _ in sections]
-    body = [
-        element("section", element("h2", title), *content, id=name)
-        for name, title, content in sections
-    ]
-    style = importlib.resources.files("tfdet.visualization").joinpath("report_files", _STYLE)
-    title = f"{figures['model']} on {figures['data']}"
-    head = [
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("link", rel="icon", href="data:,"),
-        element("title", title),
-        element("style", Markup(style.read_text("utf-8"))),
-    ]
-    main = [_header(figures), element("nav", *links), element("main", *body), _footer(figures)]
-    whole = element("html", element("head", *head), element("body", *main), lang="en")
-    return f"<!doctype html>\n{whole}\n"
+    return page.document(
+        f"{figures['model']} on {figures['data']}",
+        figures["model"],
+        _header(figures),
+        sections,
+        f"Written by {figures['written_by']}; the same figures are in report.json.",
+    )
 
 
-def _header(figures: Mapping[str, Any]) -> Markup:
+def _header(figures: Mapping[str, Any]) -> list[Markup]:
     facts = [
         f"{figures['images']:,} images",
         f"{figures['objects']:,} objects",
@@ -70,15 +55,13 @@ def _header(figures: Mapping[str, Any]) -> Markup:
     ]
     if figures["left_out"]:
         facts.append(f"{figures['left_out']:,} images that cannot be read are left out")
-    return element(
-        "header",
-        element("h1", figures["model"]),
+    return [
         element("p", "measured on ", element("b", figures["data"]), ": ", ", ".join(facts)),
-        element("div", *_tiles(figures), class_="tiles"),
-    )
+        page.tiles(_tiles(figures)),
+    ]
 
 
-def _tiles(figures: Mapping[str, Any]) -> list[Markup]:
+def _tiles(figures: Mapping[str, Any]) -> list[tuple[str, str]]:
     metrics, best, gains = figures["metrics"], figures["best"], figures["errors"]["gains"]
     shown = [(tables.percent(metrics[name]), name) for name in ("AP", "AP50", "AP75")]
     if "mask/AP" in metrics:
@@ -90,15 +73,7 @@ def _tiles(figures: Mapping[str, Any]) -> list[Markup]:
         shown.append((f"+{100 * gains[worst]:.1f}", f"AP50 without the errors of kind “{worst}”"))
     if "dynamic" in figures:
         shown.append((f"{figures['dynamic']['macs'] / 1e9:.3g}", "G multiply-adds per image"))
-    return [
-        element("div", element("strong", value), element("span", words), class_="tile")
-        for value, words in shown
-    ]
-
-
-def _footer(figures: Mapping[str, Any]) -> Markup:
-    words = f"Written by {figures['written_by']}; the same figures are in report.json."
-    return element("footer", words)
+    return shown
 
 
 def _numbers(figures: Mapping[str, Any]) -> list[Markup]:
@@ -126,7 +101,7 @@ def _errors(figures: Mapping[str, Any], gallery: Gallery) -> list[Markup | None]
 
 def _examples(kind: str, gallery: Gallery) -> Markup | None:
     shown = [
-        single(picture, f"{gallery.name(position)}: {picture.words}")
+        page.figure(f"{gallery.name(position)}: {picture.words}", picture)
         for position, picture in gallery.examples(kind)
     ]
     if not shown:
@@ -139,7 +114,7 @@ def _classes(figures: Mapping[str, Any]) -> list[Markup | None]:
     rows = tables.worst_first(figures["classes"])
     known = [(label, row) for label, row in rows if row["objects"]]
     lines = [
-        element("figure", element("figcaption", tables.named(label, row["class"])), _curve(row))
+        element("figure", element("figcaption", page.class_name(label, row["class"])), _curve(row))
         for label, row in known
     ]
     curves: Markup | None = element("div", *lines, class_="plots small")

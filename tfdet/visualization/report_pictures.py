@@ -1,7 +1,5 @@
 """The pictures of the report: the images that went worst, and examples of each kind of error."""
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,24 +9,16 @@ from PIL import Image
 from tfdet.data import loader
 from tfdet.evaluation import coco, error_kinds, image_scores
 from tfdet.evaluation.analysis import Analysis
-from tfdet.visualization import draw
+from tfdet.visualization import draw, page
+from tfdet.visualization.markup import Markup
+from tfdet.visualization.page import Picture
 
 NUM_WORST = 12
 NUM_EXAMPLES = 4  # of each kind of error
 NUM_ROUTED = 4  # least and most expensive images
 _SIDE, _CROP = 520, 300  # pixels of the longer side
 _MARGIN = 0.6  # around what a crop is about, in parts of its longer side
-_QUALITY = 82
 _MANY = 15  # objects
-
-
-class Picture(NamedTuple):
-    """An image as JPEG in a data URI, with its size and what it shows in words."""
-
-    uri: str
-    width: int
-    height: int
-    words: str
 
 
 class Shown(NamedTuple):
@@ -70,7 +60,7 @@ class Gallery:
         for position in positions:
             image = self._images.load(int(position))
             if image is not None:
-                canvas, scale = _fitted(image, _SIDE)
+                canvas, scale = page.fitted(image, _SIDE)
                 yield Shown(
                     int(position),
                     self._truth(int(position), canvas, scale),
@@ -128,7 +118,7 @@ class Gallery:
             notes=notes.tolist(),
             dashed=~is_found,
         )
-        return encoded(drawn, f"{len(rows)} objects, {int(is_found.sum())} of them found")
+        return page.encoded(drawn, f"{len(rows)} objects, {int(is_found.sum())} of them found")
 
     def _detections(self, position: int, canvas: np.ndarray, scale: float) -> Picture:
         found, analysis = self._findings.found, self._analysis
@@ -148,7 +138,9 @@ class Gallery:
             notes,
             kinds >= 0,
         )
-        return encoded(drawn, f"{len(rows)} detections, {int((kinds >= 0).sum())} of them wrong")
+        return page.encoded(
+            drawn, f"{len(rows)} detections, {int((kinds >= 0).sum())} of them wrong"
+        )
 
     def _crop(self, position: int, detection: int | None, near: int | None) -> Picture | None:
         """The part of an image around a detection and an object; the object is dashed."""
@@ -169,12 +161,12 @@ class Gallery:
             captions.append(names[truth.labels[near]])
             notes.append("truth")
         part, corner = _around(image, np.array(boxes))
-        canvas, scale = _fitted(part, _CROP)
+        canvas, scale = page.fitted(part, _CROP)
         placed = (np.array(boxes) - np.tile(corner, 2)) * scale
         dashed = np.array(notes) == "truth"
         drawn = draw.draw_boxes(canvas, placed, np.array(labels), names, notes=notes, dashed=dashed)
         texts = [f"{name} {note}" for name, note in zip(captions, notes, strict=True)]
-        return encoded(drawn, ", ".join(texts))
+        return page.encoded(drawn, ", ".join(texts))
 
     def _outlines(self, rows: np.ndarray) -> list[dict[str, Any]]:
         dataset, truth = self._findings.dataset, self._findings.truth
@@ -204,19 +196,6 @@ def _around(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return image[corner[1] : end[1], corner[0] : end[0]], corner
 
 
-def _fitted(image: np.ndarray, side: int) -> tuple[np.ndarray, float]:
-    """An image whose longer side has about `side` pixels, and its scale."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    way = Image.BOX if scale < 1 else Image.BICUBIC
-    return np.asarray(Image.fromarray(image).resize(size, way)), scale
-
-
-def encoded(pixels: np.ndarray, words: str) -> Picture:
-    """A picture uint8 [H, W, 3] as it stands in the page, with what it shows in words."""
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "JPEG", quality=_QUALITY)
-    text = base64.b64encode(content.getvalue()).decode("ascii")
-    height, width = pixels.shape[:2]
-    return Picture(f"data:image/jpeg;base64,{text}", width, height, words)
+def side_by_side(shown: Shown, caption: str) -> Markup:
+    """An image with its truth and its detections, as it stands in the page."""
+    return page.figure(caption, shown.truth, shown.detections, class_="pair")

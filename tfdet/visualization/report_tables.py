@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfdet.evaluation import coco, error_kinds
-from tfdet.visualization import draw
 from tfdet.visualization.markup import Markup, element
+from tfdet.visualization.page import class_name, meter, swatch, table
 from tfdet.visualization.plots import short
 
 NONE = "–"
@@ -28,17 +28,6 @@ def percent(value: float | None) -> str:
     return NONE if value is None or value < 0 else f"{100 * value:.1f}"
 
 
-def table(head: Sequence[object], rows: Sequence[Sequence[object]], class_: str = "") -> Markup:
-    """A table that can be moved sideways where the screen is narrow; numbers are on the right."""
-    top = element("tr", *(element("th", cell, scope="col") for cell in head))
-    body = [
-        element("tr", element("th", row[0], scope="row"), *(element("td", x) for x in row[1:]))
-        for row in rows
-    ]
-    whole = element("table", element("thead", top), element("tbody", *body), class_=class_ or None)
-    return element("div", whole, class_="wide", tabindex="0")
-
-
 def coco_table(metrics: Mapping[str, float]) -> Markup:
     """COCO's twelve numbers, of boxes and, where there are any, of masks."""
     has_masks = coco.MASK + "AP" in metrics
@@ -48,17 +37,6 @@ def coco_table(metrics: Mapping[str, float]) -> Markup:
         values = [metrics[name], metrics[coco.MASK + name]] if has_masks else [metrics[name]]
         rows.append([name, *map(percent, values), element("span", note, class_="note")])
     return table([*head, ""], rows, "numbers")
-
-
-def swatch(label: int) -> Markup:
-    """A spot of the colour that a class has in all pictures."""
-    colour = "#{:02x}{:02x}{:02x}".format(*draw.class_color(label))
-    return element("i", class_="swatch", style=f"background:{colour}")
-
-
-def named(label: int, name: str) -> Markup:
-    """The name of a class beside its colour; cut where it is long, whole when pointed at."""
-    return element("span", swatch(label), name, class_="name", title=name)
 
 
 def worst_first(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str, Any]]]:
@@ -75,7 +53,7 @@ def class_table(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Markup:
         names = ("f1", "precision", "recall")
         cells.append(
             [
-                named(label, row["class"]),
+                class_name(label, row["class"]),
                 f"{row['objects']:,}",
                 percent(row["AP"]),
                 meter(row["AP"]),
@@ -86,12 +64,6 @@ def class_table(rows: Sequence[tuple[int, Mapping[str, Any]]]) -> Markup:
             ]
         )
     return table([*head, "recall"], cells, "numbers classes")
-
-
-def meter(value: float, most: float = 1.0) -> Markup:
-    """A bar as long as a value from 0 to `most`."""
-    width = max(0.0, min(1.0, value / most if most > 0 else 0.0))
-    return element("span", element("i", style=f"width:{100 * width:.1f}%"), class_="meter")
 
 
 def error_table(errors: Mapping[str, Any]) -> Markup:
