@@ -127,7 +127,7 @@ COCO = [
     Case(
         "F76 a folder where annotations are expected",
         lambda folder: (data.coco(folder), ["tfdet-data", "check", "--data=coco:i:i"])[1],
-        says="COCO annotations: 'i' is a folder, not a file",
+        says="COCO data set i: looked for the JSON file in it, .* found none",
     ),
     Case("F80 F14 a colon in both paths, as in C:/data", with_a_colon, **FINE),
 ]

@@ -208,7 +208,7 @@ INFER = [
     Case(
         "P10 a web address",
         lambda folder: infer("--input=https://example.org/a.jpg"),
-        says=r"no file matches .*a.jpg; give a file, a folder, or a pattern .*web addresses",
+        says=r"no file matches .*a.jpg; give a file, a folder, a pattern .*web addresses",
     ),
     Case(
         "P29 a file's name with an escape sequence and a line break",
