@@ -52,7 +52,7 @@ TINY = "model.name=efficientdet-test,train.batch_size=2,train.num_epochs=1,train
         ("infer", "--model_dir=a --input=/no/*.jpg --output_dir=d", 1, "no file matches --input=/"),
         ("export", "--model_dir=/nonexist --output=b", 1, "there is no folder /nonexist"),
         ("export", "--model_dir=a --output=b --format=coreml", 2, "saved_model, litert, onnx"),
-        ("data", "mkae shapes", 2, "expected make, convert or check, got 'mkae'"),
+        ("data", "mkae shapes", 2, "expected make, convert, check, view or suggest, got 'mkae'"),
         ("data", "check --data=", 2, "expected one data set, got 0"),
         ("data", "convert shapes:val:2 --output=r --num_shards=0", 2, "--num_shards must be above"),
         ("data", "convert shapes:val:2 --output=r --num_shards=9", 1, "expected 1 to 2 shards"),
@@ -147,7 +147,7 @@ def test_a_section_with_all_keys_commented_out_keeps_the_defaults(refused, tmp_p
     ("hparams", "piece"),
     [
         ("/no/such.yaml", "recipe /no/such.yaml cannot be read: No such file"),
-        ("recipe.txt", "must be a .yaml file or key=value pairs with commas between"),
+        ("recipe.txt", "a .yaml file or key=value pairs with commas between"),
         ("train.batch_size=", "train.batch_size must be a whole number, got None"),
         ("train.batch_size=[", "the value of train.batch_size cannot be read: '['"),
         ("a.b.c=1", "unknown key 'a'; known: data, eval, model, train"),

@@ -15,8 +15,6 @@ from tfdet.training import trained
 
 av = pytest.importorskip("av", reason="PyAV is not installed; it is the extra [video] of tfdet")
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):

@@ -18,7 +18,7 @@ from tfdet.serving.driver import LIBRARY_FOLDER, SavedModelDriver
 SOURCE = pathlib.Path(__file__).parents[2] / "examples" / "detect.c"
 
 # Linking against a library of a gigabyte takes longer than a test should.
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("plain_graphs")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

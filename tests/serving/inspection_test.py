@@ -12,8 +12,6 @@ from tfdet.serving import description, inspection
 from tfdet.serving.description import Description
 from tfdet.serving.driver import LIBRARY_FOLDER
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 @pytest.fixture(scope="module")
 def found(exported):

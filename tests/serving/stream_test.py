@@ -11,8 +11,6 @@ from tfdet.errors import UserError
 from tfdet.serving import compare, stream, verify
 from tfdet.serving.driver import ModelDriver
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 SIZES = ((50, 90), (131, 40), (64, 64), (33, 77), (20, 20))
 
 

@@ -8,8 +8,6 @@ from tensorflow.core.framework import tensor_pb2
 from tfdet.serving import warm_up
 from tfdet.serving.driver import LIBRARY_FOLDER
 
-pytestmark = pytest.mark.usefixtures("plain_graphs")
-
 
 def _records(folder):
     return [x.numpy() for x in tf.data.TFRecordDataset(str(folder / warm_up.FILE))]
