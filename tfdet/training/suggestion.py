@@ -110,7 +110,7 @@ def suggest(
         spec: of the training data, as `sources.open_dataset` takes it.
         budget_madds: multiply-adds of the detector for one image, at most.
         budget_ms: milliseconds of the detector for one image on this machine, in Python, at most.
-        say: is told what is done.
+        say: gets a sentence for each thing that is done.
     """
     say(f"Reading {spec}")
     train, val = _data(spec)
