@@ -40,7 +40,7 @@ def _caddet():
 
 
 def _two_stage():
-    return {"model": tfdet.create("faster-rcnn-test")}
+    return {"model": tfdet.create("faster-rcnn-test", backbone="resnet-test")}
 
 
 def _teachers():
