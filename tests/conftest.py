@@ -97,7 +97,6 @@ def forget_gradients() -> Callable[[], None]:
 
 def _drop() -> None:
     _forget_gradients()
-    _forget_unfilled()
     while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
         pass
     _give_back()
@@ -105,7 +104,7 @@ def _drop() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _few_timings() -> Iterator[None]:
-    """Calibrations time 12 runs and not 90: no test needs times as steady as a user's."""
+    """Calibrations time 16 runs and not 90: no test needs times as steady as a user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cost_measurement, "_SAMPLES", 2)
         patch.setattr(cost_measurement, "_WARM_UPS", 1)
@@ -123,12 +122,20 @@ def _forget_gradients() -> None:
         del registry[name]
 
 
-def _forget_unfilled() -> None:
-    """Drops variables that were made in a scope without values, as those of published models are.
+_leave_scope = keras.StatelessScope.__exit__
+
+
+def _leave_and_forget(scope: keras.StatelessScope, *error: object) -> None:
+    """A scope whose variables get no values, as those of published models here, forgets them too.
 
     Keras would give them their values, gigabytes, at the end of any later scope.
     """
-    global_state.set_global_attribute("uninitialized_variables", [])
+    _leave_scope(scope, *error)
+    if scope.original_scope is None and not scope.initialize_variables:
+        global_state.set_global_attribute("uninitialized_variables", [])
+
+
+keras.StatelessScope.__exit__ = _leave_and_forget
 
 
 def _give_back() -> None:
