@@ -120,7 +120,7 @@ def test_s1_a_library_in_the_folder_of_a_model_is_not_loaded(
     path = tmp_path / "model"
     shutil.copytree(exported[0], path)
     library = path / driver_lib.LIBRARY_FOLDER / pack_native.LIBRARY
-    library.parent.mkdir()
+    library.parent.mkdir(exist_ok=True)
     library.write_bytes(b"whatever it does")
     monkeypatch.setattr(tf, "load_op_library", lambda path: pytest.fail(f"{path} is loaded"))
     assert SavedModelDriver(path).class_names
