@@ -71,8 +71,8 @@ flags.DEFINE_list(
 flags.DEFINE_multi_string(
     "hparams",
     [],
-    "view: a recipe (.yaml) or train.seed=1,...; may be repeated. A training batch is shown as "
-    "this recipe makes it.",
+    "view: the name of a recipe (`tfdet-train --list_recipes`), a .yaml file or train.seed=1,...; "
+    "may be repeated. A training batch is shown as this recipe makes it.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_integer(

@@ -272,7 +272,7 @@ def _training(facts: Survey, model: Candidate, canvas: tuple[int, int]) -> list[
         Choice("train.optimizer", "adam", "the small recipes of tfdet were measured with it"),
         Choice("train.learning_rate", rate, f"0.003 for 16 images, by the root of {batch}/16"),
         Choice("train.learning_rate_batch", batch, "the rate is meant as it stands"),
-        Choice("train.warmup_init", rate / 10, "a tenth of the rate"),
+        Choice("train.warmup_init", float(f"{rate / 10:.3g}"), "a tenth of the rate"),
         Choice("train.warmup_epochs", warmup, f"about {_WARMUP_STEPS} steps"),
         Choice(
             "train.ema_decay",
