@@ -153,7 +153,7 @@ def test_the_figure_and_the_table_show_every_share(model, paths, tmp_path):
     tradeoff_figure.draw(result, tmp_path / "figure.png")
     assert Image.open(tmp_path / "figure.png").size == (1210, 484)
     table = tradeoff.format_table(result)
-    assert table.count("/") == 11 and "router" in table
+    assert table.count(" %") == 11 and "router" in table
 
 
 def test_labels_of_the_data_become_those_of_the_model():

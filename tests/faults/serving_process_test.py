@@ -19,7 +19,7 @@ PICTURES = 200
 
 
 def _infer(folder: pathlib.Path, **options) -> processes.Process:
-    first = cases.photo(folder / "photos" / "000.png", (200, 300))
+    first = cases.photo(folder / "photos" / "000.png", (260, 300))
     for i in range(1, PICTURES):
         shutil.copy(first, first.with_name(f"{i:03}.png"))
     argv = cases.infer("--input=photos", "--min_score=0.01")
@@ -63,7 +63,7 @@ def test_b12_a_killed_inference_leaves_valid_files(tmp_path):
 
 
 def test_p22_a_full_disk_leaves_whole_pictures_and_their_entries(tmp_path):
-    limit = 60_000  # bytes of a file: detections.json is the first that wants more
+    limit = 150_000  # bytes of a file: detections.json is the first that wants more
     process = _infer(tmp_path, most=limit)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
