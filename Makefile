@@ -1,5 +1,5 @@
 # make demo   train a small dynamic detector (8 minutes), draw AP against cost, export it, run it at two speeds
-# make test   the tests, about 13 minutes on two cores;  make slow   the rest
+# make test   the tests, about 14 minutes on two cores;  make slow   the rest
 # make quick  those of the parts and of two detectors, about 3 minutes
 # make lint   ruff, the order of the packages (import-linter), types (mypy)
 # make lowest common test, weights, pictures and faults with the oldest packages that are allowed

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tfdet
 from tfdet.recipes import catalog
@@ -58,7 +59,10 @@ def _teachers():
 
 def _exported():
     tfdet.export(tfdet.create("efficientdet-test"), "served/cells_onnx")
-    return {"images": np.zeros((1, 64, 64, 3), np.uint8)}
+    images = np.zeros((1, 64, 64, 3), np.uint8)
+    pathlib.Path("photos").mkdir()
+    Image.fromarray(images[0]).save("photos/a.png")
+    return {"images": images}
 
 
 def _tfdet():
