@@ -106,3 +106,8 @@ def test_a_pair_is_called_one():
         records.from_dict(Outer, {"width": 3, "size": 64})
     with pytest.raises(UserError, match="names must be a list, got 'cat'"):
         records.from_dict(Outer, {"width": 3, "names": "cat"})
+
+
+def test_flatten_is_the_inverse_of_nest():
+    flat = {"a.b.c": 1, "a.d": (2, 3), "e": None}
+    assert dict(records.flatten(records.nest(flat))) == flat

@@ -372,8 +372,8 @@ def _offer(typed: str) -> str:
 
 def differences(ours: Any, theirs: Any) -> list[str]:
     """Dotted keys whose values differ between two recipes, each with both values."""
-    ours_flat = dict(_flatten(records.to_dict(ours)))
-    theirs_flat = dict(_flatten(records.to_dict(theirs)))
+    ours_flat = dict(records.flatten(records.to_dict(ours)))
+    theirs_flat = dict(records.flatten(records.to_dict(theirs)))
     keys = dict.fromkeys([*ours_flat, *theirs_flat])
     return [
         f"{key}: {_short(ours_flat.get(key, 'unset'))} here, "
@@ -415,14 +415,6 @@ def _split_at_commas(text: str) -> list[str]:
             start = i + 1
     parts.append(text[start:])
     return [part for part in parts if part.strip()]
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _check_at_least(record: Any, where: str, **minima: float) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 from tfdet.errors import UserError
@@ -110,6 +110,15 @@ def nest(changes: Mapping[str, Any]) -> dict[str, Any]:
             value = merge(below if isinstance(below, dict) else {}, nest(value))
         nested[first] = value
     return nested
+
+
+def flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings with dotted keys, the inverse of `nest`: ("a.b", 1), ..."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

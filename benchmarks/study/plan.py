@@ -213,15 +213,7 @@ def described(recipe: config.Recipe | SearchRecipe) -> dict[str, Any]:
     This is what makes two runs the same: a row counts as long as its arm has these keys.
     """
     default = config.Recipe() if isinstance(recipe, config.Recipe) else _ANY_SEARCH
-    ours, defaults = (dict(_flat(records.to_dict(x))) for x in (recipe, default))
+    ours, defaults = (dict(records.flatten(records.to_dict(x))) for x in (recipe, default))
     model = {key: value for key, value in ours.items() if key.startswith("model.")}
     other = {key: value for key, value in ours.items() if value != defaults.get(key)}
     return {k: v for k, v in (model | other).items() if not k.startswith(_OF_THE_RUNNER)}
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

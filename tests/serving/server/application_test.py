@@ -20,9 +20,6 @@ from tfdet.serving.server.application import BodyLimits, make_application
 from tfdet.serving.server.metrics import Metrics
 from tfdet.serving.server.served_model import ServedModel, ServingOptions, describe_metrics
 
-# One worker exports once for both files.
-pytestmark = pytest.mark.xdist_group("server")
-
 PREDICT = "/v1/models/cells:predict"
 
 

@@ -15,9 +15,6 @@ import pytest
 pytest.importorskip("uvicorn", reason="the extra [serve] is not installed")
 import chromium
 
-# One worker exports once for both files.
-pytestmark = pytest.mark.xdist_group("server")
-
 _START_SECONDS = 600
 
 

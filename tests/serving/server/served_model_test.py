@@ -17,8 +17,6 @@ from tfdet.serving.server.refusal import Refusal
 from tfdet.serving.server.requests import parse_predict
 from tfdet.serving.server.served_model import ServedModel, ServingOptions, describe_metrics
 
-pytestmark = pytest.mark.xdist_group("server")
-
 
 @pytest.fixture
 def serve(tmp_path, samples):
