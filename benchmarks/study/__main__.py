@@ -1,13 +1,13 @@
 """Runs studies, and renders their pages from the rows that they left.
 
     python -m benchmarks.study configs/studies/packdet.yaml     run what is missing, then render
-    python -m benchmarks.study configs/studies/*.yaml           the whole set
+    python -m benchmarks.study configs/studies/*.yaml --jobs=2  the whole set, two runs at a time
     python -m benchmarks.study configs/studies/packdet.yaml --arms=fcos,packdet --seeds=0
     python -m benchmarks.study --render                         all pages that have rows
 
-Every run is a process of its own, one after the other, and leaves a row in
-benchmarks/figures/studies/NAME.jsonl, which is committed. A row that is there is not run again, and
-a run that was killed resumes. Weights and logs go to --runs_dir, outside of the repository.
+Every run is a process of its own and leaves a row in benchmarks/figures/studies/NAME.jsonl, which
+is committed. A row that is there is not run again, and a run that was killed resumes. Weights and
+logs go to --runs_dir, outside of the repository.
 """
 
 import argparse
@@ -43,7 +43,10 @@ def run(options: argparse.Namespace) -> None:
     studies = [plan.read(path) for path in options.studies]
     for study in [] if options.render else studies:
         chosen = runner.choose(study, options.arms, options.seeds)
-        runner.run(study, chosen, options.runs_dir / study.name, options.rows_dir)
+        runs_dir = options.runs_dir / study.name
+        runner.run(study, chosen, runs_dir, options.rows_dir, options.jobs)
+        if study.times:
+            runner.take_times(study, runs_dir, options.rows_dir)
     for study in studies:
         found = rows.read(study, options.rows_dir)
         if found:
@@ -60,12 +63,15 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--render", action="store_true", help="run nothing, render the pages")
     parser.add_argument("--arms", type=_words, help="these only, with commas between")
     parser.add_argument("--seeds", type=_numbers, help="these only, with commas between")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
     parser.add_argument("--runs_dir", type=pathlib.Path, default=RUNS)
     parser.add_argument("--rows_dir", type=pathlib.Path, default=rows.FOLDER)
     parser.add_argument("--pages_dir", type=pathlib.Path, default=PAGES)
     options = parser.parse_args()
     if not options.studies and not options.render:
         parser.error("name a study, such as configs/studies/packdet.yaml, or give --render")
+    if options.jobs < 1:
+        parser.error("--jobs must be 1 or more")
     return options
 
 

@@ -1,6 +1,6 @@
 """One run of a study: its trainings, one after the other, and what the model came to.
 
-    python -m benchmarks.study.measure FOLDER [--times]
+    python -m benchmarks.study.measure FOLDER
 
 FOLDER holds plan_1.yaml, plan_2.yaml, ..., the recipes of the steps, which are trained in step_1,
 step_2, ... as `tfdet-train` does, and resumed there. It gets result.json: the `values` of the last
@@ -15,7 +15,6 @@ import time
 from typing import Any
 
 import tfdet
-from benchmarks import packdet, timing
 from tfdet import config, documents, files
 from tfdet.detectors.caddet import CADDet
 from tfdet.evaluation import cascade_tradeoff, coco, routes
@@ -24,16 +23,10 @@ from tfdet.training import trained, trainer
 
 RESULT = "result.json"
 _MEASURED_EVERY = 20.0
-_TIMED = 30
 
 
-def run(folder: pathlib.Path, times: bool = False) -> None:
-    """Trains what is left to train in a run's folder, and measures.
-
-    Args:
-        folder: as it stands above.
-        times: take the time "ms" of the model too.
-    """
+def run(folder: pathlib.Path) -> None:
+    """Trains what is left to train in a run's folder, as it stands above, and measures."""
     attempt = len(list(folder.glob("cpu_*.json"))) + 1
     threading.Thread(target=_count, args=(folder / f"cpu_{attempt}.json",), daemon=True).start()
     extra: dict[str, float] = {}
@@ -45,8 +38,6 @@ def run(folder: pathlib.Path, times: bool = False) -> None:
             trainer.train(config.load_recipe(plan), model_dir)
     result = measured(model_dir)
     result["values"].update(extra)
-    if times:
-        result["values"]["ms"] = _milliseconds(trained.load_trained(model_dir, "last"))
     _write_time(folder / f"cpu_{attempt}.json")
     spent = [json.loads(path.read_text()) for path in folder.glob("cpu_*.json")]
     result["values"]["cpu_minutes"] = round(sum(spent) / 60, 2)
@@ -126,12 +117,6 @@ def _of_tradeoff(found: dict[str, Any]) -> dict[str, float]:
     return {**ends, **gains}
 
 
-def _milliseconds(model: tfdet.Detector) -> float:
-    """Median milliseconds of the frozen network with one image."""
-    seconds = timing.interleaved({"network": packdet.network(model)}, _TIMED)["network"]
-    return round(1e3 * seconds, 3)
-
-
 def _count(path: pathlib.Path) -> None:
     """Writes the processor time of this process every so often, until it is killed."""
     while True:
@@ -144,4 +129,4 @@ def _write_time(path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    run(pathlib.Path(sys.argv[1]), "--times" in sys.argv[2:])
+    run(pathlib.Path(sys.argv[1]))

@@ -94,7 +94,7 @@ class Study:
         arms: in the order of the page. One that another starts from comes before it.
         compare: pairs of arms; the second is subtracted from the first.
         columns: values of the rows in the table, see `benchmarks.study.measure`.
-        times: also take the time "ms" of each model, frozen, with one image.
+        times: also take the time "ms" of each arm's network, frozen, with one image.
         figure: the column that the plot has the first one over; "" plots the arms one by one.
     """
 

@@ -1,22 +1,26 @@
-"""Runs the arms of a study one after the other, each in a process of its own."""
+"""Runs the arms of a study, each in a process of its own, one or a few at a time."""
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from benchmarks import timing
+from benchmarks import packdet, timing
 from benchmarks.study import measure, rows
 from benchmarks.study.plan import Arm, Study
 from tfdet import config, records
 from tfdet.errors import UserError
+from tfdet.training import trained
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_TIMED = 30
 
 
 def choose(
@@ -39,7 +43,11 @@ def choose(
 
 
 def run(
-    study: Study, chosen: Sequence[tuple[str, int]], runs_dir: pathlib.Path, rows_dir: pathlib.Path
+    study: Study,
+    chosen: Sequence[tuple[str, int]],
+    runs_dir: pathlib.Path,
+    rows_dir: pathlib.Path,
+    jobs: int = 1,
 ) -> None:
     """Trains and measures what has no row yet, and adds the rows.
 
@@ -48,17 +56,54 @@ def run(
         chosen: (arm, seed) of the runs, in their order.
         runs_dir: gets a folder per run; one whose training was killed resumes there.
         rows_dir: of the rows.
+        jobs: how many runs at a time; each gets its part of the processors. One that starts from
+            another waits for it.
     """
-    for number, (arm, seed) in enumerate(chosen, 1):
-        head = f"[{number}/{len(chosen)}] {study.name}: {arm}, seed {seed}"
-        if not _is_needed(study, arm, seed, chosen, runs_dir, rows_dir):
-            print(f"{head}: done", flush=True)
-            continue
-        print(f"{head}: running in {folder_of(runs_dir, arm, seed)}", flush=True)
-        row = _run(study, arm, seed, runs_dir)
+    waiting = {one: f"[{i}/{len(chosen)}] {_words(study, *one)}" for i, one in enumerate(chosen, 1)}
+    running: dict[tuple[str, int], _Run] = {}
+    try:
+        while waiting or running:
+            for one, head in list(waiting.items()):
+                needed = ((name, one[1]) for name in study.arms[one[0]].needs)
+                if len(running) == jobs or any(x in waiting or x in running for x in needed):
+                    continue
+                del waiting[one]
+                if _is_needed(study, *one, chosen, runs_dir, rows_dir):
+                    running[one] = _Run(study, *one, runs_dir, head, jobs)
+                else:
+                    print(f"{head}: done", flush=True)
+            for one in [one for one, process in running.items() if process.has_ended()]:
+                rows.add(study, running.pop(one).row(), rows_dir)
+            time.sleep(0.1)
+    finally:
+        for process in running.values():
+            process.kill()
+
+
+def take_times(study: Study, runs_dir: pathlib.Path, rows_dir: pathlib.Path) -> None:
+    """Gives the rows of a study their "ms": of each arm's network, frozen, with one image.
+
+    The arms take turns, in this process, so that they can be compared.
+    """
+    found = rows.read(study, rows_dir)
+    if all("ms" in row["values"] for row in found):
+        return
+    networks = {}
+    for row in found:
+        folder = _model_of(study.arms[row["arm"]], folder_of(runs_dir, row["arm"], row["seed"]))
+        if row["arm"] not in networks and folder.is_dir():
+            networks[row["arm"]] = packdet.network(trained.load_trained(folder, "last"))
+    print(f"{study.name}: timing {len(networks)} networks in turns", flush=True)
+    seconds = timing.interleaved(networks, _TIMED)
+    for row in found:
+        row["values"].pop("ms", None)
+        if row["arm"] in seconds:
+            row["values"]["ms"] = round(1e3 * seconds[row["arm"]], 3)
         rows.add(study, row, rows_dir)
-        shown = ", ".join(f"{name} {row['values'].get(name)}" for name in study.columns)
-        print(f"{head}: {shown}", flush=True)
+
+
+def _words(study: Study, arm: str, seed: int) -> str:
+    return f"{study.name}: {arm}, seed {seed}"
 
 
 def folder_of(runs_dir: pathlib.Path, arm: str, seed: int) -> pathlib.Path:
@@ -82,32 +127,68 @@ def _is_needed(
     return is_wanted and not (folder_of(runs_dir, arm, seed) / measure.RESULT).is_file()
 
 
-def _run(study: Study, arm: str, seed: int, runs_dir: pathlib.Path) -> dict[str, Any]:
-    folder = folder_of(runs_dir, arm, seed)
-    plan = rows.plan_of(study, arm, seed)
-    _check_same(folder, plan)
-    _write_plans(study, arm, seed, folder, runs_dir)
-    with open(folder / "log.txt", "a") as log:
-        command = [sys.executable, "-m", "benchmarks.study.measure", str(folder)]
-        command += ["--times"] if study.times else []
-        code = subprocess.run(command, cwd=_ROOT, stdout=log, stderr=log).returncode
-    if code:
-        last = (folder / "log.txt").read_text(errors="replace").strip().splitlines()[-1:]
-        raise UserError(
-            f"the run in {folder} ended with {code}: {''.join(last)} (see log.txt there)"
-        )
-    result = json.loads((folder / measure.RESULT).read_text())
-    del result["model_dir"]
-    return {
-        "arm": arm,
-        "seed": seed,
-        "plan": plan,
-        **result,
-        "commit": _commit(),
-        "machine": timing.machine(),
-        "python": sys.version.split()[0],
-        "tensorflow": tf.__version__,
-    }
+class _Run:
+    """A run that goes on in a process of its own.
+
+    Args:
+        study, arm, seed: which one.
+        runs_dir: the folders of the study's runs.
+        head: how its lines begin.
+        jobs: among how many the processors are divided.
+    """
+
+    def __init__(
+        self, study: Study, arm: str, seed: int, runs_dir: pathlib.Path, head: str, jobs: int
+    ):
+        self._study, self._arm, self._seed, self._head = study, arm, seed, head
+        self._folder, self._plan = folder_of(runs_dir, arm, seed), rows.plan_of(study, arm, seed)
+        _check_same(self._folder, self._plan)
+        _write_plans(study, arm, seed, self._folder, runs_dir)
+        print(f"{head}: running in {self._folder}", flush=True)
+        command = [sys.executable, "-m", "benchmarks.study.measure", str(self._folder)]
+        with open(self._folder / "log.txt", "a") as log:
+            self._process = subprocess.Popen(
+                command, cwd=_ROOT, stdout=log, stderr=log, env=_environment(jobs)
+            )
+
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def row(self) -> dict[str, Any]:
+        """Of a run that has ended, which is printed; raises `UserError` where it failed."""
+        if code := self._process.returncode:
+            log = (self._folder / "log.txt").read_text(errors="replace")
+            last = "".join(log.strip().splitlines()[-1:])
+            raise UserError(
+                f"the run in {self._folder} ended with {code}: {last} (see log.txt there)"
+            )
+        result = json.loads((self._folder / measure.RESULT).read_text())
+        del result["model_dir"]
+        shown = (f"{name} {result['values'].get(name)}" for name in self._study.columns)
+        print(f"{self._head}: {', '.join(shown)}", flush=True)
+        return {
+            "arm": self._arm,
+            "seed": self._seed,
+            "plan": self._plan,
+            **result,
+            "commit": _commit(),
+            "machine": timing.machine(),
+            "python": sys.version.split()[0],
+            "tensorflow": tf.__version__,
+        }
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    """Of a run: with its part of the processors, where there are several runs."""
+    if jobs == 1:
+        return dict(os.environ)
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, threads)}
 
 
 def _check_same(folder: pathlib.Path, plan: list[Any]) -> None:
