@@ -49,7 +49,7 @@ class RayWorkers:
     def __init__(self, recipe: SearchRecipe, count: int, address: str = ""):
         ray = import_ray()
         self._ray = ray
-        _connect(ray, count, address)
+        connect(ray, count, address)
         worker = ray.remote(_Worker).options(
             num_cpus=1,
             num_gpus=_gpus_each(ray, count),
@@ -132,15 +132,17 @@ def hide_gpus() -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
-def _connect(ray: Any, count: int, address: str) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+def connect(
+    ray: Any, count: int, address: str = "", runtime_env: dict[str, Any] | None = None
+) -> None:
+    """Connects to a Ray cluster with `count` CPUs; "" starts one on this machine."""
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not address:
-        ray.init(num_cpus=count, **quiet)
+        ray.init(num_cpus=count, include_dashboard=False, runtime_env=runtime_env, **quiet)
         return
     _check_reachable(address)
-    del quiet["include_dashboard"]
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, runtime_env=runtime_env, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(
             f"the Ray cluster at {address} does not let us in ({first_line(error)}); if it wants a "
@@ -150,7 +152,7 @@ def _connect(ray: Any, count: int, address: str) -> None:
     if cores < count:
         ray.shutdown()
         raise UserError(
-            f"the Ray cluster at {address} has {cores} CPUs for --workers={count}; ask for fewer"
+            f"the Ray cluster at {address} has {cores} CPUs, {count} are asked for; ask for fewer"
         )
 
 
