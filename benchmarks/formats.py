@@ -99,12 +99,12 @@ class Row:
 Runs = dict[Key, Callable[[], Any]]
 
 
-def variants(wanted: list[str] | None) -> Iterator[tuple[str, str]]:
+def variants(wanted: list[str] | None, with_int8: bool) -> Iterator[tuple[str, str]]:
     """Formats and precisions that are installed."""
     yield formats.SAVED_MODEL, "float32"
     for form in formats.FORMS.values():
-        for precision in form.precisions:
-            if form.is_installed(precision) and (wanted is None or form.name in wanted):
+        for precision in form.precisions if wanted is None or form.name in wanted else ():
+            if form.is_installed(precision) and (with_int8 or precision != "int8"):
                 yield form.name, precision
 
 
@@ -119,7 +119,7 @@ def prepare(
         thresholds = dict(zip((0.0, 1.0), model.threshold_ends, strict=True))
     runs: Runs = {}
     problems: list[Row] = []
-    for form, precision in variants(options.formats):
+    for form, precision in variants(options.formats, name in options.int8_models):
         path = export_folder(folder, name, form, precision)
         problem = _export(model, path, form, precision, data)
         driver = None if problem or not options.rounds else open_exported(path)
@@ -220,6 +220,12 @@ def main() -> None:
     )
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--formats", nargs="+", choices=list(formats.FORMS))
+    parser.add_argument(
+        "--int8_models",
+        nargs="*",
+        default=["efficientdet-d0", "efficientdet-lite0"],
+        help="with int8 too, whose ranges take many minutes for a large network",
+    )
     parser.add_argument("--beside", nargs="+", default=[], metavar="NAME=PATH@SIZE")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--exports_dir", type=pathlib.Path, help="keeps exports for a next time")
