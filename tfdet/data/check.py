@@ -9,6 +9,7 @@ import numpy as np
 from tfdet.data import decoder_messages, record_files
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, decode_image, header, turns_upright
+from tfdet.data.problems import with_details
 from tfdet.data.sources import read_source
 
 _CHUNK = 64  # images
@@ -25,7 +26,7 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
 
     Returns:
         A JSON-ready dict: `data`, `assumed` (sentences), `images`, `boxes`, `crowds`, `classes`
-        (name -> boxes), `problems` (kind -> count, found, action, is_damage, examples) and
+        (name -> boxes), `problems` (kind -> count, found, action, is_damage, details, examples) and
         `damaged`, the number of problems by which something is lost.
     """
     dataset = read_source(spec)
@@ -105,7 +106,7 @@ def report_text(report: dict) -> str:
     for entry in report["problems"].values():
         has_more = entry["count"] > len(entry["examples"])
         lines += [
-            f"{entry['count']:>7} x {entry['found']}: {entry['action']}",
+            f"{' ' * (7 - len(str(entry['count'])))}{with_details(entry)}: {entry['action']}",
             *(f"            {name}" for name in entry["examples"]),
             *(["            ..."] if has_more else []),
         ]
