@@ -71,9 +71,7 @@ def _read(annotations: str, image_dir: str | None) -> tuple[DetectionDataset, bo
     label_of = ClassLabels(ids)
     objects = rows.objects(label_of)
     unknown = label_of.unknown
-    builder = DatasetBuilder(
-        f"coco:{annotations}", names, ids, objects=objects, unknown=unknown
-    )
+    builder = DatasetBuilder(f"coco:{annotations}", names, ids, objects=objects, unknown=unknown)
     file_names = dict(zip(images.ids, images.names, strict=True))
     rows_of = rows.by_image(rows.kept(file_names, builder.problems))
     nothing = np.zeros(0, np.int64)
