@@ -33,6 +33,7 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
     if dataset.spans is not None:  # into record files
         for file in np.unique(dataset.files):
             record_files.compare_checksums(str(file), dataset.problems)
+    progress(0, len(dataset))  # speeds are measured from here
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(dataset), _CHUNK):
             positions = range(first, min(first + _CHUNK, len(dataset)))
@@ -40,7 +41,7 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
             for i, kinds in zip(positions, found, strict=True):
                 for kind in kinds:
                     dataset.problems.add(kind, str(dataset.names[i]))
-                progress(i + 1, len(dataset))
+            progress(positions.stop, len(dataset))
     per_class = np.bincount(dataset.labels, minlength=dataset.num_classes)
     return {
         "data": spec,
