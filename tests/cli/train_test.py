@@ -1,6 +1,4 @@
-import contextlib
 import csv
-import io
 
 import pytest
 
@@ -18,27 +16,12 @@ def run(*argv):
 
 
 @pytest.fixture(scope="module")
-def trained_run(tmp_path_factory):
-    """Its folder and what it printed."""
-    model_dir, printed = tmp_path_factory.mktemp("cli") / "run", io.StringIO()
+def trained_dir(tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("cli") / "run"
     argv = (f"--hparams={HPARAMS}", "--hparams=train.seed=5", "--data=shapes:train:8")
     flags = ("--val_data=shapes:val:4", "--batch_size=2", "--num_epochs=1")
-    with contextlib.redirect_stdout(printed):
-        assert run(*argv, *flags, f"--model_dir={model_dir}") == 0
-    return model_dir, printed.getvalue()
-
-
-@pytest.fixture(scope="module")
-def trained_dir(trained_run):
-    return trained_run[0]
-
-
-def test_a_run_whose_ap_is_0_ends_with_where_to_look(trained_run):
-    folder, printed = trained_run
-    *_, best, why, following = printed.splitlines()
-    assert best.startswith("best AP 0.0,")
-    assert why.startswith(f"why it is 0: look at {folder / 'pictures'} and at the warnings above")
-    assert following.startswith("next: ")
+    assert run(*argv, *flags, f"--model_dir={model_dir}") == 0
+    return model_dir
 
 
 def test_flags_win_over_hparams(trained_dir):
