@@ -67,7 +67,7 @@ def test_a_report_compares_two_trainings(model_dir, tmp_path, capsys):
     facts = json.loads((tmp_path / "report" / "report.json").read_text())["compared"]
     assert facts["with"] == str(other) and facts["metrics"].keys() >= {"AP", "AP50"}
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert f"Compared with {other}" in page
+    assert f"“other” the one of {other}, on the same images" in page
     printed = capsys.readouterr().out
     assert f"measuring {other} on the same data" in printed
     assert f"found by both {facts['objects']['both']} objects" in printed

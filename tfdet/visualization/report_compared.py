@@ -24,19 +24,19 @@ def section(figures: Mapping[str, Any], gallery: Gallery, other: Gallery) -> Sec
     compared = figures["compared"]
     content = [
         note(
-            f"“This” is the detector of the report, “other” is {compared['with']}, on the same "
-            "images. Objects, errors and mistakes are those at the best threshold of each: "
+            f"“This” is the detector of the report, “other” the one of {compared['with']}, on the "
+            "same images. Objects, errors and mistakes are counted at the best threshold of each: "
             f"{figures['threshold']:.3f} of this, {compared['threshold']:.3f} of the other. "
             "The difference is this minus other."
         ),
         element("div", _numbers(figures), _errors(figures), class_="beside"),
         element("h3", "Objects that were found"),
-        note("The classes that lost most AP first."),
+        note("Classes whose AP is farthest below the other's come first."),
         _objects(compared),
         *_images("More mistakes than the other", compared["worse"], gallery, other),
         *_images("Fewer mistakes than the other", compared["better"], gallery, other),
     ]
-    return Section("compared", f"Compared with {compared['with']}", content)
+    return Section("compared", "Comparison", content)
 
 
 def _difference(own: float | None, others: float | None) -> str:
@@ -104,9 +104,12 @@ def _images(
         row = facts[own.position]
         words = f"{row['image']}: {row['mistakes']} mistakes, the other {row['other_mistakes']}"
         pictures = (own.truth, own.detections, others.detections)
-        figures.append(page.figure(words, *pictures, class_="pair"))
+        figures.append(page.figure(words, *pictures, class_="trio"))
     return [
         element("h3", title),
-        note("From the left: the truth, this detector, the other. Dashed: as in the worst images."),
+        note(
+            "In this order: the truth, this detector, the other. Dashed: objects that this one "
+            "does not find, and wrong detections."
+        ),
         element("div", *figures, class_="gallery"),
     ]
