@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.evaluation import planted
-from tfdet.evaluation import analysis, comparison, findings, report
+from tfdet.evaluation import analysis, findings, report
 from tfdet.visualization import report_page
 from tfdet.visualization.report_pictures import Gallery
 
@@ -18,7 +18,7 @@ NASTY = '<script>alert("x")</script>'
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def _page(evaluator, other=None, **more):
+def _page(evaluator, **more):
     boxes, masks = analysis.analyse(findings.of(evaluator)), None
     if evaluator.masks is not None:
         masks = analysis.analyse(findings.of(evaluator, of_masks=True), of_masks=True)
@@ -30,12 +30,7 @@ def _page(evaluator, other=None, **more):
         **report.figures(boxes, evaluator.result(), masks),
         **more,
     }
-    if other is None:
-        return report_page.report_page(figures, Gallery(boxes))
-    others = analysis.analyse(findings.of(other))
-    facts = comparison.compared(boxes, others, evaluator.result(), other.result())
-    figures["compared"] = {"with": NASTY, **facts}
-    return report_page.report_page(figures, Gallery(boxes), Gallery(others))
+    return report_page.report_page(figures, Gallery(boxes))
 
 
 @pytest.fixture(scope="module")
@@ -186,22 +181,3 @@ def test_a_browser_without_a_network_shows_it_without_an_error(lively_page, tmp_
     assert seen["images"] > 30
     assert seen["broken"] == 0
     assert seen["wide"] <= 0
-
-
-def test_a_comparison_shows_images_where_either_detector_is_better():
-    truth = [[(0, A)], [(0, A)], [(0, A)]]
-    this = planted.evaluated(truth, [[(0, 0.9, A)], [], [(0, 0.8, A)]])
-    other = planted.evaluated(truth, [[(0, 0.9, A)], [(0, 0.7, A)], []])
-    text = _page(this, other)
-    page = _Page(text)
-    assert {"More mistakes than the other", "Fewer mistakes than the other"} <= set(page.texts)
-    assert "0001.png: 1 mistakes, the other 0" in page.texts
-    assert "0002.png: 0 mistakes, the other 1" in page.texts
-    assert NASTY not in text
-    # Beside the picture of the worst images: truth, this, and other, of two images.
-    sections = text.split('id="compared"')[1].split("</section>")[0]
-    assert sections.count("data:image/jpeg") == 6
-
-
-def test_a_report_of_one_detector_has_no_comparison(lively_page):
-    assert 'id="compared"' not in lively_page
