@@ -16,6 +16,7 @@ with Spearman's correlations. What has a row is not trained again.
 import argparse
 import dataclasses
 import gc
+import itertools
 import json
 import pathlib
 import time
@@ -28,9 +29,8 @@ from matplotlib.figure import Figure
 from tfdet import documents, files
 from tfdet.errors import UserError
 from tfdet.evaluation.routes import correlations
-from tfdet.nas import evaluator, search, student_folder
+from tfdet.nas import evaluator, search, student_folder, workers
 from tfdet.nas.candidates import Candidate, Table
-from tfdet.nas.score import Measured, score
 from tfdet.nas.search_recipe import SearchRecipe
 from tfdet.nas.selection import best_candidates
 from tfdet.nas.weights import take_weights
@@ -45,7 +45,7 @@ def spread(table: Mapping[int, Candidate], count: int) -> list[Candidate]:
     if not ranked:
         raise UserError("the search has no candidate yet")
     places = np.linspace(0, len(ranked) - 1, min(count, len(ranked)))
-    return [ranked[int(round(place))] for place in places]
+    return [ranked[round(place)] for place in places]
 
 
 def with_weights(
@@ -63,7 +63,7 @@ def with_weights(
     """
     made, kept = Table(folder), set(table.with_weights())
     is_complete = set(numbers) <= kept | set(made)
-    looker = None if is_complete else evaluator.Evaluator(recipe)
+    looker = None if is_complete else workers.make_evaluator(recipe)
 
     def bring(number: int) -> None:
         parent = table[number].parent
@@ -131,6 +131,7 @@ def fine_tuned(
     last = json.loads((end / "logs" / "history.jsonl").read_text().splitlines()[-1])
     gc.collect()
     row = table[number]
+    after = dataclasses.replace(row, metrics={"AP": last["AP"]})
     return {
         "candidate": number,
         "seed": seed,
@@ -141,18 +142,9 @@ def fine_tuned(
         "short_AP": round(100 * row.ap, 4),
         "short_score": round(row.score, 4),
         "AP": round(100 * last["AP"], 4),
-        "score": round(_score(row, last["AP"], base, recipe), 4),
+        "score": round(evaluator.score_of(after, base, recipe.score), 4),
         "cpu_minutes": round((time.process_time() - before) / 60, 2),
     }
-
-
-def _score(row: Candidate, ap: float, base: Candidate, recipe: SearchRecipe) -> float:
-    config = recipe.score
-    ours, theirs = (
-        Measured(value, getattr(one, config.operations), one.parameters)
-        for value, one in ((ap, row), (base.ap, base))
-    )
-    return score(ours, theirs, config)
 
 
 def related(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
@@ -178,7 +170,7 @@ def related(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     }
     for seed, values in by_seed.items():
         pairs[f"short_score, AP of seed {seed}"] = mean["short_score"], values
-    for one, other in zip(seeds, seeds[1:], strict=False):
+    for one, other in itertools.pairwise(seeds):
         pairs[f"AP of seed {one}, AP of seed {other}"] = by_seed[one], by_seed[other]
     return {
         name: correlations(*pair)["spearman"] if len(common) > 1 else None
@@ -238,6 +230,8 @@ def run(
 ) -> list[dict[str, Any]]:
     """Fine-tunes what has no row yet; the rows of the chosen candidates and seeds."""
     recipe, table = search.load_search(search_dir)
+    if recipe.search.space == "pool":
+        raise UserError(f"candidates of {search_dir} are subnets, which no training came to")
     evaluator.prepare_process(recipe)
     chosen = spread(table, count)
     print(f"candidates {', '.join(str(one.number) for one in chosen)}", flush=True)

@@ -1,8 +1,9 @@
-"""Candidates of a search against their fine-tuning: which are taken, what is related, a whole run."""
+"""Candidates of a search against their fine-tuning: choice, ranks, and a whole run."""
 
+import json
 
-import numpy as np
 import pytest
+import tensorflow as tf
 
 from benchmarks import candidate_ranking
 from tests.nas import small_search, toy_search
@@ -10,6 +11,7 @@ from tests.nas.toy_search import ToyWorkers
 from tfdet.errors import UserError
 from tfdet.nas import evaluator, search, workers
 from tfdet.nas.candidates import Table
+from tfdet.training import trained
 
 
 @pytest.fixture(scope="module")
@@ -54,39 +56,49 @@ def test_unfinished_candidates_and_single_ones_are_not_related():
     assert "| 1 | 0.000 | 0.0 | -2.0 | 2.000 | 20.0 | - |" in candidate_ranking.page(some[:3])
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """A search of three candidates that kept its base alone."""
-    root = tmp_path_factory.mktemp("small")
-    base = small_search.write_detector(root / "base", small_search.BASE)
-    hparams = (
-        "search.distil=false,search.candidates=3,search.steps=1,train.deterministic=true,"
-        "finetune.num_epochs=1,finetune.warmup_epochs=0,search.sizes=[]"
-    )
-    recipe = small_search.recipe(base, hparams=hparams)
-    looker = evaluator.Evaluator(recipe)
-    search.search(recipe, root / "search", lambda: workers.ThisProcess(looker))
-    Table(root / "search").drop_weights([])
-    return root / "search"
+@pytest.fixture
+def without_graphs():
+    """Steps are few: their graphs would take longer to make."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.slow
-def test_a_run_makes_dropped_candidates_again_and_resumes(small, tmp_path, capsys, monkeypatch):
+def test_a_run_makes_dropped_candidates_again_and_resumes(
+    tmp_path, capsys, monkeypatch, without_graphs
+):
     monkeypatch.setattr(evaluator, "prepare_process", lambda recipe: None)  # it has computed
-    argv = [f"--search_dir={small}", f"--output={tmp_path}", "--count=2"]
-    candidate_ranking.main([*argv, "--seeds=0"])
+    base = small_search.write_detector(tmp_path / "base", small_search.BASE)
+    hparams = (
+        "search.distil=false,search.candidates=2,search.generation=1,search.steps=1,"
+        "search.rank_weights=[1],finetune.num_epochs=1,finetune.warmup_epochs=0,search.sizes=[]"
+    )
+    recipe = small_search.recipe(base, hparams=hparams)
+    looker = workers.make_evaluator(recipe)
+    search.search(recipe, tmp_path / "search", lambda: workers.ThisProcess(looker))
+    table = Table(tmp_path / "search")
+    table.drop_weights([0])
+    argv = [f"--search_dir={table.folder}", f"--output={tmp_path / 'out'}", "--seeds=3"]
+    candidate_ranking.main([*argv, "--count=2"])
     said = capsys.readouterr().out
-    assert "training it as the search did" in said and "| short_score, AP |" in said
-    table, made = Table(small), Table(tmp_path / "candidates")
-    assert all(made[n].encoding == table[n].encoding for n in made)
-    for number in made.with_weights():
-        np.testing.assert_equal(made[number].lineage, table[number].lineage)
-    text = (tmp_path / "rows.jsonl").read_text()
-    candidate_ranking.main([*argv, "--seeds=0,1"])
-    assert (tmp_path / "rows.jsonl").read_text().startswith(text)
-    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 4
+    assert "candidate 1: training it as the search did" in said and "| short_score, AP |" in said
+    made = Table(tmp_path / "out" / "candidates")
+    assert {1, 2} <= set(made.with_weights())
+    for number in (1, 2):
+        assert made[number].encoding == table[number].encoding
+        assert made[number].losses == pytest.approx(table[number].losses, rel=1e-3)
+    text = (tmp_path / "out" / "rows.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    assert [(row["candidate"], row["seed"]) for row in found] == [
+        (one.number, 3) for one in candidate_ranking.spread(table, 2)
+    ]
+    tuned = trained.trained_recipe(tmp_path / "out" / "seed_3" / "finetuned_0001")
+    assert tuned.train.seed == 3
+    candidate_ranking.main([*argv, "--count=2"])
     assert "training it" not in capsys.readouterr().out
-    assert (tmp_path / "ranking.png").is_file()
+    assert (tmp_path / "out" / "rows.jsonl").read_text() == text
+    assert (tmp_path / "out" / "ranking.png").is_file()
 
 
 def test_rows_of_another_search_are_refused(toy, tmp_path):
