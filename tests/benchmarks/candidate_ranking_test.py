@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import tensorflow as tf
 
 from benchmarks import candidate_ranking
 from tests.nas import small_search, toy_search
@@ -54,14 +53,6 @@ def test_unfinished_candidates_and_single_ones_are_not_related():
     assert set(candidate_ranking.related(some[:3]).values()) == {None}
     assert candidate_ranking.related(rows([(1, 5), (2, 5)]))["short_score, AP"] is None
     assert "| 1 | 0.000 | 0.0 | -2.0 | 2.000 | 20.0 | - |" in candidate_ranking.page(some[:3])
-
-
-@pytest.fixture
-def without_graphs():
-    """Steps are few: their graphs would take longer to make."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.slow

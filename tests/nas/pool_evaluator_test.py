@@ -1,4 +1,4 @@
-"""Subnets as candidates: what is drawn and measured, and a whole search by its command."""
+"""Subnets as candidates: what is drawn and measured, and what a recipe may not say."""
 
 import dataclasses
 
@@ -10,18 +10,13 @@ from tfdet import profiling
 from tfdet.errors import UserError
 from tfdet.evaluation import coco
 from tfdet.nas import search_report
-from tfdet.nas.candidates import Table
 from tfdet.nas.evaluator import Job, score_of
 from tfdet.nas.pool_evaluator import PoolEvaluator
 from tfdet.nas.search_recipe import make_search_recipe
 from tfdet.nas.weights import take_weights
 from tfdet.nas.workers import make_evaluator
-from tfdet.training import trained
 
-HPARAMS = (
-    "search.space=pool,search.candidates=3,search.generation=2,search.rank_weights=[2,1],"
-    "search.batch_norm=plain,eval.batch_size=4"
-)
+pytestmark = pytest.mark.usefixtures("without_graphs")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +26,9 @@ def pool_dir(tmp_path_factory):
 
 
 def recipe(folder, hparams=""):
-    return make_search_recipe([HPARAMS, *([hparams] if hparams else [])], {"base": str(folder)})
+    return make_search_recipe(
+        [small_search.POOL_HPARAMS, *([hparams] if hparams else [])], {"base": str(folder)}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,24 +107,6 @@ def test_a_base_that_is_no_super_network_is_refused(tmp_path):
     folder = small_search.write_detector(tmp_path, small_search.BASE)
     with pytest.raises(UserError, match="holds no super-network"):
         make_evaluator(recipe(folder))
-
-
-@pytest.mark.slow
-def test_the_command_searches_and_writes_the_found_subnet(run, pool_dir, tmp_path):
-    flags = [f"--hparams={HPARAMS}", f"--base={pool_dir}", f"--search_dir={tmp_path / 's'}"]
-    code, said, _ = run("search", *flags)
-    assert code == 0, said
-    table = Table(tmp_path / "s")
-    assert sorted(table) == [0, 1, 2, 3]
-    best = max(table.values(), key=lambda row: row.score)
-    student = tmp_path / "s" / f"student_{best.number:04d}"
-    assert trained.load_trained(student).config.backbone == best.net
-    code, said, _ = run("eval", f"--model_dir={student}", "--data=shapes:val:8")
-    assert code == 0 and f"{100 * best.ap:.1f}" in said
-    report = (tmp_path / "s" / "report.md").read_text()
-    assert str(best.subnet).partition(" @ ")[0] in report or not best.number
-    assert (tmp_path / "s" / "pareto.png").is_file()
-    assert run("search", *flags)[0] == 0  # nothing is left to do
 
 
 def test_reports_name_subnets(evaluator, base):
