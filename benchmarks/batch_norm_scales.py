@@ -106,7 +106,7 @@ def picture(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
         right.plot((np.arange(count) + 0.5) / count, row["prunable"], color=color, label=label)
     right.axvline(_PRUNED, color="grey", linestyle=":", linewidth=1)
     left.set(xlabel="|gamma| of the backbone's batch norms", ylabel="share of the channels")
-    right.set(xlabel="share of the prunable channels", ylabel="|gamma|")
+    right.set(xlabel="share of the prunable channels", ylabel="|gamma|", ylim=(0, None))
     for axes in (left, right):
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)
