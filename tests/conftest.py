@@ -274,3 +274,11 @@ def _predictors(part: object) -> dict[str, tuple]:
         "box_codes": (part.box_head.box_dense.kernel, 0.5),
         **masks,
     }
+
+
+@pytest.fixture(scope="module")
+def without_graphs() -> Iterator[None]:
+    """Runs step by step what is run once or twice: making its graph would take longer."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfdet import memory, records
 from tfdet.errors import UserError, first_line
 from tfdet.nas.evaluator import Evaluator, Job, Outcome, prepare_process
+from tfdet.nas.pool_evaluator import PoolEvaluator
 from tfdet.nas.search_recipe import SearchRecipe
 
 # A worker that died is started again; a job that kills each of so many workers ends the search.
@@ -23,10 +24,15 @@ class Workers(Protocol):
         """The outcome of each job, in any order."""
 
 
+def make_evaluator(recipe: SearchRecipe) -> Evaluator | PoolEvaluator:
+    """What looks at a recipe's candidates. Mistakes in the recipe are reported here."""
+    return PoolEvaluator(recipe) if recipe.search.space == "pool" else Evaluator(recipe)
+
+
 class ThisProcess:
     """One candidate after the other."""
 
-    def __init__(self, evaluator: Evaluator):
+    def __init__(self, evaluator: Evaluator | PoolEvaluator):
         self._evaluator = evaluator
 
     def look_at(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
@@ -104,7 +110,7 @@ class _Worker:
         memory.keep_freed_memory()
         parsed = records.from_dict(SearchRecipe, recipe)
         prepare_process(parsed)
-        self._evaluator = Evaluator(parsed)
+        self._evaluator = make_evaluator(parsed)
 
     def look_at(self, job: Job) -> Outcome:
         return self._evaluator.look_at(job)
