@@ -24,7 +24,6 @@ EXCEPTIONS = {
     "tfdet/serving/litert_form.py": "tests/serving/formats_test.py",
     "tfdet/serving/measure.py": "tests/serving/formats_compared_test.py",
     "tfdet/serving/onnx_form.py": "tests/serving/formats_test.py",
-    "tfdet/serving/openvino_form.py": "tests/serving/formats_test.py",
     "tfdet/serving/photos.py": "tests/serving/formats_test.py",
     "tfdet/serving/piece_driver.py": "tests/serving/formats_test.py",
     "tfdet/serving/pieces.py": "tests/serving/formats_test.py",
