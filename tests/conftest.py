@@ -66,6 +66,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """
     result = yield
     if nextitem is None or nextitem.path != item.path:
+        for value in vars(item.module).values():
+            if hasattr(value, "cache_clear") and value.__module__ == item.module.__name__:
+                value.cache_clear()
         _drop()
         gc.freeze()
     return result

@@ -96,10 +96,18 @@ FRAGMENTS = {
 }
 
 
-def _run(page, folder, monkeypatch, given):
+@pytest.fixture
+def names():
+    """The names of a page's code; classes that it registers would keep them, models and all."""
+    names = {}
+    yield names
+    names.clear()
+
+
+def _run(page, folder, monkeypatch, given, names):
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
-    names = {"__name__": pathlib.Path(page).stem} | given()
+    names |= {"__name__": pathlib.Path(page).stem} | given()
     for block in _BLOCK.finditer(PAGES[page]):
         file = _FILE.match(block[1])
         if file:
@@ -108,12 +116,11 @@ def _run(page, folder, monkeypatch, given):
         line = PAGES[page][: block.start(1)].count("\n")
         # Errors name the line of the page.
         exec(compile("\n" * line + block[1], page, "exec"), names)
-    return names
 
 
 @pytest.mark.parametrize("page", GIVEN)
-def test_the_python_code_of_the_page_runs(page, tmp_path, monkeypatch):
-    names = _run(page, tmp_path, monkeypatch, GIVEN[page])
+def test_the_python_code_of_the_page_runs(page, tmp_path, monkeypatch, names):
+    _run(page, tmp_path, monkeypatch, GIVEN[page], names)
     if page != "docs/extending.md":
         return
     assert set(names["detections"]) == {"boxes", "scores", "labels", "count"}
@@ -125,8 +132,10 @@ def test_the_python_code_of_the_page_runs(page, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW_GIVEN)
-def test_the_python_code_of_the_page_that_trains_or_exports_runs(page, tmp_path, monkeypatch):
-    _run(page, tmp_path, monkeypatch, SLOW_GIVEN[page])
+def test_the_python_code_of_the_page_that_trains_or_exports_runs(
+    page, tmp_path, monkeypatch, names
+):
+    _run(page, tmp_path, monkeypatch, SLOW_GIVEN[page], names)
 
 
 def test_no_page_with_python_is_left_out():
