@@ -20,6 +20,12 @@ QUICK += tests/detectors/common_test.py tests/detectors/postprocess_test.py
 QUICK += $(filter-out %/docs_test.py %/profiling_test.py %/compatibility_test.py, \
     $(wildcard tests/*_test.py))
 
+# The tests run in three parts, each in new processes: TensorFlow's oneDNN keeps what it compiles for
+# each shape of a convolution, a gigabyte and more in a process that has seen all detectors.
+FIRST := tests/detectors
+SECOND := $(addprefix tests/,weights serving nas training)
+THIRD := $(filter-out $(FIRST) $(SECOND),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/*_test.py))
+
 .PHONY: demo test quick slow lint lowest docs bench clean
 
 # The stamp is newer than the metadata exactly when the environment is up to date.
@@ -47,7 +53,9 @@ demo: $(VENV)/.installed
 	@echo "detections drawn    $(DEMO)/fast, $(DEMO)/thorough  (one model at two speeds)"
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+	@failed=0; for part in "$(FIRST)" "$(SECOND)" "$(THIRD)"; do \
+	    $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $$part || failed=1; \
+	done; exit $$failed
 
 quick: $(VENV)/.installed
 	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(QUICK) \
