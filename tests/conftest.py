@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras.src.backend.common import global_state
+from tensorflow.python.eager import context
 from tensorflow.python.framework import ops as tf_ops
 
 from tfdet.detectors import cost_measurement
@@ -55,16 +56,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _let_go() -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     """After each file its models and graphs are let go of, and their memory is given back.
 
-    What is left stays to the end, as TensorFlow's records of functions do. Without the freeze all
-    of it is looked through again after each file: seconds, for each of the last hundred files.
+    Not as a fixture: until here a test holds what its fixtures gave it. What is left stays to the
+    end, as TensorFlow's records of functions do. Without the freeze all of it is looked through
+    again after each file: seconds, for each of the last hundred files.
     """
-    yield
-    _drop()
-    gc.freeze()
+    result = yield
+    if nextitem is None or nextitem.path != item.path:
+        _drop()
+        gc.freeze()
+    return result
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +103,7 @@ def _drop() -> None:
     _forget_gradients()
     while gc.collect():  # what is let go of lets go of more: functions of the graphs that they ran
         pass
+    context.context().clear_kernel_cache()
     _give_back()
 
 
@@ -269,3 +274,11 @@ def _predictors(part: object) -> dict[str, tuple]:
         "box_codes": (part.box_head.box_dense.kernel, 0.5),
         **masks,
     }
+
+
+@pytest.fixture(scope="module")
+def without_graphs() -> Iterator[None]:
+    """Runs step by step what is run once or twice: making its graph would take longer."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

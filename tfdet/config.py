@@ -174,7 +174,7 @@ class TrainConfig:
         if self.warmup_epochs >= self.num_epochs:
             raise UserError(
                 f"train.warmup_epochs must be below train.num_epochs={self.num_epochs}, "
-                f"got {self.warmup_epochs:g}; lower it too, 0 warms nothing up"
+                f"got {self.warmup_epochs:g}; lower it too: train.warmup_epochs=0 is no warm-up"
             )
         if list(self.decay_epochs) != sorted(self.decay_epochs):
             raise UserError(f"train.decay_epochs must rise, got {list(self.decay_epochs)}")

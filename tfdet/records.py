@@ -27,6 +27,12 @@ _FOREIGN = {
     **dict.fromkeys(("freeze", "var_freeze_expr"), "frozen"),
     "amp": "mixed_precision",
     "weights": "pretrained",
+    # Backbones.
+    **{f"resnet{depth}": f"r{depth}" for depth in (18, 50, 101)},
+    **dict.fromkeys(("mobilenet", "mobilenetv1", "mobilenet_v1"), "mnv1"),
+    **dict.fromkeys(("mobilenetv2", "mobilenet_v2"), "mnv2"),
+    **{f"efficientnet-b{size}": f"b{size}" for size in range(8)},
+    **{f"efficientnet-lite{size}": f"lite{size}" for size in range(5)},
 }
 _LARGEST = 2**63  # whole numbers go into NumPy's and TensorFlow's
 

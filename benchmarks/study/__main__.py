@@ -3,6 +3,7 @@
     python -m benchmarks.study configs/studies/packdet.yaml     run what is missing, then render
     python -m benchmarks.study configs/studies/*.yaml --jobs=2  the whole set, two runs at a time
     python -m benchmarks.study configs/studies/packdet.yaml --arms=fcos,packdet --seeds=0
+    python -m benchmarks.study configs/studies/*.yaml --jobs=16 --ray_address=head:6379
     python -m benchmarks.study --render                         all pages that have rows
 
 Every run is a process of its own and leaves a row in benchmarks/figures/studies/NAME.jsonl, which
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     for study in [] if options.render else studies:
         chosen = runner.choose(study, options.arms, options.seeds)
         runs_dir = options.runs_dir / study.name
-        runner.run(study, chosen, runs_dir, options.rows_dir, options.jobs)
+        runner.run(study, chosen, runs_dir, options.rows_dir, options.jobs, options.ray_address)
         if study.times:
             runner.take_times(study, runs_dir, options.rows_dir)
     for study in studies:
@@ -64,6 +65,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--arms", type=_words, help="these only, with commas between")
     parser.add_argument("--seeds", type=_numbers, help="these only, with commas between")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; they share the cores")
+    parser.add_argument(
+        "--ray_address", default="", help="host:port of a Ray cluster; it sees the same files"
+    )
     parser.add_argument("--runs_dir", type=pathlib.Path, default=RUNS)
     parser.add_argument("--rows_dir", type=pathlib.Path, default=rows.FOLDER)
     parser.add_argument("--pages_dir", type=pathlib.Path, default=PAGES)

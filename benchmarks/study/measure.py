@@ -45,12 +45,21 @@ def run(folder: pathlib.Path) -> None:
 
 
 def _search(plan: pathlib.Path, folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, float]]:
-    """Searches and fine-tunes the best candidate; its folder, and its values before that."""
+    """Searches and fine-tunes the best candidate; its folder, and its values before that.
+
+    Subnets of a pool are measured as the search found them: nothing is trained.
+    """
     recipe = search_recipe.make_search_recipe([str(plan)])
     evaluator.prepare_process(recipe)
-    table = search.search(recipe, folder, lambda: workers.ThisProcess(evaluator.Evaluator(recipe)))
+    table = search.search(
+        recipe, folder, lambda: workers.ThisProcess(workers.make_evaluator(recipe))
+    )
     best = search.pool(recipe, list(table.values()))[0]
-    end = student_folder.finetune(recipe, table, best.number, folder)
+    if recipe.search.space == "pool":
+        end = folder / f"student_{best.number:04d}"
+        student_folder.write_student(recipe, table, best.number, end)
+    else:
+        end = student_folder.finetune(recipe, table, best.number, folder)
     return end, {"search_AP": round(100 * best.ap, 4), "search_score": round(best.score, 4)}
 
 
@@ -59,21 +68,24 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
 
     Returns:
         "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
-        the last "loss" of its training; of a CADDet macs of backbone and neck, an image's mean, and
-        how its routes differ; of a cascade AP of both detectors and what its router, random routing
-        and the oracle gain over interpolating between the two. "routes", "tradeoff": all of that;
-        "gains", "easiness": of each validation image what its second detector gains in loss, and
-        its router's score.
+        the last "loss" of its training, where there was one; of a CADDet macs of backbone and neck,
+        an image's mean, and how its routes differ; of a cascade AP of both detectors and what its
+        router, random routing and the oracle gain over interpolating between the two. "routes",
+        "tradeoff": all of that; "gains", "easiness": of each validation image what its second
+        detector gains in loss, and its router's score.
     """
-    rows = (model_dir / "logs" / "history.jsonl").read_text().splitlines()
-    last = json.loads(rows[-1])
     model = trained.load_trained(model_dir, "last")
     recipe = trained.trained_recipe(model_dir)
     dataset = tfdet.open_dataset(recipe.data.val)
+    history = model_dir / "logs" / "history.jsonl"
+    if history.is_file():
+        last = json.loads(history.read_text().splitlines()[-1])
+    else:  # cut out of a trained one
+        last = coco.evaluate(model, dataset, recipe.eval.batch_size)
     profile = tfdet.profile(model)
     values = {name: 100 * last[name] for name in coco.METRICS if last.get(name, -1) >= 0}
     values |= {"parameters": profile.parameters / 1e6, "macs": profile.macs / 1e6}
-    values["loss"] = last["loss"]
+    values |= {"loss": last["loss"]} if "loss" in last else {}
     result: dict[str, Any] = {"values": values}
     if isinstance(model, CADDet):
         evaluation = coco.Evaluation(model, dataset, recipe.eval.batch_size)

@@ -51,7 +51,8 @@ class Arm:
         title: of its row.
         recipe, changes: of its training, see `Step`.
         command: "search" is a search of Joint-DetNAS, whose best student is fine-tuned and then
-            measured. The changes of the study are not for it.
+            measured; where the recipe searches a pool, its best subnet is measured as it is. The
+            changes of the study are not for it.
         start: name of the arm whose weights of the same seed it starts from; "" for none.
         then: a second training from the weights of the first, a router's for example.
         seeds: where they are other than those of the study.

@@ -1,13 +1,14 @@
 """Runs the arms of a study, each in a process of its own, one or a few at a time."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,6 +18,7 @@ from benchmarks.study import measure, rows
 from benchmarks.study.plan import Arm, Study
 from tfdet import config, records
 from tfdet.errors import UserError
+from tfdet.nas import workers
 from tfdet.training import trained
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -48,6 +50,7 @@ def run(
     runs_dir: pathlib.Path,
     rows_dir: pathlib.Path,
     jobs: int = 1,
+    ray_address: str = "",
 ) -> None:
     """Trains and measures what has no row yet, and adds the rows.
 
@@ -58,7 +61,9 @@ def run(
         rows_dir: of the rows.
         jobs: how many runs at a time; each gets its part of the processors. One that starts from
             another waits for it.
+        ray_address: host:port of a Ray cluster that the runs are for; "" for this machine.
     """
+    launch = _launcher(jobs, ray_address)
     waiting = {one: f"[{i}/{len(chosen)}] {_words(study, *one)}" for i, one in enumerate(chosen, 1)}
     running: dict[tuple[str, int], _Run] = {}
     try:
@@ -69,7 +74,7 @@ def run(
                     continue
                 del waiting[one]
                 if _is_needed(study, *one, chosen, runs_dir, rows_dir):
-                    running[one] = _Run(study, *one, runs_dir, head, jobs)
+                    running[one] = _Run(study, *one, runs_dir, head, launch)
                 else:
                     print(f"{head}: done", flush=True)
             for one in [one for one, process in running.items() if process.has_ended()]:
@@ -134,22 +139,24 @@ class _Run:
         study, arm, seed: which one.
         runs_dir: the folders of the study's runs.
         head: how its lines begin.
-        jobs: among how many the processors are divided.
+        launch: starts the process, given the folder of the run.
     """
 
     def __init__(
-        self, study: Study, arm: str, seed: int, runs_dir: pathlib.Path, head: str, jobs: int
+        self,
+        study: Study,
+        arm: str,
+        seed: int,
+        runs_dir: pathlib.Path,
+        head: str,
+        launch: Callable[[pathlib.Path], Any],
     ):
         self._study, self._arm, self._seed, self._head = study, arm, seed, head
         self._folder, self._plan = folder_of(runs_dir, arm, seed), rows.plan_of(study, arm, seed)
         _check_same(self._folder, self._plan)
         _write_plans(study, arm, seed, self._folder, runs_dir)
         print(f"{head}: running in {self._folder}", flush=True)
-        command = [sys.executable, "-m", "benchmarks.study.measure", str(self._folder)]
-        with open(self._folder / "log.txt", "a") as log:
-            self._process = subprocess.Popen(
-                command, cwd=_ROOT, stdout=log, stderr=log, env=_environment(jobs)
-            )
+        self._process = launch(self._folder)
 
     def has_ended(self) -> bool:
         return self._process.poll() is not None
@@ -182,13 +189,30 @@ class _Run:
         }
 
 
-def _environment(jobs: int) -> dict[str, str]:
-    """Of a run: with its part of the processors, where there are several runs."""
-    if jobs == 1:
-        return dict(os.environ)
+def _launcher(jobs: int, ray_address: str) -> Callable[[pathlib.Path], Any]:
+    """What starts the process of a run in a folder: here, or on a cluster."""
+    if ray_address:
+        workers.import_ray()
+        from benchmarks.study import on_ray
+
+        on_ray.connect(ray_address, jobs)
+        return on_ray.Task
+    return functools.partial(_start_here, jobs=jobs)
+
+
+def _start_here(folder: pathlib.Path, jobs: int) -> subprocess.Popen:
+    """A process with its part of the processors, where there are several."""
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, threads)}
+    names = ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS") if jobs > 1 else ()
+    command = [sys.executable, "-m", "benchmarks.study.measure", str(folder)]
+    with open(folder / "log.txt", "a") as log:
+        return subprocess.Popen(
+            command,
+            cwd=_ROOT,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **dict.fromkeys(names, threads)},
+        )
 
 
 def _check_same(folder: pathlib.Path, plan: list[Any]) -> None:

@@ -95,3 +95,19 @@ def test_an_efficientdet_refuses_a_lite_backbone_of_another_function():
 def test_lite_parts_of_cascades_have_their_pixels():
     with pytest.raises(UserError, match="set pixels: lite"):
         registry.config("dy-faster-rcnn-test", **{"second.backbone": "lite0"})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnet50", "did you mean 'r50'?"),
+        ("mobilenet_v2", "did you mean 'mnv2'?"),
+        ("efficientnet-lite0", "did you mean 'lite0'?"),
+        ("vgg", "known: b0, b1, "),
+    ],
+)
+def test_an_unknown_backbone_is_answered_with_the_name_that_it_has_here(name, hint):
+    with pytest.raises(UserError, match="unknown backbone") as caught:
+        make_backbone(name, (3,), "frozen")
+    assert hint in str(caught.value)
+    assert "-test" not in str(caught.value)

@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks.study import measure, page, pictures, plan, rows, runner, statistics
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
+from tests import ray_cluster
 from tests.nas import small_search
 from tfdet import config, profiling
 from tfdet.errors import UserError
@@ -297,15 +298,41 @@ def test_a_search_is_measured_by_its_fine_tuned_student(tmp_path):
     assert result["values"]["loss"] > 0
 
 
+def command_in(study_file, folder: pathlib.Path, *flags: str) -> list[str]:
+    """The command of the study's first seed, with all that it writes in a folder."""
+    folders = [f"--{kind}_dir={folder / kind}" for kind in ("runs", "rows", "pages")]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.study",
+        str(study_file),
+        "--seeds=0",
+        *folders,
+        *flags,
+    ]
+
+
+@pytest.mark.slow
+def test_a_study_runs_on_a_cluster(study_file, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with ray_cluster.started() as address:
+        command = command_in(study_file, tmp_path, "--jobs=2", f"--ray_address={address}")
+        subprocess.run(command, cwd=ROOT, check=True, timeout=1200)
+    found = rows.read(plan.read(study_file), tmp_path / "rows")
+    assert {row["arm"] for row in found} == {"fcos", "wide", "longer"}
+    assert all(row["values"]["loss"] > 0 for row in found)
+
+
 @pytest.mark.slow
 def test_a_study_that_is_killed_resumes_and_comes_to_the_same_rows(study_file, tmp_path):
-    def command(name):
-        folders = [f"--{kind}_dir={tmp_path / name / kind}" for kind in ("runs", "rows", "pages")]
-        return [sys.executable, "-m", "benchmarks.study", str(study_file), "--seeds=0", *folders]
-
     # Two at a time, of which the third waits for the one that it starts from.
-    subprocess.run([*command("whole"), "--jobs=2"], cwd=ROOT, check=True, timeout=1200)
-    begun = subprocess.Popen(command("killed"), cwd=ROOT, start_new_session=True)
+    subprocess.run(
+        command_in(study_file, tmp_path / "whole", "--jobs=2"), cwd=ROOT, check=True, timeout=1200
+    )
+    begun = subprocess.Popen(
+        command_in(study_file, tmp_path / "killed"), cwd=ROOT, start_new_session=True
+    )
     second = tmp_path / "killed" / "runs" / "tiny" / "wide_0" / "step_1" / "recipe.yaml"
     deadline = time.monotonic() + 600
     while not second.exists() and time.monotonic() < deadline:
@@ -315,7 +342,12 @@ def test_a_study_that_is_killed_resumes_and_comes_to_the_same_rows(study_file, t
     rows_file = tmp_path / "killed" / "rows" / "tiny.jsonl"
     assert [json.loads(x)["arm"] for x in rows_file.read_text().splitlines()] == ["fcos"]
     done = subprocess.run(
-        command("killed"), cwd=ROOT, check=True, timeout=1200, capture_output=True, text=True
+        command_in(study_file, tmp_path / "killed"),
+        cwd=ROOT,
+        check=True,
+        timeout=1200,
+        capture_output=True,
+        text=True,
     )
     assert "[1/3] tiny: fcos, seed 0: done" in done.stdout
     study, folders = plan.read(study_file), (tmp_path / "whole" / "rows", rows_file.parent)

@@ -32,6 +32,8 @@ def test_other_files_may_be_in_the_folder(tmp_path):
     [
         ("--calibrate --report_dir=r", "--calibrate takes no --report_dir"),
         ("--tradeoff --effort=0.5", "--tradeoff takes no --effort"),
+        ("--tradeoff --report_dir=r --compared_with=y", "--tradeoff takes no --compared_with"),
+        ("--compared_with=y", "--compared_with writes into a report; give --report_dir too"),
     ],
 )
 def test_flags_that_would_have_no_effect_are_refused(refused, flags, sentence):

@@ -1,9 +1,11 @@
 """Tests of `tfdet-eval`."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -48,6 +50,47 @@ def _check_report(folder, metrics, detections):
     assert f"{detections:,} detections" in page
     assert sorted(path.name for path in folder.iterdir()) == ["report.html", "report.json"]
     eval_report.check(str(folder), overwrite=False)  # its own report is replaced
+
+
+def test_a_report_compares_two_trainings(model_dir, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(model_dir, other)
+    weights = h5py.File(other / "last.weights.h5", "r+")
+    with weights:  # other random weights
+        weights.visititems(lambda _, item: _scramble(item))
+    argv = (
+        f"--model_dir={model_dir}",
+        "--data=shapes:val:5",
+        f"--report_dir={tmp_path / 'report'}",
+    )
+    assert _run(*argv, f"--compared_with={other}") == 0
+    facts = json.loads((tmp_path / "report" / "report.json").read_text())["compared"]
+    assert facts["with"] == str(other) and facts["metrics"].keys() >= {"AP", "AP50"}
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"“other” the one of {other}, on the same images" in page
+    printed = capsys.readouterr().out
+    assert f"measuring {other} on the same data" in printed
+    assert f"found by both {facts['objects']['both']} objects" in printed
+
+
+def _scramble(item):
+    if isinstance(item, h5py.Dataset) and item.ndim > 1:
+        item[...] = np.random.default_rng(0).permuted(item[...])
+
+
+def test_a_comparison_with_other_classes_is_refused(model_dir, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(model_dir, other)
+    recipe = other / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("cross", "crate"))
+    argv = (
+        f"--model_dir={model_dir}",
+        "--data=shapes:val:5",
+        f"--report_dir={tmp_path / 'report'}",
+    )
+    assert _run(*argv, f"--compared_with={other}") == 1
+    assert "has no class 'cross', which is measured here" in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
 
 
 def test_hparams_change_the_model_of_the_folder(model_dir, tmp_path):

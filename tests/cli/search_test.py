@@ -155,3 +155,26 @@ def test_a_killed_search_ends_with_the_same_rows_and_its_student_is_used(
     output = tmp_path / "exported"
     code, _, _ = run("export", f"--model_dir={tuned}", f"--output={output}")
     assert code == 0 and (output / "saved_model.pb").is_file()
+
+
+@pytest.mark.slow
+def test_a_pool_is_searched_and_the_found_subnet_is_used(run, folders, tmp_path, without_graphs):
+    words = [f"--hparams={small_search.POOL_HPARAMS}", f"--base={folders}/pool"]
+    words.append(f"--search_dir={tmp_path}")
+    code, said, _ = run("search", *words)
+    assert code == 0, said
+    table = Table(tmp_path)
+    assert sorted(table) == [0, 1, 2, 3] and table[0].subnet.widths == (1.5,) * 4
+    best = max(table.values(), key=lambda row: row.score)
+    assert f"the best of 3 candidates is {best.number}" in said
+    student = tmp_path / f"student_{best.number:04d}"
+    assert trained.load_trained(student).config.backbone == best.net
+    code, said, _ = run("eval", f"--model_dir={student}", "--data=shapes:val:8")
+    assert code == 0 and f"{100 * best.ap:.1f}" in said
+    shown = "base" if not best.number else str(best.subnet).partition(" @ ")[0]
+    assert f"- {best.number}: {shown} at " in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "pareto.png").is_file() and (tmp_path / "score.png").is_file()
+    text = (tmp_path / "candidates.jsonl").read_text()
+    code, said, _ = run("search", *words)  # nothing is left to do
+    assert code == 0 and "going on after 3 of 3 candidates" in said
+    assert (tmp_path / "candidates.jsonl").read_text() == text

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tfdet.data.class_labels import ClassLabels
 from tfdet.data.coco_columns import AnnotationRows, CategoryRows, ImageRows
 from tfdet.data.problems import Problems
 
@@ -50,7 +51,7 @@ def test_annotations_are_grouped_by_image():
     }
     by_image = annotations.by_image(kept)
     assert by_image["b"].tolist() == [0, 2] and by_image[7].tolist() == [1, 6, 8]
-    objects = annotations.objects({5: 0})
+    objects = annotations.objects(ClassLabels([5]))
     np.testing.assert_array_equal(objects.boxes[0], [1, 2, 4, 6])
     assert objects.labels.tolist() == 8 * [0] + [-1]
     assert np.isnan(objects.boxes[8]).all() and np.isnan(objects.areas).all()

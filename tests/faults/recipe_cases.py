@@ -110,7 +110,7 @@ CASES = [
     Case(
         "P6 one epoch with the warm-up of the default",
         train("--hparams=train.warmup_epochs=1"),
-        says="must be below train.num_epochs=1, got 1; lower it too, 0 warms nothing up",
+        says="below train.num_epochs=1, got 1; lower it too: train.warmup_epochs=0 is no warm-up",
     ),
     Case(
         "P7 an unknown key in one of two recipes",

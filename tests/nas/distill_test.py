@@ -9,18 +9,37 @@ import tensorflow as tf
 from tests.nas import teacher_cases
 from tfdet import config
 from tfdet.errors import UserError
+from tfdet.losses import feature_masks
 from tfdet.losses.distillation import DistillConfig
 from tfdet.nas import distill
 from tfdet.nas.depth import dirac
 from tfdet.nas.weights import take_weights
+from tfdet.ops.anchors import anchor_levels
+from tfdet.ops.anchors import anchors as box_anchors
 from tfdet.training import fitting, trained, trainer
 
 
-@pytest.mark.parametrize("adapt", ["regions", "maps"])
-def test_equal_networks_teach_nothing(adapt):
+@pytest.fixture(scope="module")
+def twins():
     # Frozen, for a teacher is in inference mode.
     student = teacher_cases.detector(batch_norm="frozen")
-    model = distill.Distilled(student, teacher_cases.same_as(student), DistillConfig(adapt=adapt))
+    return student, teacher_cases.same_as(student)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adapt": "regions"},
+        {"adapt": "maps"},
+        {"feature_mask": "whole"},
+        {"feature_mask": "anchors"},
+        {"feature_mask": "gaussian"},
+    ],
+    ids=lambda changes: "-".join(changes.values()),
+)
+def test_equal_networks_teach_nothing(twins, changes):
+    student, teacher = twins
+    model = distill.Distilled(student, teacher, DistillConfig(**changes))
     width = student.config.fpn_width
     assert any(teacher_cases.loss_terms(model)[name] > 0 for name in model.distillation.terms)
     model.adapter.kernel.assign(dirac(3, width, width))
@@ -48,6 +67,35 @@ def test_teacher_looks_at_the_students_samples():
     divergence = np.sum(p * (np.log(p) - np.log(q)), axis=-1)
     wanted = divergence[np.array(samples.is_sampled)].mean()
     assert teacher_cases.loss_terms(model)["distill_class_loss"] == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    return teacher_cases.detector(0), teacher_cases.detector(1, fpn_width=12)
+
+
+# A canvas of 48 as an elastic student has one.
+@pytest.mark.parametrize(("kind", "size"), [("whole", 64), ("anchors", 48), ("gaussian", 48)])
+def test_masks_choose_cells_of_the_maps(pair, kind, size):
+    student, teacher = pair
+    config = DistillConfig(feature_mask=kind, feature_weight=3.0, class_weight=0, box_weight=0)
+    model = distill.Distilled(student, teacher, config)
+    images, targets = teacher_cases.batch(size=size)
+    maps, theirs = model(images, training=True)["maps"], teacher.pyramid(images, training=False)
+    ours = {level: np.array(model.adapter(maps[f"P{level}"])) for level in (2, 3, 4, 5)}
+    errors = [np.mean((x - theirs[f"P{i}"]) ** 2, axis=-1) for i, x in ours.items()]
+    shapes = {level: x.shape[1:3] for level, x in ours.items()}
+    mask = np.ones((2, sum(height * width for height, width in shapes.values())))
+    if kind == "gaussian":
+        mask = feature_masks.gaussian_mask(targets, feature_masks.cell_centers(shapes))
+    elif kind == "anchors":
+        anchors = student.config.anchors
+        is_region = anchor_levels(anchors, (size, size)) < 6
+        boxes = box_anchors(anchors, (size, size))[is_region]
+        mask = feature_masks.anchor_mask(targets, boxes, 3)
+    rows = np.concatenate([x.reshape(2, -1) for x in errors], axis=1)
+    found = teacher_cases.loss_terms(model, (images, targets))["distill_feature_loss"]
+    assert found == pytest.approx(3 * np.average(rows, weights=np.array(mask)), rel=1e-4)
 
 
 def test_a_step_trains_student_and_adapter_and_leaves_the_teacher():

@@ -32,6 +32,10 @@ HPARAMS = (
     "train.gamma_l1=1e-5,train.ema_decay=0,finetune.batch_size=2,finetune.num_epochs=2,"
     "finetune.ema_decay=0,eval.batch_size=4,eval.interval=2,eval.pictures=1"
 )
+POOL_HPARAMS = (
+    "search.space=pool,search.candidates=3,search.generation=2,search.rank_weights=[2,1],"
+    "search.batch_norm=plain,eval.batch_size=4"
+)
 
 
 def write_detector(folder, encoding, name="faster-rcnn-test", elastic=None, **changes):

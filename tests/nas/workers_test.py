@@ -1,17 +1,14 @@
 """Workers of Ray do what one process does."""
 
 import concurrent.futures
-import contextlib
 import multiprocessing
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
 
 import pytest
 
+from tests import ray_cluster
 from tests.nas import small_search
 from tfdet.errors import UserError
 from tfdet.nas import search, workers
@@ -86,26 +83,6 @@ def test_a_cluster_that_is_not_there_is_told_at_once(recipe, address, message):
         workers.RayWorkers(recipe, 2, address)
 
 
-@contextlib.contextmanager
-def _cluster():
-    """The address of a Ray cluster of this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-    command += [f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    head = subprocess.Popen(command, **quiet)
-    try:
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            assert head.poll() is None
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}"
-    finally:
-        head.terminate()
-        head.wait()
-
-
 def base_from_cluster(recipe, address):
     found = workers.RayWorkers(recipe, 1, address)
     (outcome,) = found.look_at([Job(0, 0)])
@@ -118,5 +95,5 @@ def test_workers_of_a_cluster_look_at_candidates(recipe, monkeypatch):
     pytest.importorskip("ray", reason="ray, an optional extra, is not installed")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     spawn = multiprocessing.get_context("spawn")  # Ray reads such variables once a process
-    with _cluster() as address, concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
+    with ray_cluster.started() as address, concurrent.futures.ProcessPoolExecutor(1, spawn) as pool:
         assert pool.submit(base_from_cluster, recipe, address).result() > 0

@@ -12,7 +12,8 @@ from tfdet.training import pretrain_recipe
 RECIPE_FILES = pathlib.Path(__file__).parents[2] / "tfdet" / "recipes"
 PRETRAINING = RECIPE_FILES / "caddet" / "pretrain_imagenet.yaml"
 SEARCHES = sorted(RECIPE_FILES.rglob("search_*.yaml"))
-RECIPES = sorted(set(RECIPE_FILES.rglob("*.yaml")) - {PRETRAINING, *SEARCHES})
+POOL_SEARCHES = sorted(RECIPE_FILES.rglob("pool_search_*.yaml"))
+RECIPES = sorted(set(RECIPE_FILES.rglob("*.yaml")) - {PRETRAINING, *SEARCHES, *POOL_SEARCHES})
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=[path.stem for path in RECIPES])
@@ -32,6 +33,15 @@ def test_search_is_valid_and_headed_by_its_command(path):
     name = path.relative_to(RECIPE_FILES).with_suffix("").as_posix()
     assert f"tfdet-search --hparams={name} " in path.read_text()
     assert recipe.search.inherit and recipe.search.distil
+
+
+@pytest.mark.parametrize("path", POOL_SEARCHES, ids=[path.stem for path in POOL_SEARCHES])
+def test_pool_search_is_valid_and_headed_by_its_command(path):
+    recipe = config.make_recipe([str(path)], {"base": "runs/pool"}, SearchRecipe)
+    name = path.relative_to(RECIPE_FILES).with_suffix("").as_posix()
+    assert f"tfdet-search --hparams={name} --base=" in path.read_text()
+    assert recipe.search.space == "pool"
+    assert recipe.search.candidates == (200 if "coco" in path.stem else 40)
 
 
 def test_coco_searches_keep_the_published_settings():

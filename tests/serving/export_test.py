@@ -234,7 +234,7 @@ def test_wrong_export_is_noticed_in_all_that_it_serves_and_not_kept(model, tmp_p
     monkeypatch.setattr(network, "frozen_network", shifted)
     monkeypatch.setattr(signatures, "metadata_function", of_another)
     monkeypatch.setattr(verify, "verify", watched)
-    with pytest.raises(RuntimeError, match="differs from the model: metadata should be"):
+    with pytest.raises(UserError, match="differs from the model: metadata should be"):
         export.export(model, path)
     first, *others = seen[0].mismatches
     assert "'class_ids': (3, 7, 90)" in first and "'class_ids': (1, 2, 4)" in first

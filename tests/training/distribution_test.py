@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import tensorflow as tf
 
 from tfdet import registry
 from tfdet.cli import train
@@ -267,3 +268,6 @@ def test_measurements_that_are_shared_have_the_bits_of_one_process(name):
 def test_the_devices_are_named():
     words = distribution.devices(None)
     assert words == f"the CPU ({os.cpu_count()} cores)" or words.startswith("one GPU (")
+    # Who asks for several devices, and has one, would not notice otherwise.
+    alone = tf.distribute.MirroredStrategy([tf.config.list_logical_devices()[-1].name])
+    assert distribution.devices(alone) == f"{words}, the only device that TensorFlow finds"

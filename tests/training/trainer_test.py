@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import h5py
 import keras
@@ -207,6 +208,16 @@ def test_a_loss_that_explodes_names_step_part_and_files_and_spoils_nothing(tmp_p
     arrays, saved = checkpoint.StateFolder(tmp_path / "state").read()
     assert saved["step"] == facts["step"]
     assert all(np.isfinite(value).all() for value in arrays.values())
+
+
+@pytest.mark.parametrize(("best", "is_zero"), [(0.0, True), (0.0004, True), (0.012, False)])
+def test_a_run_whose_ap_is_0_ends_with_where_to_look(tmp_path, best, is_zero):
+    recipe = small_recipe()
+    folder, progress = types.SimpleNamespace(path=tmp_path), types.SimpleNamespace(best_score=best)
+    run = types.SimpleNamespace(folder=folder, progress=progress, settings=recipe.train)
+    printed = trainer._ending(run, types.SimpleNamespace(recipe=recipe))
+    assert f"best AP {100 * best:.1f}," in printed
+    assert (f"why it is 0: look at {tmp_path / 'pictures'}" in printed) == is_zero
 
 
 FINISHED = small_recipe("train.ema_decay=0.5,train.accumulate_batch=8,data.val='shapes:val:4'")

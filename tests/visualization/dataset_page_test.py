@@ -36,7 +36,7 @@ def test_pictures_classes_sizes_and_numbers_are_on_the_page(dataset):
 def test_names_of_classes_and_files_are_text(dataset):
     names = (EVIL, *dataset.class_names[1:])
     odd = dataclasses.replace(dataset, class_names=names, names=np.array([EVIL] * len(dataset)))
-    entry = {"count": 2, "found": EVIL, "action": EVIL, "examples": [EVIL]}
+    entry = {"count": 2, "found": EVIL, "action": EVIL, "details": [EVIL], "examples": [EVIL]}
     html = _page(odd, _report(data=EVIL, assumed=[EVIL], problems={"crowd": entry}))
     assert "<img src=x" not in html and "&lt;img src=x" in html
 

@@ -27,6 +27,7 @@ COMMAND = app.Command(
         tfdet-eval --model_dir=runs/shapes --data=shapes:val
         tfdet-eval --model_dir=runs/d0 --data=coco:val.json:val2017 --json_out=runs/d0/val.json
         tfdet-eval --model_name=fcos-nano --weights=shapes --data=shapes:val --report_dir=report
+        tfdet-eval --model_dir=runs/new --report_dir=report --compared_with=runs/old
         tfdet-eval --model_dir=runs/dynamic --calibrate
         tfdet-eval --model_dir=runs/dynamic --tradeoff --figure_out=runs/dynamic/tradeoff.png
         tfdet-eval --model_dir=runs/dynamic --effort=0.3
@@ -78,6 +79,13 @@ absl_flags.DEFINE_string(
     None,
     "Folder for report.html, a page that explains the numbers (kinds of errors, curves, confusion "
     "matrix, worst images), and report.json with its figures. With --tradeoff it has that too.",
+    flag_values=COMMAND.flags,
+)
+absl_flags.DEFINE_string(
+    "compared_with",
+    None,
+    "--report_dir: folder of another training, which is measured on the same data; the report then "
+    "also has the objects that only one of both finds, and the images where they differ most.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_boolean(
@@ -176,6 +184,7 @@ def _measure(
     _set_threshold(options, model)
     started = time.monotonic()
     evaluation = coco.Evaluation(model, dataset, options.batch_size)
+    other = eval_report.other_evaluation(options, evaluation) if options.compared_with else None
     evaluator = evaluation.run(progress.ImageCounter())
     metrics = evaluator.result()
     print(coco.format_table(metrics))
@@ -198,7 +207,8 @@ def _measure(
         _write(options.detections_out, json.dumps(evaluator.detections()))
     if options.report_dir:
         measured = coco.Measured(evaluator, metrics, evaluation.routes)
-        eval_report.write(options.report_dir, model, source, measured)
+        compared = eval_report.measured_other(options.compared_with, other) if other else None
+        eval_report.write(options.report_dir, model, source, measured, compared=compared)
 
 
 def _set_threshold(options: types.SimpleNamespace, model: "Detector") -> None:
@@ -254,9 +264,10 @@ def _check_modes(options: types.SimpleNamespace) -> None:
     useless = {
         "calibrate": effort
         | {"json_out", "detections_out", "figure_out", "report_dir", "overwrite"}
-        | {"random_draws", "routes"},
+        | {"random_draws", "routes", "compared_with"},
         # The report has more than the trade-off, which is measured at the chosen effort.
-        "tradeoff": {"detections_out", "routes"} | (set() if options.report_dir else effort),
+        "tradeoff": {"detections_out", "routes", "compared_with"}
+        | (set() if options.report_dir else effort),
         "": {"figure_out", "random_draws"} - ({"figure_out"} if options.routes else set()),
     }
     mode = "calibrate" if options.calibrate else "tradeoff" if options.tradeoff else ""
@@ -266,6 +277,8 @@ def _check_modes(options: types.SimpleNamespace) -> None:
         raise app.UsageError(
             f"--{mode} takes no --{wrong[0]}" if mode else f"--{wrong[0]} belongs to {home}"
         )
+    if options.compared_with and not options.report_dir:
+        raise app.UsageError("--compared_with writes into a report; give --report_dir too")
     flags.check_positive(options, "random_draws")
 
 

@@ -2,9 +2,10 @@
 
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any
+import types
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tfdet import files
+from tfdet import files, progress
 from tfdet.cli import app, flags
 from tfdet.errors import UserError
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from tfdet.detectors.base import Detector
     from tfdet.detectors.caddet import CADDet
     from tfdet.evaluation import coco
+    from tfdet.evaluation.analysis import Analysis
     from tfdet.visualization.page import Picture
 
 PAGE, FIGURES = "report.html", "report.json"
@@ -40,12 +42,47 @@ def _is_ours(folder: pathlib.Path) -> bool:
     return isinstance(facts, dict) and str(facts.get("written_by", "")).startswith(WRITER)
 
 
+class Other(NamedTuple):
+    """Another detector on the same data: its folder, and what its measurement came to."""
+
+    folder: str
+    measured: "coco.Measured"
+
+
+def other_evaluation(
+    options: types.SimpleNamespace, evaluation: "coco.Evaluation"
+) -> "coco.Evaluation":
+    """Loads the detector of `--compared_with`, ahead of the work, for the data of `evaluation`."""
+    from tfdet.evaluation import coco
+    from tfdet.training import trained
+
+    model = trained.load_trained(options.compared_with)
+    names = evaluation.dataset.class_names
+    lacking = [name for name in names if name not in (model.config.class_names or names)]
+    if lacking:
+        raise UserError(
+            f"--compared_with={options.compared_with} has no class {lacking[0]!r}, which is "
+            "measured here; compare detectors of the same classes"
+        )
+    return coco.Evaluation(model, evaluation.dataset, options.batch_size)
+
+
+def measured_other(folder: str, evaluation: "coco.Evaluation") -> Other:
+    """Measures the detector of `--compared_with`."""
+    from tfdet.evaluation import coco
+
+    print(f"measuring {folder} on the same data", flush=True)
+    evaluator = evaluation.run(progress.ImageCounter())
+    return Other(folder, coco.Measured(evaluator, evaluator.result(), evaluation.routes))
+
+
 def write(
     folder: str,
     model: "Detector",
     source: str,
     measured: "coco.Measured",
     more: dict[str, Any] | None = None,
+    compared: Other | None = None,
 ) -> None:
     """Writes the report of a measurement.
 
@@ -55,6 +92,7 @@ def write(
         source: of the data, as the user named it.
         measured: what it came to.
         more: further figures of a dynamic detector.
+        compared: another detector on the same data.
     """
     from tfdet import version
     from tfdet.evaluation import analysis, dynamic_figures, findings, report
@@ -78,12 +116,28 @@ def write(
         figures["dynamic"] = {**own, **(more or {})}
         if model.route_map is not None:
             picture = _add_routes(figures["dynamic"], model, source, measured)
+    galleries = [report_pictures.Gallery(boxes)]
+    if compared is not None:
+        others = analysis.analyse(findings.of(compared.measured.evaluator))
+        galleries.append(report_pictures.Gallery(others))
+        figures["compared"] = _compare(boxes, others, measured, compared)
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    gallery = report_pictures.Gallery(boxes)
-    files.write_text(path / PAGE, report_page.report_page(figures, gallery, picture))
+    files.write_text(path / PAGE, report_page.report_page(figures, *galleries, routes=picture))
     files.write_text(path / FIGURES, f"{json.dumps(figures, indent=1, allow_nan=False)}\n")
     print(f"wrote {path / PAGE} and {path / FIGURES}")
+
+
+def _compare(
+    boxes: "Analysis", others: "Analysis", measured: "coco.Measured", compared: Other
+) -> dict[str, Any]:
+    """The figures of a comparison, which is also printed in a sentence."""
+    from tfdet.evaluation import comparison
+
+    own, other = measured.metrics, compared.measured.metrics
+    facts = {"with": compared.folder, **comparison.compared(boxes, others, own, other)}
+    print(comparison.sentence(compared.folder, facts, own))
+    return facts
 
 
 def _add_routes(

@@ -19,6 +19,8 @@ COMMAND = app.Command(
             --base=runs/base --teacher=runs/pool_2 --search_dir=runs/search
         tfdet-search --mode=finetune --search_dir=runs/search
         tfdet-eval --model_dir=runs/search/finetuned_0017 --data=shapes:val
+        tfdet-search --hparams=joint_detnas/pool_search_shapes --base=runs/pool_2 \\
+            --search_dir=runs/pool_search
     """,
     required=("search_dir",),
 )
@@ -33,7 +35,8 @@ common.define_recipe(COMMAND, "search.candidates=30,score.alpha=0.1")
 flags.DEFINE_string(
     "base",
     None,
-    "Folder of the trained detector to begin with; its backbone is a ResNet.",
+    "Folder of the trained detector to begin with; its backbone is a ResNet. With "
+    "search.space=pool the elastic super-network whose subnets are searched.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_string(
@@ -129,7 +132,7 @@ def _workers(options: types.SimpleNamespace, recipe: Any) -> Any:
         workers.hide_gpus()
     else:
         evaluator.prepare_process(recipe)
-    checked = evaluator.Evaluator(recipe)
+    checked = workers.make_evaluator(recipe)
     if not uses_ray:
         return workers.ThisProcess(checked)
     found = workers.RayWorkers(recipe, options.workers, options.ray_address)

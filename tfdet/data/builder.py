@@ -9,6 +9,7 @@ import numpy as np
 
 from tfdet import limits
 from tfdet.data import decode
+from tfdet.data.class_labels import count_unknown
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.objects import ObjectCollector, Objects
 from tfdet.data.outlines import gather
@@ -33,8 +34,13 @@ class DatasetBuilder:
         class_ids: Sequence[int] | None = None,
         problems: Problems | None = None,
         objects: Objects | None = None,
+        unknown: Sequence = (),
     ):
-        """Begins without images; `objects` are those of `add_image_of_rows`."""
+        """Begins without images.
+
+        `objects` are those of `add_image_of_rows`; `unknown` are ids or names of the classes that
+        have the labels -1, -2, ..., and may grow until `build`, see `class_labels.ClassLabels`.
+        """
         self.name = name
         given = list(class_names)
         self.class_ids = tuple(class_ids or range(1, len(given) + 1))
@@ -47,6 +53,7 @@ class DatasetBuilder:
         self._rows: list[np.ndarray] = []  # of the objects of each image
         self._seen: set = set()
         self._objects = objects
+        self._unknown = unknown
         self._collector = ObjectCollector()
 
     def _check_classes(self) -> None:
@@ -94,7 +101,7 @@ class DatasetBuilder:
             size: (height, width) as annotated, see `decode.as_size`; None takes it from the
                 image's header.
             boxes: [n, 4] xyxy in pixels of the image.
-            labels: [n]; -1 for a class that is not in the list.
+            labels: [n]; below 0 for a class that is not in the list.
             is_crowd, areas, segmentations: [n], or None where the format has none.
             span: (offset, length) of the image in a file that holds more than one.
             difficulty: 0 easy to 1 hard, NaN where it is not known.
@@ -203,8 +210,9 @@ class DatasetBuilder:
         kept = np.arange(len(rows))
         is_finite = np.isfinite(raw).all(axis=1)
         report("box_not_finite", kept[~is_finite])
-        is_known = (labels >= 0) & (labels < len(self.class_names))
-        report("unknown_class", kept[is_finite & ~is_known])
+        is_known = labels >= 0
+        lost = [names[i] for i in image_of_box[is_finite & ~is_known]]
+        count_unknown(self.problems, self.class_ids, self._unknown, labels[is_finite], lost)
         kept = kept[is_finite & is_known]
         if len(kept) and np.abs(raw[kept]).max() <= 1:
             raise UserError(

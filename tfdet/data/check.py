@@ -9,6 +9,7 @@ import numpy as np
 from tfdet.data import decoder_messages, record_files
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, decode_image, header, turns_upright
+from tfdet.data.problems import with_details
 from tfdet.data.sources import read_source
 
 _CHUNK = 64  # images
@@ -25,13 +26,14 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
 
     Returns:
         A JSON-ready dict: `data`, `assumed` (sentences), `images`, `boxes`, `crowds`, `classes`
-        (name -> boxes), `problems` (kind -> count, found, action, is_damage, examples) and
+        (name -> boxes), `problems` (kind -> count, found, action, is_damage, details, examples) and
         `damaged`, the number of problems by which something is lost.
     """
     dataset = read_source(spec)
     if dataset.spans is not None:  # into record files
         for file in np.unique(dataset.files):
             record_files.compare_checksums(str(file), dataset.problems)
+    progress(0, len(dataset))  # speeds are measured from here
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(dataset), _CHUNK):
             positions = range(first, min(first + _CHUNK, len(dataset)))
@@ -39,7 +41,7 @@ def check(spec: str, progress: Callable[[int, int], None] = lambda done, total: 
             for i, kinds in zip(positions, found, strict=True):
                 for kind in kinds:
                     dataset.problems.add(kind, str(dataset.names[i]))
-                progress(i + 1, len(dataset))
+            progress(positions.stop, len(dataset))
     per_class = np.bincount(dataset.labels, minlength=dataset.num_classes)
     return {
         "data": spec,
@@ -105,7 +107,7 @@ def report_text(report: dict) -> str:
     for entry in report["problems"].values():
         has_more = entry["count"] > len(entry["examples"])
         lines += [
-            f"{entry['count']:>7} x {entry['found']}: {entry['action']}",
+            f"{' ' * (7 - len(str(entry['count'])))}{with_details(entry)}: {entry['action']}",
             *(f"            {name}" for name in entry["examples"]),
             *(["            ..."] if has_more else []),
         ]

@@ -8,6 +8,7 @@ import numpy as np
 from tfdet import json_rows, limits
 from tfdet.data import coco_layouts, index_cache, splits
 from tfdet.data.builder import DatasetBuilder
+from tfdet.data.class_labels import ClassLabels
 from tfdet.data.coco_columns import AnnotationRows, CategoryRows, ImageRows
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.paths import join_inside, require_directory, require_file
@@ -67,8 +68,10 @@ def _read(annotations: str, image_dir: str | None) -> tuple[DetectionDataset, bo
         raise UserError(f"{annotations}: two categories have the same id; make them unique")
     name_of = dict(zip(categories.ids, categories.names, strict=True))
     names = [name_of[class_id] for class_id in ids]
-    label_of = {class_id: label for label, class_id in enumerate(ids)}
-    builder = DatasetBuilder(f"coco:{annotations}", names, ids, objects=rows.objects(label_of))
+    label_of = ClassLabels(ids)
+    objects = rows.objects(label_of)
+    unknown = label_of.unknown
+    builder = DatasetBuilder(f"coco:{annotations}", names, ids, objects=objects, unknown=unknown)
     file_names = dict(zip(images.ids, images.names, strict=True))
     rows_of = rows.by_image(rows.kept(file_names, builder.problems))
     nothing = np.zeros(0, np.int64)

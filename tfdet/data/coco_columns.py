@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfdet.data import decode
+from tfdet.data.class_labels import ClassLabels
 from tfdet.data.objects import Objects
 from tfdet.data.outlines import OutlineCollector
 from tfdet.data.problems import Problems
@@ -193,13 +194,13 @@ class AnnotationRows(Rows):
         parts = np.split(rows[order], bounds) if self._images else []
         return dict(zip(self._images, parts, strict=True))
 
-    def objects(self, label_of: dict[int, int]) -> Objects:
+    def objects(self, label_of: ClassLabels) -> Objects:
         """All annotations, without a copy; `label_of` gives the labels of the class ids.
 
         The rows cannot be used any more.
         """
         ids = [_meant(key, label_of) for key in self._classes]
-        labels = np.array([label_of.get(class_id, -1) for class_id in ids], np.int64)
+        labels = np.array([label_of[class_id] for class_id in ids], np.int64)
         boxes = np.asarray(self._boxes).reshape(-1, 4)  # [x, y, width, height]
         with np.errstate(over="ignore", invalid="ignore"):
             boxes[:, 2:] += boxes[:, :2]

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfdet import limits
 from tfdet.data import storage
+from tfdet.data.class_labels import count_left_out
 from tfdet.data.decode import ImageError
 from tfdet.data.outlines import Outlines, gather
 from tfdet.data.problems import Problems
@@ -127,8 +128,9 @@ class DetectionDataset:
         labels = mapping[self.labels]
         keep = labels >= 0
         image_of_box = np.repeat(np.arange(len(self)), np.diff(self.box_offsets))
-        for i, count in zip(*np.unique(image_of_box[~keep], return_counts=True), strict=True):
-            self.problems.add("unknown_class", str(self.names[i]), count)
+        names = self.names[image_of_box[~keep]]
+        lost = self.labels[~keep]
+        count_left_out(self.problems, self.class_names, class_names, lost, names)
         counts = np.bincount(image_of_box[keep], minlength=len(self))
         kept = self._take_boxes(np.flatnonzero(keep))
         return dataclasses.replace(

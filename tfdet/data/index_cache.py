@@ -27,7 +27,7 @@ from tfdet.data.problems import Problems
 
 FOLDER_VARIABLE = "TFDET_CACHE_DIR"
 
-_FORM = 1  # of the files; others are not read
+_FORM = 2  # of the files; others are not read
 _LEAST_BYTES = 1 << 24  # of the sources; smaller ones are read in no time
 _RECENT_SECONDS = 2.0  # a file may change again without another time
 _COLUMNS = ("image_ids", "names", "files", "sizes", "box_offsets", "boxes", "labels", "is_crowd")
@@ -122,6 +122,7 @@ def _dataset(content: dict, arrays) -> DetectionDataset:
         outlines = Outlines(*(arrays[name] for name in _OUTLINES), masks)
     problems = Problems()
     problems.counts, problems.examples = content["counts"], content["examples"]
+    problems.details = content["details"]
     return DetectionDataset(
         name=content["name"],
         class_names=tuple(content["class_names"]),
@@ -146,6 +147,7 @@ def _save(path: pathlib.Path, dataset: DetectionDataset, facts: dict) -> None:
         "class_ids": dataset.class_ids,
         "counts": dataset.problems.counts,
         "examples": dataset.problems.examples,
+        "details": dataset.problems.details,
         "masks": None if outlines is None else outlines.masks,
     }
     arrays["content"] = np.frombuffer(json.dumps(content).encode(), np.uint8)

@@ -76,10 +76,9 @@ class Layout:
             return [pair for pair in self.pairs if pair.split == wanted], None
         if len(own) <= 1 and wanted in ("train", "val"):
             return self.pairs, wanted
-        found = ", ".join(sorted(own)) or "none"
+        way = f"its folders are {', '.join(sorted(own))}; give one of them" if own else _NO_FOLDERS
         raise UserError(
-            f"{self.directory} has no split {split!r}: its folders are named like these splits: "
-            f"{found}; {'give one of them, or none for all images' if own else _NO_FOLDERS}"
+            f"{self.directory} has no split {split!r}: {way}, or leave {split!r} out for all images"
         )
 
     def sentence(self) -> str:
@@ -95,7 +94,7 @@ class Layout:
         return where
 
 
-_NO_FOLDERS = "train and val would be made from all images"
+_NO_FOLDERS = "no list and no folder names one; give train or val, which are made from all images"
 
 
 def split_of(name: str) -> str | None:

@@ -1,6 +1,8 @@
 """What can be wrong with a data set, and what is done about each: one policy for all readers."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from absl import logging
 
@@ -90,13 +92,14 @@ class Problems:
     """Counts of problems by kind, with the names of the first few files of each.
 
     `counts` and `examples` are dicts kind -> number, kind -> list of names; kinds that were not
-    found are absent.
+    found are absent. `details`, kind -> sentences, is for kinds of which more is known.
     """
 
     def __init__(self, max_examples: int = 5):
         self.max_examples = max_examples
         self.counts: dict[str, int] = {}
         self.examples: dict[str, list[str]] = {}
+        self.details: dict[str, list[str]] = {}
         self._damaged: set[str] = set()
 
     def add(self, kind: str, name: str, count: int = 1) -> None:
@@ -109,6 +112,10 @@ class Problems:
         examples = self.examples.setdefault(kind, [])
         if len(examples) < self.max_examples and name not in examples:
             examples.append(name)
+
+    def add_detail(self, kind: str, sentence: str) -> None:
+        """Keeps what is known of the problems of a kind beyond their files."""
+        self.details.setdefault(kind, []).append(sentence)
 
     def add_damaged(self, kind: str, name: str) -> bool:
         """Counts an image that turned out damaged, once; False where it is counted already."""
@@ -124,11 +131,12 @@ class Problems:
         return sum(n for kind, n in self.counts.items() if KINDS[kind].is_damage)
 
     def as_dict(self) -> dict:
-        """JSON-ready: kind -> {count, found, action, is_damage, examples}."""
+        """JSON-ready: kind -> {count, found, action, is_damage, details, examples}."""
         return {
             kind: {
                 "count": self.counts[kind],
                 **dataclasses.asdict(KINDS[kind]),
+                "details": list(self.details.get(kind, ())),
                 "examples": list(self.examples[kind]),
             }
             for kind in KINDS
@@ -138,7 +146,7 @@ class Problems:
     def lines(self, damage_only: bool = False) -> list[str]:
         """One line of text per kind that was found."""
         return [
-            f"{entry['count']} x {entry['found']} -> {entry['action']}"
+            f"{with_details(entry)} -> {entry['action']}"
             f" ({', '.join(entry['examples'])}{', ...' if self._has_more(kind) else ''})"
             for kind, entry in self.as_dict().items()
             if entry["is_damage"] or not damage_only
@@ -151,3 +159,9 @@ class Problems:
 
     def _has_more(self, kind: str) -> bool:
         return self.counts[kind] > len(self.examples[kind])
+
+
+def with_details(entry: Mapping[str, Any]) -> str:
+    """How often what was found, of an entry of `Problems.as_dict`, with its details."""
+    details = f" ({', '.join(entry['details'])})" if entry["details"] else ""
+    return f"{entry['count']} x {entry['found']}{details}"

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 from tfdet import documents
 from tfdet.data import index_cache, record_files, storage
 from tfdet.data.builder import DatasetBuilder
+from tfdet.data.class_labels import ClassLabels
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, as_size, displayed_size
 from tfdet.data.objects import ObjectCollector, Objects
@@ -67,9 +68,9 @@ def _read(pattern: str, files: Sequence[str], labels: str | None) -> DetectionDa
         name_of = records.names()
     ids = sorted(name_of)
     names = [name_of[class_id] for class_id in ids]
-    label_of = {class_id: label for label, class_id in enumerate(ids)}
-    objects = records.objects(label_of)
-    builder = DatasetBuilder(f"tfrecord:{pattern}", names, ids, problems, objects)
+    label_of = ClassLabels(ids)
+    objects, unknown = records.objects(label_of), label_of.unknown
+    builder = DatasetBuilder(f"tfrecord:{pattern}", names, ids, problems, objects, unknown)
     for image in records.images:
         builder.add_image_of_rows(*image)
     return builder.build()
@@ -134,10 +135,10 @@ class _Records:
             )
         return self._names
 
-    def objects(self, label_of: dict[int, int]) -> Objects:
+    def objects(self, label_of: ClassLabels) -> Objects:
         """All objects, with the labels of the class ids."""
         objects = self._objects.objects()
-        labels = np.array([label_of.get(i, -1) for i in self._classes], np.int64)
+        labels = np.array([label_of[i] for i in self._classes], np.int64)
         return dataclasses.replace(objects, labels=labels[objects.labels])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from tfdet.data import decode, layouts, splits
 from tfdet.data.builder import DatasetBuilder
+from tfdet.data.class_labels import ClassLabels
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.paths import join_inside, open_small, read_text, require_directory
 from tfdet.data.problems import Problems
@@ -97,8 +98,9 @@ class _Reader:
     """A builder, and what it takes of an annotation."""
 
     def __init__(self, name: str, class_names: list[str], problems: Problems):
-        self.builder = DatasetBuilder(name, class_names, problems=problems)
-        self._label_of = {name: label for label, name in enumerate(class_names)}
+        self._label_of = ClassLabels(class_names)
+        unknown = self._label_of.unknown
+        self.builder = DatasetBuilder(name, class_names, problems=problems, unknown=unknown)
 
     def add(self, image_id: str, name: str, file: str, root: ElementTree.Element) -> None:
         objects = root.findall("object")
@@ -108,7 +110,7 @@ class _Reader:
             file=file,
             size=_size(root),
             boxes=[_box(item) for item in objects],
-            labels=[self._label_of.get(_class_name(item), -1) for item in objects],
+            labels=[self._label_of[_class_name(item)] for item in objects],
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from tfdet import documents, limits
 from tfdet.data import image_names, layouts, splits
 from tfdet.data.builder import DatasetBuilder
+from tfdet.data.class_labels import ClassLabels
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, displayed_size
 from tfdet.data.paths import existing, open_small, read_text, require_file
@@ -138,8 +139,9 @@ def _read(
     name: str, images: Iterable[tuple[str, str, str]], names: dict[int, str], problems: Problems
 ) -> DetectionDataset:
     """A data set of images, given as name, path, and path of the labels."""
-    builder = DatasetBuilder(name, names.values(), list(names), problems)
-    label_of = {index: label for label, index in enumerate(names)}
+    label_of = ClassLabels(names)
+    unknown = label_of.unknown
+    builder = DatasetBuilder(name, names.values(), list(names), problems, unknown=unknown)
     for image, file, label_file in images:
         if not os.path.isfile(file):
             problems.add("missing_image", file)
@@ -160,7 +162,7 @@ def _read(
             file=file,
             size=(height, width),
             boxes=[_box(values) for values in scaled],
-            labels=[label_of.get(int(o[0]), -1) for o in objects],
+            labels=[label_of[int(o[0])] for o in objects],
             segmentations=[
                 [v] if flag else None for v, flag in zip(scaled, is_outline, strict=True)
             ]

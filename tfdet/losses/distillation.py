@@ -1,4 +1,4 @@
-"""What a two-stage student learns from a teacher about the same regions, after Joint-DetNAS.
+"""What a two-stage student learns from a teacher, after Joint-DetNAS.
 
 https://arxiv.org/abs/2105.12971; the formulas are reconstructed, so that readings are chosen by
 `DistillConfig`.
@@ -7,14 +7,17 @@ https://arxiv.org/abs/2105.12971; the formulas are reconstructed, so that readin
 import dataclasses
 from typing import Any, Literal
 
+import keras
 from keras import ops
 
 from tfdet.errors import UserError
 from tfdet.losses import replicas
+from tfdet.losses.feature_masks import masked_feature_loss
 from tfdet.losses.roi import Samples
 from tfdet.tensors import Tensor
 
 BoxKind = Literal["class_aware", "plain", "object_class", "teacher_class"]
+FeatureMask = Literal["regions", "whole", "anchors", "gaussian"]
 
 # The parts, by the keys of their weights.
 PARTS = {
@@ -30,7 +33,12 @@ class DistillConfig:
 
     Attributes:
         teacher: a folder that tfdet-train wrote with a two-stage detector; "" teaches nothing.
-        feature_weight: of the imitation of regions' features; a part with weight 0 is left out.
+        feature_weight: of the imitation of features; a part with weight 0 is left out.
+        feature_mask: which features. "regions": of the regions that the student samples,
+            Joint-DetNAS's proposal features. The others are its baselines, cells of the maps that
+            regions are read from, see `losses.feature_masks`: "whole": all of them, as the hints of
+            FitNets; "anchors": cells whose anchors are near an object, as FGFI; "gaussian": cells
+            within objects, the middle most, as the task adaptive regularization of distillation.
         class_weight: of the classification.
         box_weight: of the box codes.
         box: whose codes count. "class_aware": those of all classes, weighted by the teacher's
@@ -39,12 +47,14 @@ class DistillConfig:
             the teacher believes in most, and nothing where it is the background.
         temperature: logits are divided by it, and the loss of classes multiplied by its square.
         adapt: the student's features meet the teacher's after a 3x3 convolution of the crops of
-            "regions", or of the "maps" that they are cut from, which is cheaper.
+            "regions", or of the "maps" that they are cut from, which is cheaper. With another
+            `feature_mask` than "regions" there are no crops, and it runs on the maps.
         allow_smaller: a teacher may have fewer parameters than its student.
     """
 
     teacher: str = ""
     feature_weight: float = 1.0
+    feature_mask: FeatureMask = "regions"
     class_weight: float = 1.0
     box_weight: float = 1.0
     box: BoxKind = "class_aware"
@@ -72,28 +82,39 @@ def distillation_loss_terms(
     teacher: dict[str, Any],
     samples: Samples,
     config: DistillConfig,
+    mask: Any = None,
 ) -> dict[str, Any]:
     """The weighted loss terms `config.terms`, each a float32 scalar.
 
     Args:
         student: of the samples: "class_logits" [B, S, C + 1], "box_codes" [B, S, 4 * C] and, unless
-            `feature_weight` is 0, "features" [B, S, h, w, F], adapted to the teacher's width.
+            `feature_weight` is 0, "features" adapted to the teacher's width F: [B, S, h, w, F], or
+            with another `feature_mask` than "regions" a list of maps [B, h, w, F].
         teacher: the same of the teacher; no gradient goes there.
         samples: the regions; rows that are not sampled do not count.
         config: of the terms.
+        mask: [B, cells] weights of all cells of those maps, see `losses.feature_masks`.
     """
-    teacher = {name: ops.stop_gradient(value) for name, value in teacher.items()}
+    teacher = keras.tree.map_structure(ops.stop_gradient, teacher)
     weights = ops.cast(samples.is_sampled, "float32")
     total = ops.maximum(replicas.sum_over_replicas(ops.sum(weights)), 1.0)
-    per_region = {
-        "distill_feature_loss": lambda: feature_errors(student["features"], teacher["features"]),
-        "distill_class_loss": lambda: class_errors(
-            student["class_logits"], teacher["class_logits"], config.temperature
+
+    def features() -> Any:
+        pair = student["features"], teacher["features"]
+        return mean(feature_errors(*pair)) if mask is None else masked_feature_loss(*pair, mask)
+
+    def mean(per_region: Any) -> Any:
+        return ops.sum(per_region * weights) / total
+
+    losses = {
+        "distill_feature_loss": features,
+        "distill_class_loss": lambda: mean(
+            class_errors(student["class_logits"], teacher["class_logits"], config.temperature)
         ),
-        "distill_box_loss": lambda: box_errors(student, teacher, samples.labels, config.box),
+        "distill_box_loss": lambda: mean(box_errors(student, teacher, samples.labels, config.box)),
     }
     return {
-        term: getattr(config, name) * ops.sum(per_region[term]() * weights) / total
+        term: getattr(config, name) * losses[term]()
         for name, term in PARTS.items()
         if term in config.terms
     }

@@ -15,7 +15,9 @@ from tfdet.detectors.base import Detector
 from tfdet.detectors.faster_rcnn import REGION_LEVELS, FasterRCNN
 from tfdet.errors import UserError
 from tfdet.layers.symmetric import SymmetricConv2D
+from tfdet.losses import feature_masks
 from tfdet.losses.distillation import DistillConfig, distillation_loss_terms
+from tfdet.ops import anchors
 from tfdet.training import trained
 from tfdet.training.wrapper import TrainingWrapper, Untracked
 
@@ -58,16 +60,37 @@ class Distilled(TrainingWrapper):
         self, targets: dict[str, Any], raw: dict[str, Any], training: bool = False
     ) -> dict[str, Any]:
         raw = self.inner.sampled(targets, raw)
-        samples, ours = raw["samples"], raw["regions"]
+        samples = raw["samples"]
         theirs = self.teacher.regions(raw["teacher_maps"], samples.boxes)
         terms = super().loss_terms(targets, raw, training)
-        adapted = {**ours, "features": self._adapted(raw["maps"], ours["features"], samples.boxes)}
-        return {**terms, **distillation_loss_terms(adapted, theirs, samples, self.distillation)}
+        ours, mask = raw["regions"], None
+        if self.adapter is not None and self.distillation.feature_mask == "regions":
+            features = self._adapted(raw["maps"], ours["features"], samples.boxes)
+            ours = {**ours, "features": features}
+        elif self.adapter is not None:
+            mask = self._mask(targets, raw["maps"])
+            ours = {**ours, "features": [self.adapter(raw["maps"][k]) for k in REGION_LEVELS]}
+            theirs = {**theirs, "features": [raw["teacher_maps"][k] for k in REGION_LEVELS]}
+        added = distillation_loss_terms(ours, theirs, samples, self.distillation, mask)
+        return {**terms, **added}
+
+    def _mask(self, targets: dict[str, Any], maps: dict[str, Any]) -> Any:
+        """Weights of all cells of the maps that regions are read from, [B, cells]."""
+        levels = tuple(int(name[1:]) for name in REGION_LEVELS)
+        sizes = {level: tuple(maps[f"P{level}"].shape[1:3]) for level in levels}
+        kind, config = self.distillation.feature_mask, self.inner.config.anchors
+        if kind == "whole":
+            cells = sum(height * width for height, width in sizes.values())
+            return feature_masks.whole_mask(ops.shape(maps["P2"])[0], cells)
+        if kind == "gaussian":
+            return feature_masks.gaussian_mask(targets, feature_masks.cell_centers(sizes))
+        # Of the maps, not of the configuration: canvases of other sizes can be trained on.
+        canvas = tuple(side * 2 ** levels[0] for side in sizes[levels[0]])
+        boxes = anchors.anchors(config, canvas, levels)
+        return feature_masks.anchor_mask(targets, boxes, config.anchors_per_cell)
 
     def _adapted(self, maps: dict[str, Any], features: Any, boxes: Any) -> Any:
         """The student's features of the boxes, [B, S, 7, 7, width of the teacher]."""
-        if self.adapter is None:
-            return features
         if self.distillation.adapt == "maps":
             return self.inner.align({k: self.adapter(x) for k, x in maps.items()}, boxes)
         shape = ops.shape(features)

@@ -22,8 +22,9 @@ from tfdet.nas import weights as nas_weights
 from tfdet.nas.candidates import Candidate
 from tfdet.nas.fine_tune import fine_tune
 from tfdet.nas.morphism import Action, apply_action, draw_action
-from tfdet.nas.score import Measured, score
+from tfdet.nas.score import Measured, ScoreConfig, score
 from tfdet.nas.search_recipe import SearchRecipe
+from tfdet.nas.subnets import Subnet
 from tfdet.nas.teachers import Lesson, make_teachers
 from tfdet.nas.weights import Weights
 from tfdet.training import trained
@@ -43,6 +44,7 @@ class Job:
         parent: its parent, None for the base.
         base: candidate 0, None for the base itself.
         weights: the parent's.
+        seen: subnets of earlier generations, where candidates are subnets.
     """
 
     number: int
@@ -50,6 +52,7 @@ class Job:
     parent: Candidate | None = None
     base: Candidate | None = None
     weights: Weights | None = None
+    seen: tuple[Subnet, ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -138,7 +141,7 @@ class Evaluator:
         row = dataclasses.replace(
             row, metrics=self._measure(child.student), losses=losses, steps=self.steps
         )
-        row = dataclasses.replace(row, score=self._score(row, job.base))
+        row = dataclasses.replace(row, score=score_of(row, job.base, self.recipe.score))
         return Outcome(row, nas_weights.take_weights(child.student))
 
     def _make_child(self, job: Job) -> _Child:
@@ -198,39 +201,12 @@ class Evaluator:
     def _measure(self, student: Any) -> dict[str, float]:
         return coco.evaluate(student, self._val_data, self.recipe.eval.batch_size)
 
-    def _score(self, row: Candidate, base: Candidate) -> float:
-        config = self.recipe.score
-        ours, theirs = (
-            Measured(c.ap, getattr(c, config.operations), c.parameters) for c in (row, base)
-        )
-        return score(ours, theirs, config)
-
     def _row(
         self, job: Job, encoding: Encoding, action: Action | None, lesson: Lesson
     ) -> Candidate:
-        """A candidate with its counts and without measurements."""
-        name, config = self.base.name, self._config(encoding, lesson.image_size)
-        counts = profiling.profile_unbuilt(
-            lambda: type(self.base).from_record(config, name), lesson.image_size
-        )
-        return Candidate(
-            number=job.number,
-            generation=job.generation,
-            lineage=(*(job.parent.lineage if job.parent else ()), job.number),
-            action=action,
-            encoding=encoding.to_text(),
-            image_size=tuple(lesson.image_size),
-            subnet=lesson.subnet,
-            teacher=lesson.teacher if job.parent else "",
-            parameters=counts.trainable,
-            macs=counts.macs,
-            mmdet_flops=counts.mmdet_flops,
-            metrics={},
-            losses={},
-            score=0.0,
-            steps=0,
-            seconds=0.0,
-        )
+        row = unmeasured(self.base, job, encoding, lesson.image_size, lesson.subnet)
+        teacher = lesson.teacher if job.parent else ""
+        return dataclasses.replace(row, action=action, teacher=teacher)
 
     def _failed(
         self,
@@ -258,6 +234,54 @@ class Evaluator:
 
     def _random(self, job: Job, stream: int) -> np.random.Generator:
         return candidate_random(self.recipe, job.number, stream)
+
+
+def unmeasured(
+    base: Any,
+    job: Job,
+    encoding: Encoding,
+    image_size: tuple[int, int],
+    subnet: Subnet | None = None,
+) -> Candidate:
+    """The row of a job's candidate with its counts and without measurements.
+
+    Args:
+        base: the detector whose backbone is changed.
+        job: of the candidate.
+        encoding: of its backbone.
+        image_size: (height, width).
+        subnet: of an elastic super-network.
+    """
+    config = dataclasses.replace(base.config, backbone=encoding, image_size=image_size)
+    counts = profiling.profile_unbuilt(
+        lambda: type(base).from_record(config, base.name), image_size
+    )
+    return Candidate(
+        number=job.number,
+        generation=job.generation,
+        lineage=(*(job.parent.lineage if job.parent else ()), job.number),
+        action=None,
+        encoding=encoding.to_text(),
+        image_size=tuple(image_size),
+        subnet=subnet,
+        teacher="",
+        parameters=counts.trainable,
+        macs=counts.macs,
+        mmdet_flops=counts.mmdet_flops,
+        metrics={},
+        losses={},
+        score=0.0,
+        steps=0,
+        seconds=0.0,
+    )
+
+
+def score_of(row: Candidate, base: Candidate, config: ScoreConfig) -> float:
+    """The score of a measured candidate."""
+    ours, theirs = (
+        Measured(c.ap, getattr(c, config.operations), c.parameters) for c in (row, base)
+    )
+    return score(ours, theirs, config)
 
 
 def candidate_random(recipe: SearchRecipe, number: int, stream: int) -> np.random.Generator:

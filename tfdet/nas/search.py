@@ -1,5 +1,7 @@
 """Joint-DetNAS's search: students change by small actions, with teachers that change with them.
 
+The same loop searches the pool of teachers alone: `search.space`.
+
 The folder of a search holds
 
     search.yaml               the whole recipe
@@ -146,6 +148,9 @@ def _job(
         return Job(number, generation)
     random = candidate_random(recipe, number, PARENT_STREAM)
     parent = draw_parent(pool(recipe, rows), recipe.search.rank_weights, random)
+    if recipe.search.space == "pool":  # weights are the super-network's
+        seen = tuple(row.subnet for row in rows)
+        return Job(number, generation, parent, table[0], seen=seen)
     return Job(number, generation, parent, table[0], table.weights(parent.number))
 
 

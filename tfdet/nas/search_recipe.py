@@ -25,15 +25,19 @@ class SearchConfig:
     """The loop.
 
     Attributes:
-        candidates: how many are trained; the base detector is one more.
+        space: what candidates are. "morphism": students, the base changed by small actions; "pool":
+            subnets of the base, an elastic super-network, measured with its weights and not
+            trained, the paper's search in its teacher pool (ETP) alone. `frozen`, `inherit`,
+            `distil`, `steps`, `sizes` and the recipe's section `train` are of students.
+        candidates: how many are looked at; the base detector is one more.
         generation: how many are drawn at a time, before any of them is measured: as many can be
             trained in parallel. 1 is the paper's loop. It, not the number of workers, decides the
             outcome.
         frozen: the first N keep the base's architecture; only their teacher and size change.
         rank_weights: probabilities of the best, the second, ... to be a parent; as long as the
             pool.
-        next_teacher: of an elastic one. "mutate": the parent's subnet, changed in one place;
-            "draw": any of them.
+        next_teacher: of an elastic one, and the next subnet where the space is the pool. "mutate":
+            the parent's subnet, changed in one place; "draw": any of them.
         inherit: candidates begin with their parent's weights; false for new ones, as a control.
         distil: candidates learn from a teacher; false for ground truth only, as a control. Sizes
             are drawn all the same.
@@ -46,6 +50,7 @@ class SearchConfig:
         seed: of everything that is drawn; that of a candidate follows from it and its number.
     """
 
+    space: Literal["morphism", "pool"] = "morphism"
     candidates: int = 100
     generation: int = 5
     frozen: int = 5
@@ -116,11 +121,29 @@ class SearchRecipe:
             if has_teacher or settings.pretrained:
                 key = "distill.teacher" if has_teacher else "pretrained"
                 raise UserError(f"{name}.{key} is chosen by the search; leave it out")
-        if self.search.distil and not self.teacher:
+        if self.search.space == "pool":
+            self._check_pool()
+        elif self.search.distil and not self.teacher:
             raise UserError(
                 "no teacher: give the folder of an elastic super-network or of a detector, or set "
                 "search.distil to false"
             )
+
+    def _check_pool(self) -> None:
+        """Refuses what a search without trainings would not read."""
+        search = self.search
+        unused = {
+            "teacher": self.teacher,
+            "search.steps": search.steps,
+            "search.sizes": search.sizes,
+            "search.inherit=false": not search.inherit,
+        }
+        for key, is_set in unused.items():
+            if is_set:
+                raise UserError(
+                    f"{key} is not for search.space=pool: its candidates are subnets of the base, "
+                    "with its weights and sizes, and nobody trains them; leave it out"
+                )
 
 
 def make_search_recipe(

@@ -11,6 +11,8 @@ from tfdet.visualization import search_figures
 
 _ROWS = 10
 _KINDS = ("teacher and size only", "prune_channels", "prune_layers", "add_layer", "rearrange")
+# Where candidates are subnets of a super-network, and no action made them.
+_DRAWN, _CHANGED = "any subnet", "subnet changed in one place"
 
 
 def sentence(candidate: Candidate, recipe: SearchRecipe, table: Mapping[int, Candidate]) -> str:
@@ -25,7 +27,7 @@ def sentence(candidate: Candidate, recipe: SearchRecipe, table: Mapping[int, Can
     best = best_candidates(table.values(), 1)[0]
     return (
         f"candidate {candidate.number} of {recipe.search.candidates}: {candidate.parent}, "
-        f"{_action(candidate)}, {found}, score {candidate.score:.3f} "
+        f"{_action(candidate, recipe)}, {found}, score {candidate.score:.3f} "
         f"(best: {best.number} with {best.score:.3f})"
     )
 
@@ -36,7 +38,7 @@ def write(
     """Writes `report.md`, `score.png` and `pareto.png`."""
     folder = pathlib.Path(folder)
     files.write_text(folder / "report.md", page(candidates, recipe))
-    draw_scores(folder / "score.png", candidates)
+    draw_scores(folder / "score.png", candidates, recipe)
     draw_front(folder / "pareto.png", candidates, recipe)
 
 
@@ -67,12 +69,13 @@ def page(candidates: Sequence[Candidate], recipe: SearchRecipe) -> str:
     return "\n".join(lines) + "\n"
 
 
-def draw_scores(path: pathlib.Path, candidates: Sequence[Candidate]) -> None:
+def draw_scores(path: pathlib.Path, candidates: Sequence[Candidate], recipe: SearchRecipe) -> None:
     """Scores over the generations, by action, with the best so far."""
     rows = [candidate for candidate in candidates if not candidate.failure]
+    kinds = (_DRAWN, _CHANGED) if recipe.search.space == "pool" else _KINDS
     points = {
-        kind: [(c.generation, c.score) for c in rows if c.number and _kind(c) == kind]
-        for kind in _KINDS
+        kind: [(c.generation, c.score) for c in rows if c.number and _kind(c, recipe) == kind]
+        for kind in kinds
     }
     ends = sorted({candidate.generation for candidate in rows})
     best = [(end, max(c.score for c in rows if c.generation <= end)) for end in ends]
@@ -109,7 +112,7 @@ def _rows(candidates: Sequence[Candidate], base: Candidate, recipe: SearchRecipe
         share = _giga(c, recipe) / _giga(base, recipe)
         parent = "" if c.parent is None else c.parent
         cells = [
-            *(c.number, parent, _action(c), "x".join(map(str, c.image_size))),
+            *(c.number, parent, _action(c, recipe), "x".join(map(str, c.image_size))),
             "-".join(map(str, c.net.depths)),
             f"{c.parameters / 1e6:.3g} M",
             *(f"{_giga(c, recipe):.4g}", f"{share:.0%}", f"{100 * c.ap:.1f}", f"{c.score:.3f}"),
@@ -128,19 +131,24 @@ def _lineage(
         size = "x".join(map(str, c.image_size))
         taught = f", taught by {c.teacher}" if c.teacher else ""
         lines.append(
-            f"- {number}: {_action(c)} at {size}{taught}: AP {100 * c.ap:.1f}, "
+            f"- {number}: {_action(c, recipe)} at {size}{taught}: AP {100 * c.ap:.1f}, "
             f"{_giga(c, recipe):.4g} G, score {c.score:.3f}"
         )
     return lines
 
 
-def _kind(candidate: Candidate) -> str:
+def _kind(candidate: Candidate, recipe: SearchRecipe) -> str:
+    if recipe.search.space == "pool":
+        draws = recipe.search.next_teacher == "draw" or not candidate.parent
+        return _DRAWN if draws else _CHANGED
     return candidate.action.kind if candidate.action else "teacher and size only"
 
 
-def _action(candidate: Candidate) -> str:
+def _action(candidate: Candidate, recipe: SearchRecipe) -> str:
     if not candidate.number:
         return "base"
+    if recipe.search.space == "pool":
+        return str(candidate.subnet).partition(" @ ")[0]
     return str(candidate.action) if candidate.action else "no change"
 
 

@@ -67,7 +67,7 @@ def finetune(
     start, end = folder / f"student_{number:04d}", folder / f"finetuned_{number:04d}"
     student = write_student(recipe, table, number, start, command)
     settings = dataclasses.replace(recipe.finetune, pretrained=str(start))
-    if recipe.search.distil:
+    if recipe.search.distil and recipe.teacher:
         place = folder / f"teacher_{number:04d}"
         source = _teacher_folder(recipe, student, table[number], place)
         settings = records.replace(settings, {"distill.teacher": str(source)})

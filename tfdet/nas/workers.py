@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfdet import memory, records
 from tfdet.errors import UserError, first_line
 from tfdet.nas.evaluator import Evaluator, Job, Outcome, prepare_process
+from tfdet.nas.pool_evaluator import PoolEvaluator
 from tfdet.nas.search_recipe import SearchRecipe
 
 # A worker that died is started again; a job that kills each of so many workers ends the search.
@@ -23,10 +24,15 @@ class Workers(Protocol):
         """The outcome of each job, in any order."""
 
 
+def make_evaluator(recipe: SearchRecipe) -> Evaluator | PoolEvaluator:
+    """What looks at a recipe's candidates. Mistakes in the recipe are reported here."""
+    return PoolEvaluator(recipe) if recipe.search.space == "pool" else Evaluator(recipe)
+
+
 class ThisProcess:
     """One candidate after the other."""
 
-    def __init__(self, evaluator: Evaluator):
+    def __init__(self, evaluator: Evaluator | PoolEvaluator):
         self._evaluator = evaluator
 
     def look_at(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
@@ -49,7 +55,7 @@ class RayWorkers:
     def __init__(self, recipe: SearchRecipe, count: int, address: str = ""):
         ray = import_ray()
         self._ray = ray
-        _connect(ray, count, address)
+        connect(ray, count, address)
         worker = ray.remote(_Worker).options(
             num_cpus=1,
             num_gpus=_gpus_each(ray, count),
@@ -104,7 +110,7 @@ class _Worker:
         memory.keep_freed_memory()
         parsed = records.from_dict(SearchRecipe, recipe)
         prepare_process(parsed)
-        self._evaluator = Evaluator(parsed)
+        self._evaluator = make_evaluator(parsed)
 
     def look_at(self, job: Job) -> Outcome:
         return self._evaluator.look_at(job)
@@ -132,15 +138,17 @@ def hide_gpus() -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
-def _connect(ray: Any, count: int, address: str) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+def connect(
+    ray: Any, count: int, address: str = "", runtime_env: dict[str, Any] | None = None
+) -> None:
+    """Connects to a Ray cluster with `count` CPUs; "" starts one on this machine."""
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not address:
-        ray.init(num_cpus=count, **quiet)
+        ray.init(num_cpus=count, include_dashboard=False, runtime_env=runtime_env, **quiet)
         return
     _check_reachable(address)
-    del quiet["include_dashboard"]
     try:
-        ray.init(address=address, **quiet)
+        ray.init(address=address, runtime_env=runtime_env, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UserError(
             f"the Ray cluster at {address} does not let us in ({first_line(error)}); if it wants a "
@@ -150,7 +158,7 @@ def _connect(ray: Any, count: int, address: str) -> None:
     if cores < count:
         ray.shutdown()
         raise UserError(
-            f"the Ray cluster at {address} has {cores} CPUs for --workers={count}; ask for fewer"
+            f"the Ray cluster at {address} has {cores} CPUs, {count} are asked for; ask for fewer"
         )
 
 

@@ -54,6 +54,10 @@ _WRITTEN_PIECES = re.compile(
 )
 
 
+class NotTheSame(UserError, RuntimeError):
+    """An export whose detections are not those of the model."""
+
+
 def export(
     model: Detector,
     path: str | pathlib.Path,
@@ -107,7 +111,7 @@ def export(
     Raises:
         UserError: if `path` is something else than an earlier export, or native ops were asked for
             and there are none.
-        RuntimeError: if the detections of the exported model are not the model's; nothing is
+        NotTheSame: if the detections of the exported model are not the model's; nothing is
         written.
     """
     if not isinstance(model, Detector):
@@ -130,8 +134,10 @@ def export(
             is_exact = precision == "float32"
             difference = verify_pieces.verify_pieces(model, folder, is_exact, batches)
         if difference.mismatches:
-            raise RuntimeError(
-                f"the exported model differs from the model: {difference.mismatches[0]}"
+            raise NotTheSame(
+                f"the exported model differs from the model: {difference.mismatches[0]}; nothing "
+                "is written. Where all scores are nearly equal, as of a detector that was hardly "
+                "trained, rounding can be the cause: train longer"
             )
     return difference
 

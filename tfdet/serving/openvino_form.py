@@ -39,9 +39,36 @@ def write(
         )
         # Not `convert_model`, which reports to its makers that it was used.
         model = openvino.Core().read_model(folder_of_graph)
+    _select_fast(model)
     if precision == "int8" and piece.is_quantized:
         model = _quantized(model, samples)
     openvino.save_model(model, folder / f"{piece.name}{ENDING}", compress_to_fp16=False)
+
+
+def _select_fast(model: Any) -> None:
+    """Lets equal values of a top-k come in any order, in branches and loops too.
+
+    TensorFlow's keep their order. OpenVINO then compares each value with all k: ten seconds where
+    EfficientDet-D0 selects 5,000 of 450,000 scores, a twentieth of one without.
+    """
+    from openvino import opset11
+
+    for node in model.get_ops():
+        kind = node.get_type_name()
+        if kind == "If":
+            for branch in range(2):
+                _select_fast(node.get_function(branch))
+        elif kind == "Loop":
+            _select_fast(node.get_function())
+        elif kind == "TopK":
+            attributes = {**node.get_attributes(), "stable": False}
+            _replace(node, opset11.topk(*node.input_values(), **attributes))
+
+
+def _replace(node: Any, new: Any) -> None:
+    for old_output, output in zip(node.outputs(), new.outputs(), strict=True):
+        for target in old_output.get_target_inputs():
+            target.replace_source_output(output)
 
 
 def _quantized(model: Any, samples: Sequence[dict[str, np.ndarray]]) -> Any:

@@ -53,8 +53,10 @@ def num_workers(strategy: tf.distribute.Strategy | None) -> int:
 
 def devices(strategy: tf.distribute.Strategy | None) -> str:
     """What a training runs on, in words."""
-    if strategy is None or strategy.num_replicas_in_sync == 1:
+    if strategy is None:
         return in_use()
+    if strategy.num_replicas_in_sync == 1:
+        return f"{in_use()}, the only device that TensorFlow finds"
     kind = "GPUs" if tf.config.list_physical_devices("GPU") else "CPU devices"
     return f"{strategy.num_replicas_in_sync} {kind}"
 

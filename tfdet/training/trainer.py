@@ -259,6 +259,9 @@ def _plan(run: Fitting, data: RunData) -> str:
     )
 
 
+_NO_AP = 0.0005  # printed as 0.0
+
+
 def _ending(run: Fitting, data: RunData) -> str:
     """What the run has left and what its user can do with it."""
     folder, best = run.folder.path, run.progress.best_score
@@ -267,6 +270,11 @@ def _ending(run: Fitting, data: RunData) -> str:
     ]
     if best is not None:
         lines.append(f"best AP {100 * best:.1f}, of the weights in {folder / 'best.weights.h5'}")
+        if best < _NO_AP:
+            lines.append(
+                f"why it is 0: look at {folder / 'pictures'} and at the warnings above; "
+                'docs/faq.md, "AP is 0", lists what else to check'
+            )
     if getattr(data.recipe.model_config(), "step", "") == "joint":
         lines.append(
             f"next: train the router, with --hparams=model.step=router --pretrained={folder} or a "

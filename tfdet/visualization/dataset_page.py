@@ -9,6 +9,7 @@ import numpy as np
 
 from tfdet.data import loader
 from tfdet.data.dataset import DetectionDataset
+from tfdet.data.problems import with_details
 from tfdet.data.survey import Survey
 from tfdet.version import __version__
 from tfdet.visualization import draw, page, plots
@@ -317,7 +318,7 @@ def _problems(report: Mapping[str, Any], damaged: Mapping[str, Sequence[Shown]])
         has_more = entry["count"] > len(entry["examples"])
         names = [element("li", name) for name in entry["examples"]]
         more = [element("li", "…")] if has_more else []
-        title = element("h3", f"{entry['count']:,} x {entry['found']}")
+        title = element("h3", with_details(entry))
         listed = element("ul", *names, *more)
         images = [_gallery(damaged[kind])] if damaged.get(kind) else []
         parts.append(

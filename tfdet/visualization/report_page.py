@@ -7,7 +7,7 @@ import numpy as np
 
 from tfdet.evaluation import error_kinds
 from tfdet.evaluation.precision_recall import RECALLS
-from tfdet.visualization import page, plots, report_dynamic
+from tfdet.visualization import page, plots, report_compared, report_dynamic
 from tfdet.visualization import report_tables as tables
 from tfdet.visualization.markup import Markup, element, joined
 from tfdet.visualization.page import Picture, Section, note
@@ -17,16 +17,23 @@ from tfdet.visualization.report_pictures import NUM_WORST, Gallery, side_by_side
 _CURVES_SHOWN = 12  # classes; the curves of more are folded up
 
 
-def report_page(figures: Mapping[str, Any], gallery: Gallery, routes: Picture | None = None) -> str:
+def report_page(
+    figures: Mapping[str, Any],
+    gallery: Gallery,
+    other: Gallery | None = None,
+    routes: Picture | None = None,
+) -> str:
     """The page as HTML.
 
     Args:
         figures: as `report.json` has them.
         gallery: of the same analysis.
+        other: of the detector that it is compared with.
         routes: the figure of a CADDet's routes.
     """
     sections = [
         Section("numbers", "COCO's numbers", _numbers(figures)),
+        *([report_compared.section(figures, gallery, other)] if other else []),
         Section("errors", "Kinds of errors", _errors(figures, gallery)),
         Section("classes", "Classes", _classes(figures)),
         Section("thresholds", "Threshold of the score", _thresholds(figures)),

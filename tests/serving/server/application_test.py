@@ -1,9 +1,12 @@
 """Tests of the whole application over the smallest exported cascade, by requests."""
 
 import asyncio
+import base64
 import concurrent.futures
 import json
+import pathlib
 import random
+import re
 import resource
 
 import numpy as np
@@ -184,6 +187,18 @@ def test_unusual_files_are_answered_together_as_alone(client, pictures, b64):
     assert together["is_readable"] == [True] * len(pictures)
     expected = {k: np.concatenate([_arrays(one)[k] for one in alone]) for k in _arrays(together)}
     assert compare.compare(expected, _arrays(together), "together").mismatches == ()
+
+
+def test_requests_are_answered_as_the_page_writes_them(client, pictures):
+    page = (pathlib.Path(__file__).parents[3] / "docs" / "serving.md").read_text("utf-8")
+    rows, columns = re.findall(r"printf '(\{.*\})'", page)
+    encoded = base64.b64encode(pictures["png"]).decode()
+    answer = client.post(PREDICT, content=rows % encoded).json()
+    assert len(answer["predictions"]) == 1 and "boxes" in answer["predictions"][0]
+    for effort in (0.1, 0.9):
+        found = client.post(PREDICT, content=columns % (encoded, effort)).json()["outputs"]
+        assert found["effort"] == [effort]
+        assert len(found["macs"]) == len(found["is_hard"]) == 1
 
 
 def test_efforts_are_those_that_each_image_asks_for(client, pictures, b64):

@@ -51,6 +51,14 @@ def test_rows_and_columns_give_the_same_arrays():
     assert [request.is_row for request in (row, named, column, both)] == [True, True, False, False]
 
 
+@pytest.mark.parametrize("signature", ["dynamic", "scalar"])
+@pytest.mark.parametrize("form", ["instances", "inputs"])
+def test_a_bare_value_is_the_only_input_without_a_default(signature, form):
+    inputs = _parse({form: [B64, B64]}, signature).inputs
+    assert inputs.keys() == {"encoded"}
+    assert inputs["encoded"].tolist() == [b"\xff\x00image"] * 2
+
+
 @pytest.mark.parametrize("b64", [B64["b64"], B64["b64"].rstrip("="), B64["b64"][:4] + "\n" + "%s"])
 def test_bytes_come_as_base64_also_without_padding_and_over_lines(b64):
     value = {"b64": b64.replace("%s", B64["b64"][4:])}
@@ -153,7 +161,7 @@ def test_other_bodies_are_refused_in_words(body, sentence):
         ("dynamic", {"encoded": [B64], "effort": float("nan")}, "does not fit into float32"),
         ("dynamic", {"encoded": [B64], "effort": 1e39}, "does not fit into float32"),
         ("dynamic", {"effort": 1.0}, "must have the keys effort, encoded, got effort"),
-        ("dynamic", [B64], "inputs must be an object with the keys"),
+        ("serving_fitted", [1.0], "inputs must be an object with the keys"),
         ("scalar", {"encoded": [B64], "threshold": [0.5]}, "must have the shape [], got [1]"),
     ],
 )

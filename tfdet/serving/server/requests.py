@@ -91,15 +91,16 @@ def _min_effort(value: Any) -> float:
 
 
 def _rows(instances: Any, specs: Mapping[str, InputSpec]) -> dict[str, np.ndarray]:
-    """Row form: a list with an object per image; a plain value where there is but one input."""
+    """Row form: a list with an object per image; a plain value where one input is required."""
     if not isinstance(instances, list) or not instances:
         raise invalid('"instances" must be a list with at least one element')
     if not any(map(_is_object, instances)):
-        if len(specs) > 1:
+        name = _only_required(specs)
+        if name is None:
             raise invalid(
                 f"an element of instances must be an object with the keys {_listed(specs)}"
             )
-        instances = [dict.fromkeys(specs, value) for value in instances]
+        instances = [{name: value} for value in instances]
     for i, one in enumerate(instances):
         if not _is_object(one):
             raise invalid(f"instances[{i}] must be an object as the others are, got {_kind(one)}")
@@ -111,13 +112,20 @@ def _rows(instances: Any, specs: Mapping[str, InputSpec]) -> dict[str, np.ndarra
 
 
 def _columns(inputs: Any, specs: Mapping[str, InputSpec]) -> dict[str, np.ndarray]:
-    """Column form: an object with all values of each input; or the value of the only one."""
+    """Column form: an object with all values of each input; or those of the only required one."""
     if not _is_object(inputs):
-        if len(specs) > 1:
+        name = _only_required(specs)
+        if name is None:
             raise invalid(f"inputs must be an object with the keys {_listed(specs)}")
-        inputs = dict.fromkeys(specs, inputs)
+        inputs = {name: inputs}
     _check_names(inputs, inputs, specs, "inputs")
     return {name: _array(value, specs[name], f"inputs.{name}") for name, value in inputs.items()}
+
+
+def _only_required(specs: Mapping[str, InputSpec]) -> str | None:
+    """The input that a value without a name stands for: the only one without a default."""
+    needed = [name for name, spec in specs.items() if not spec.is_optional]
+    return needed[0] if len(needed) == 1 else None
 
 
 def _check_names(
