@@ -42,7 +42,7 @@ def test_the_effort_is_the_expected_cost(model, images):
     assert 0 < least < most
     table = model.calibration
     assert (table.images, table.macs[0], table.macs[-1]) == (len(images), least, most)
-    assert 0 < table.latency_ms[0] < table.latency_ms[-1]
+    assert min(table.latency_ms) > 0  # their order is noise: an image takes milliseconds
     for effort in (0.0, 0.3, 0.5, 0.8, 1.0):
         model.effort = effort
         found = model.predict(images, verbose=0)
