@@ -131,7 +131,7 @@ def test_the_exported_calibration_has_times_of_its_own(model, drivers):
     ours, theirs = model.calibration, saved.calibration
     assert theirs.macs == ours.macs
     assert theirs.latency_ms != ours.latency_ms
-    assert 0 < theirs.latency_ms[0] < theirs.latency_ms[-1]
+    assert min(theirs.latency_ms) > 0
 
 
 def test_a_static_detector_refuses_a_threshold_and_an_effort():
