@@ -1,8 +1,10 @@
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.ops import conditional
+from tfdet.ops import conditional, portable
 
 PICTURES = tf.constant(np.random.default_rng(0).normal(size=(5, 4, 4, 3)), tf.float32)
 
@@ -54,6 +56,21 @@ def test_the_function_is_not_run_for_nothing_and_sees_no_other_row():
         run(tf.constant(mask), x)
     run(tf.zeros([0], tf.bool), x[:0])
     assert seen == [[1.0, 3.0], [1.0, 2.0, 3.0]]
+
+
+@pytest.mark.parametrize("is_portable", [False, True])
+def test_for_other_runtimes_no_condition_is_within_another(is_portable):
+    run = tf.function(
+        lambda mask, x: conditional.on_rows(tf.sqrt, mask, x, np.float32(0)),
+        input_signature=[tf.TensorSpec([None], tf.bool), tf.TensorSpec([None])],
+        autograph=False,
+    )
+    with portable.operations() if is_portable else contextlib.nullcontext():
+        graph = run.get_concrete_function().graph.as_graph_def()
+    within = [node for f in graph.library.function for node in f.node_def]
+    assert [node.op for node in graph.node if "If" in node.op] == ["StatelessIf"]
+    assert any("If" in node.op for node in within) != is_portable
+    np.testing.assert_array_equal(run([True, False, True], [1.0, 2.0, 4.0]), [1, 0, 2])
 
 
 def test_gradients_reach_the_chosen_rows_only():

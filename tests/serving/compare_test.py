@@ -99,6 +99,12 @@ def test_only_ties_at_the_end_of_a_full_list_are_left_open():
     assert compare.compare(found, other, "not full").mismatches
 
 
+def test_better_scores_of_all_others_make_no_ties():
+    found, other = _detections(), _detections(seed=1)
+    other["scores"][:] = 1.0
+    assert compare.compare(found, other, "wrong").mismatches
+
+
 def test_empty_detections_can_be_compared():
     found = _detections(count=0)
     assert compare.compare(found, _copy(found), "a") == compare.Difference()

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfdet.ops import portable
 from tfdet.tensors import Tensor
 
 _state = threading.local()
@@ -22,8 +23,9 @@ def on_rows(
     """`function` on the chosen rows of a batch, put back in their places; not run for none.
 
     `function` never sees an empty batch: beside being wasted, convolutions of oneDNN give wrong
-    shapes for one. Where all rows are chosen nothing is copied. A batch that is known to have one
-    row is a plain condition, without shapes that depend on data: LiteRT can run that.
+    shapes for one. Where all rows are chosen nothing is copied, but in graphs for other runtimes:
+    OpenVINO gives wrong values where a condition is within another. A batch that is known to have
+    one row is a plain condition, without shapes that depend on data: LiteRT can run that.
 
     Example:
         on_rows(lambda x: tf.sqrt(x), x >= 0, x, default=tf.constant(-1.0))
@@ -49,6 +51,8 @@ def on_rows(
     empty = tf.nest.map_structure(lambda x: _repeated(x, batch), default)
 
     def choose(tensor: tf.Tensor) -> tf.Tensor:
+        if portable.is_wanted():
+            return tf.gather(tensor, rows)
         # One condition per tensor: those that the function does not use fall away.
         return tf.cond(count == batch, lambda: tensor, lambda: tf.gather(tensor, rows))
 

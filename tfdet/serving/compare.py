@@ -139,7 +139,7 @@ def _compare_image(expected: dict, found: dict, name: str) -> Difference:
     partner = _partners(expected, found, count)
     alone = np.flatnonzero(partner < 0)
     is_full = count == len(expected["scores"])
-    last = max(expected["scores"][count - 1], found["scores"][count - 1]) if is_full else -1.0
+    last = expected["scores"][count - 1] if is_full else -1.0
     lost = [i for i in alone if expected["scores"][i] > last + TIE]
     lost = _without_rivals(lost, expected, found, np.setdiff1d(np.arange(count), partner))
     pairs = np.flatnonzero(partner >= 0)

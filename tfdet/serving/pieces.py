@@ -67,11 +67,17 @@ def _with_threshold(
     detect: Callable[..., dict[str, tf.Tensor]], spec: tf.TensorSpec, is_dynamic: bool
 ) -> Any:
     """`detect(x)`, or `detect(x, threshold)`, with an input that has no default: those are lost."""
-    if is_dynamic:
-        return tf.function(
-            lambda x, at: detect(x, at), input_signature=[spec, _THRESHOLD], autograph=False
-        )
-    return tf.function(lambda x: detect(x), input_signature=[spec], autograph=False)
+    return _portable(detect, [spec, _THRESHOLD] if is_dynamic else [spec])
+
+
+def _portable(function: Callable[..., Any], specs: list[tf.TensorSpec]) -> Any:
+    """`function` as a graph of portable operations, whenever that is made."""
+
+    def run(*inputs: tf.Tensor) -> Any:
+        with portable.operations():
+            return function(*inputs)
+
+    return tf.function(run, input_signature=specs, autograph=False)
 
 
 def _canvas(model: Detector) -> tf.TensorSpec:
@@ -94,12 +100,10 @@ def _halves(model: Detector, name: str) -> list[Piece]:
         return dict(zip(names, tf.nest.flatten(network(canvas)), strict=True))
 
     given = [tf.TensorSpec(x.shape, x.dtype, name=y) for x, y in zip(specs, names, strict=True)]
-    last = tf.function(
-        lambda *values: decode(tf.nest.pack_sequence_as(network.outputs, values)),
-        input_signature=given,
-        autograph=False,
+    last = _portable(
+        lambda *values: decode(tf.nest.pack_sequence_as(network.outputs, values)), given
     )
     return [
-        Piece("network", tf.function(run, input_signature=[_canvas(model)], autograph=False)),
+        Piece("network", _portable(run, [_canvas(model)])),
         Piece("decoding", last, is_quantized=False),
     ]
