@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
@@ -45,6 +46,7 @@ def need(*names):
 
 def lively(name, seed=0):
     """A model whose scores are apart from each other, as those of a trained one are."""
+    keras.utils.set_random_seed(seed)
     model = tfdet.create(name, num_classes=5)
     random = np.random.default_rng(seed)
     for variable in model.weights:
@@ -217,12 +219,23 @@ def test_wrong_export_is_noticed_and_not_kept(make_model, tmp_path, monkeypatch)
 
 def calibrate(model, fitted):
     """Gives a dynamic model a table whose effort of 0.3 parts the scores of these images."""
+    if model.score == "easiness":
+        tell_apart(model, fitted)
     least, most = model.threshold_ends
     scores = ModelDriver(model).detect_fitted(*fitted, most)[model.score]
     inner = verify._parting(scores, min(least, most))
     thresholds = np.interp(EFFORTS, [0, 0.3, 1], [least, inner, most])
     shares, macs = tuple(EFFORTS.tolist()), tuple((1e6 * (1 + EFFORTS)).tolist())
     model.calibration = Calibration(len(scores), tuple(thresholds.tolist()), shares, macs, macs)
+
+
+def tell_apart(model, fitted):
+    """Has a cascade's router give these images scores around a half that are far apart."""
+    score, most = model.router.score, model.threshold_ends[1]
+    easiness = ModelDriver(model).detect_fitted(*fitted, most)["easiness"].astype(np.float64)
+    logits = np.log(easiness / (1 - easiness))
+    score.kernel.assign(score.kernel / logits.std())
+    score.bias.assign((score.bias - logits.mean()) / logits.std())
 
 
 def found_without_tfdet(path, fitted, effort):
