@@ -6,7 +6,8 @@
 
 From the bytes of the pixels (uint8, of the network's own size) to detections, one image at a time,
 by the driver of each format. Weights are random, so that times of the suppression of duplicates are
-not those of a trained detector. All rows take turns within each round, so that they are measured in
+not those of a trained detector. A cascade's name with :unrouted is that of its two detectors without
+router and condition, what effort 1 should cost. All rows take turns within each round, so that they are measured in
 the same minutes: ratios hold where the machine is shared, milliseconds do not. A dynamic detector
 is measured with its least and its largest effort.
 
@@ -47,6 +48,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "retinanet-r50": {"image_size": (640, 640)},
     "dy-yolov7": {},
 }
+UNROUTED = ":unrouted"
 # Images that ranges of int8 are chosen from; their values do not change times.
 _RANGE_IMAGES = 8
 # Between two runs: threads of some runtimes go on spinning after the last one.
@@ -112,11 +114,12 @@ def prepare(
     name: str, folder: pathlib.Path, data: DetectionDataset, options: argparse.Namespace
 ) -> tuple[Runs, list[Row]]:
     """Exports a detector in all formats; what runs each of them, and what could not be."""
-    model = tfdet.create(name, **MODELS.get(name, {}))
+    model = _create(name)
     image = np.resize(decode.decode_image(data.encoded(0)), (1, *model.image_size, 3))
     thresholds: dict[float | None, float | None] = {None: None}
     if model.is_dynamic:
-        thresholds = dict(zip((0.0, 1.0), model.threshold_ends, strict=True))
+        efforts = (1.0,) if name.endswith(UNROUTED) else (0.0, 1.0)
+        thresholds = {effort: model.threshold_ends[int(effort)] for effort in efforts}
     runs: Runs = {}
     problems: list[Row] = []
     for form, precision in variants(options.formats, name in options.int8_models):
@@ -130,6 +133,30 @@ def prepare(
             elif driver:
                 runs[key] = _run(driver, image, threshold)
     return runs, problems
+
+
+def _create(name: str) -> tfdet.Detector:
+    name, mark, _ = name.partition(UNROUTED)
+    model = tfdet.create(name, **MODELS.get(name, {}))
+    return _without_router(model.for_inference()) if mark else model
+
+
+def _without_router(cascade: Any) -> Any:
+    """A cascade whose frozen form sends all images to the second detector, without a condition."""
+    scout, _, late = cascade.stages
+
+    def freeze(frozen: Callable[..., Any], canvas: Any, _: Any) -> Callable[..., Any]:
+        network = frozen(lambda images: late(images, scout(images)[0]), canvas)
+
+        def detect(images: tf.Tensor, _: Any) -> dict[str, tf.Tensor]:
+            easiness = tf.zeros(tf.shape(images)[:1])
+            found = {**network(images), "easiness": easiness, "is_hard": easiness < 1}
+            return cascade.with_costs(found)
+
+        return detect
+
+    cascade.freeze = freeze
+    return cascade
 
 
 def export_folder(folder: pathlib.Path, name: str, form: str, precision: str) -> pathlib.Path:
