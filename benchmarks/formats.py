@@ -6,10 +6,10 @@
 
 From the bytes of the pixels (uint8, of the network's own size) to detections, one image at a time,
 by the driver of each format. Weights are random, so that times of the suppression of duplicates are
-not those of a trained detector. A cascade's name with :unrouted is that of its two detectors without
-router and condition, what effort 1 should cost. All rows take turns within each round, so that they are measured in
+not those of a trained detector. All rows take turns within each round, so that they are measured in
 the same minutes: ratios hold where the machine is shared, milliseconds do not. A dynamic detector
-is measured with its least and its largest effort.
+is measured with its least and its largest effort; NAME:unrouted is a cascade's two detectors
+without its router, at the cost that effort 1 should have.
 
 --beside puts files of other projects into the same rounds, as NAME=PATH@SIZE: an ONNX file (by ONNX
 Runtime and OpenVINO) or the folder of a SavedModel whose `serving_default` takes images.

@@ -35,6 +35,8 @@ FAMILIES = [
     "dy-mask-rcnn-test",
     "caddet-test",
 ]
+# With seed 0 two of its scores are equal, and either detection may suppress the other.
+SEEDS = {"retinanet-test": 1}
 # What a form cannot express, and what it says about it.
 REFUSED = {("caddet-test", "onnx"): "onnx cannot express this detector"}
 
@@ -253,7 +255,7 @@ def found_without_tfdet(path, fitted, effort):
 @pytest.mark.parametrize("form", [formats.SAVED_MODEL, *PACKAGES])
 def test_every_family_detects_the_same_at_every_effort(name, form, tmp_path):
     need(*PACKAGES.get(form, ()))
-    model = lively(name)
+    model = lively(name, SEEDS.get(name, 0))
     fitted = eight_images(model)
     efforts = (0.0, 0.3, 1.0) if model.is_dynamic else (None,)
     if model.is_dynamic:
