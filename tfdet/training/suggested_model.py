@@ -15,6 +15,7 @@ from tfdet.training import latency
 from tfdet.weights import cache, catalog
 
 SMALL = "fcos-nano"
+SMALLEST = "efficientdet-nano"  # a third of the multiply-adds of `SMALL` for a pixel
 LARGER = tuple(
     f"efficientdet-{scale}" for scale in ("lite0", "lite1", "lite2", "d0", "d1", "d2", "d3")
 )
@@ -81,11 +82,20 @@ def choose(
         took = latency.milliseconds(_built(small), _samples(dataset, small))
         say(f"{SMALL} at {_shown(small.canvas)} takes {took:.1f} ms here")
         limit = small.madds * budget_ms / took
-    small = fitted(facts, SMALL, "", limit)
-    chosen = _larger(facts, limit) or small
+    chosen = _larger(facts, limit) or _small(facts, limit)
     if budget_ms is not None:
         chosen = _within(facts, chosen, budget_ms, dataset, say)
     return chosen
+
+
+def _small(facts: Survey, limit: float) -> Candidate:
+    """The model from random weights; one that costs less where the budget is below any size of it."""
+    small = fitted(facts, SMALL, "", limit)
+    if small.madds <= limit:
+        return small
+    smallest = fitted(facts, SMALLEST, "", limit)
+    reason = f"{SMALL} is above the budget at any size; this one costs a third of it for a pixel"
+    return dataclasses.replace(smallest, reason=reason)
 
 
 def _larger(facts: Survey, limit: float) -> Candidate | None:
