@@ -33,7 +33,9 @@ _LEAST_EPOCHS, _MOST_EPOCHS = 12, 300
 _WARMUP_STEPS = 100
 _CACHED_BYTES = 2 << 30
 _ANCHOR_SCALES = (4.0, 3.0, 2.5, 2.0, 1.5, 5.0, 6.0)  # the published one first
-_COMMON_WORDS = re.compile(r"(train|trainval|val|valid|test)\d*|json|yaml|data|annotations|instances")
+_COMMON_WORDS = re.compile(
+    r"(train|trainval|val|valid|test)\d*|json|yaml|data|annotations|instances"
+)
 _REACHES = (0.0, 4.0, 6.0, 8.0, 2.0)
 
 
