@@ -90,7 +90,8 @@ def choose(
     chosen = _within(facts, chosen, budget_ms, dataset, say)
     if chosen.name == FINER:  # which gains fewer pixels for a time than for multiply-adds
         small = _within(facts, fitted(facts, SMALL, "", limit), budget_ms, dataset, say)
-        if small.ms <= budget_ms and chosen.scale < _WORTHWHILE * small.scale:
+        is_fast = small.ms is not None and small.ms <= budget_ms
+        if is_fast and chosen.scale < _WORTHWHILE * small.scale:
             return small
     return chosen
 
