@@ -104,9 +104,9 @@ def _small(facts: Survey, limit: float) -> Candidate:
         why = f"{SMALL} is above the budget at any size"
     elif small.scale * side < TIGHT_SIDE and finer.scale >= _WORTHWHILE * small.scale:
         why = (
-            f"within the budget small objects have {finer.scale * side:.0f} pixels here and "
-            f"{small.scale * side:.0f} in {SMALL}, where fewer than {TIGHT_SIDE:.0f} cost more AP "
-            "than it gains with large ones"
+            f"within the budget small objects would have {small.scale * side:.0f} pixels in "
+            f"{SMALL}, which hardly finds any below {TIGHT_SIDE:.0f}, and have "
+            f"{finer.scale * side:.0f} here"
         )
     else:
         return small
