@@ -91,7 +91,7 @@ def test_suggest_writes_a_recipe_for_a_folder_without_splits(run, tmp_path, monk
     found = config.make_recipe([str(recipe)])
     assert found.data.train == f"coco:{tmp_path}/a:train"
     assert found.data.val == f"coco:{tmp_path}/a:val"
-    assert "model.name: fcos-nano  (" in said
+    assert "model.name: efficientdet-nano  (" in said
     assert "budget is below what the smallest model costs" in said
     assert found.model["image_size"] == [128, 128]
     code, _, errors = run("data", *argv)

@@ -1,10 +1,12 @@
 """`tfdet-export` in other formats than the SavedModel, and what it refuses before any work."""
 
 import json
+import types
 
 import pytest
 
-from tfdet.serving import description, formats
+from tfdet.cli import export
+from tfdet.serving import compare, description, formats
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,21 @@ def test_a_comparison_needs_a_new_folder(refused, model_dir, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     argv = [f"--model_dir={model_dir}", f"--output={tmp_path}", "--compare", "--data=shapes:val"]
     refused("export", argv, "is there already; give a new folder")
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "piece"),
+    [
+        ("saved_model", "voc:a:val", "as pixels and encoded; by its driver, images of voc:a:val; "),
+        ("saved_model", None, "drawn images, as pixels and encoded; "),
+        ("onnx", "voc:a:val", "drawn images, and images of voc:a:val; "),
+        ("onnx", None, "batches of 1 and 3 drawn images; "),
+    ],
+)
+def test_the_report_names_what_was_compared(form, data, piece, capsys):
+    options = types.SimpleNamespace(format=form, precision="float32", data=data, output="served")
+    export._report(options, compare.Difference(detections=100))
+    assert f"{piece}100 detections equal the model's" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def _downloaded(name: str) -> None:
         ("efficientnet-lite0", {"images": 500}, 0.7e9, "fcos-nano", ""),  # enough objects
         ("efficientnet-lite0", {"images": 500}, 9e9, "efficientdet-lite0", "imagenet"),
         ("efficientnet-lite2", {"images": 500}, 0.7e9, "fcos-nano", ""),  # too large
-        ("efficientnet-lite0", {}, 0.1e9, "fcos-nano", ""),  # too large at any size
+        ("efficientnet-lite0", {}, 0.1e9, "efficientdet-nano", ""),  # too large at any size
     ],
 )
 def test_weights_are_used_where_they_are_here_and_worth_it(
@@ -45,6 +45,40 @@ def test_a_budget_makes_the_image_smaller(equal_images):
     )
     assert full.canvas == (288, 384) and full.madds > 0.1e9 >= less.madds
     assert less.canvas[0] < 288 and less.canvas[1] < 384
+
+
+@pytest.mark.parametrize(
+    ("facts", "limit", "name"),
+    [
+        ({}, 0.6e9, "fcos-nano"),  # small objects have 24 pixels
+        ({}, 0.35e9, "fcos-nano"),  # 17
+        ({}, 0.2e9, "efficientdet-nano"),  # 13, and 24 in the other
+        ({"side": 12.0, "size": (128, 160)}, 0.2e9, "fcos-nano"),  # no more pixels to be had
+        ({"side": 200.0}, 0.03e9, "efficientdet-nano"),  # the other is above the budget at any size
+    ],
+)
+def test_small_objects_that_a_budget_makes_too_small_get_the_model_with_more_pixels(
+    tmp_path, monkeypatch, equal_images, facts, limit, name
+):
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    model = suggested_model.choose(equal_images(images=500, **facts), limit, None, None, print)
+    assert model.name == name and model.madds <= limit and model.reason
+
+
+@pytest.mark.parametrize(("slowness", "name"), [(1.0, "efficientdet-nano"), (3.0, "fcos-nano")])
+def test_more_pixels_must_fit_the_measured_time_too(
+    tmp_path, monkeypatch, equal_images, slowness, name
+):
+    # Milliseconds in proportion to the multiply-adds, and `slowness` times as many in the other.
+    def took(model, canvases):
+        is_other = model.name.startswith("efficientdet")
+        return math.prod(model.image_size) / 1000 * (slowness / 3 if is_other else 1.0)
+
+    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setattr("tfdet.training.latency.milliseconds", took)
+    dataset = sources.read_source("shapes:train:4")
+    model = suggested_model.choose(equal_images(images=500), 1.0, 40.0, dataset, print)
+    assert model.name == name and model.ms <= 40
 
 
 def test_a_time_is_kept_as_measured(equal_images, monkeypatch):

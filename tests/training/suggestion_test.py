@@ -67,3 +67,16 @@ def test_small_objects_and_missing_validation_data_are_told(equal_images):
     notes = suggestion._notes(facts, model, None, 0.2e9)
     assert any("fewer than 8 pixels" in sentence for sentence in notes)
     assert any("--val_data" in sentence for sentence in notes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "folder"),
+    [
+        ("shapes:train", "runs/shapes"),
+        ("voc:Cells:train", "runs/cells"),
+        ("yolo:data.yaml:train", "runs/yolo"),
+        ("coco:tiny/annotations/instances_train2017.json:tiny/train2017", "runs/tiny"),
+    ],
+)
+def test_the_folder_of_the_training_is_named_after_the_data_and_not_its_split(spec, folder):
+    assert suggestion.model_dir_of(spec) == folder

@@ -91,8 +91,8 @@ absl_flags.DEFINE_string(
 absl_flags.DEFINE_boolean(
     "overwrite",
     False,
-    "Replace files of --json_out, --detections_out, --figure_out and --report_dir whoever wrote "
-    "them; without it only those of an earlier tfdet-eval.",
+    "Replace files of --json_out, --detections_out, --figure_out and --report_dir, also those that "
+    "tfdet-eval did not write.",
     flag_values=COMMAND.flags,
 )
 absl_flags.DEFINE_integer(

@@ -175,8 +175,10 @@ def _compare(options: types.SimpleNamespace) -> None:
 def _report(options: types.SimpleNamespace, difference: "Difference") -> None:
     """Says what was compared."""
     by = "without tfdet, " if options.format == formats.SAVED_MODEL else "by its driver, "
-    encoded = " and encoded images" if options.format == formats.SAVED_MODEL else ""
-    photos = f" and {options.data}" if options.data and not encoded else ""
+    encoded = ", as pixels and encoded" if options.format == formats.SAVED_MODEL else ""
+    # Images of the data are run by the driver, whatever the format.
+    aside = "; by its driver," if encoded else ", and"
+    photos = f"{aside} images of {options.data}" if options.data else ""
     if options.precision == "float32":
         found = f"{difference.detections} detections equal the model's, largest"
     else:
@@ -186,7 +188,7 @@ def _report(options: types.SimpleNamespace, difference: "Difference") -> None:
             f"{kept} are found again, largest"
         )
     print(
-        f"wrote {options.output}: run in a new process {by}batches of 1 and 3, images{encoded}"
+        f"wrote {options.output}: run in a new process {by}batches of 1 and 3 drawn images{encoded}"
         f"{photos}; {found} difference {difference.box:.2g} pixels and "
         f"{difference.score:.2g} in score"
     )

@@ -38,7 +38,7 @@ absl_flags.DEFINE_integer(
 absl_flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Address to listen on: 0.0.0.0 for all of this machine's, and then for everybody's requests.",
+    "Address to listen on; with 0.0.0.0 other machines can send requests too.",
     flag_values=COMMAND.flags,
 )
 flags.define_batch_size(COMMAND.flags)

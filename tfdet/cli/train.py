@@ -52,7 +52,7 @@ flags.DEFINE_enum(
     "mode",
     "traineval",
     ["train", "eval", "traineval"],
-    "train without measuring; eval: measure the best weights of the folder; traineval: both.",
+    "train: without measuring; eval: measure the best weights of the folder; traineval: both.",
     flag_values=COMMAND.flags,
 )
 flags.DEFINE_string(

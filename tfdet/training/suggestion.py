@@ -33,7 +33,9 @@ _LEAST_EPOCHS, _MOST_EPOCHS = 12, 300
 _WARMUP_STEPS = 100
 _CACHED_BYTES = 2 << 30
 _ANCHOR_SCALES = (4.0, 3.0, 2.5, 2.0, 1.5, 5.0, 6.0)  # the published one first
-_COMMON_WORDS = {"train", "trainval", "val", "test", "json", "yaml", "data"}
+_COMMON_WORDS = re.compile(
+    r"(train|trainval|val|valid|test)\d*|json|yaml|data|annotations|instances"
+)
 _REACHES = (0.0, 4.0, 6.0, 8.0, 2.0)
 
 
@@ -339,5 +341,5 @@ def _giga(madds: float) -> str:
 def model_dir_of(spec: str) -> str:
     """A name for the folder of a training on a data set."""
     words = [word for word in re.split(r"[^A-Za-z0-9]+", spec) if word]
-    plain = [word for word in words[1:] if word not in _COMMON_WORDS]
-    return f"runs/{(plain or words or ['mine'])[-1].lower()}"
+    plain = [word for word in words[1:] if not _COMMON_WORDS.fullmatch(word)]
+    return f"runs/{(plain or words[:1] or ['mine'])[-1].lower()}"
