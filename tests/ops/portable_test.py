@@ -13,3 +13,13 @@ def test_wanted_within_and_not_after():
         assert portable.is_wanted()
         raise KeyError
     assert not portable.is_wanted()
+
+
+def test_conditions_nest_but_where_a_runtime_is_wrong_about_it():
+    assert portable.nests()
+    with portable.operations(has_nesting=False):
+        assert not portable.nests()
+        with portable.operations():
+            assert portable.nests()
+        assert not portable.nests()
+    assert portable.nests()

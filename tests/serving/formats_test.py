@@ -291,9 +291,9 @@ def test_every_family_detects_the_same_at_every_effort(name, form, tmp_path):
         ("openvino", "int8", ("openvino", "nncf")),
     ],
 )
-def test_coarser_numbers_stay_near(form, precision, packages, make_model, tmp_path):
+def test_coarser_numbers_stay_near(form, precision, packages, tmp_path):
     need(*packages)
-    model = make_model()
+    model = tfdet.create("fcos-nano", weights="shapes")  # of random ones, rounding chooses others
     data = sources.open_dataset("shapes:val").select(range(24))
     difference = export.export(
         model, tmp_path / "served", format=form, precision=precision, data=data
@@ -301,6 +301,6 @@ def test_coarser_numbers_stay_near(form, precision, packages, make_model, tmp_pa
     assert (
         json.loads((tmp_path / "served" / description.FILE).read_text())["precision"] == precision
     )
-    assert difference.detections > 100
+    assert difference.detections > 60
     assert difference.lost <= 0.1 * difference.detections
     assert 0 < difference.score < 0.2

@@ -23,9 +23,9 @@ def on_rows(
     """`function` on the chosen rows of a batch, put back in their places; not run for none.
 
     `function` never sees an empty batch: beside being wasted, convolutions of oneDNN give wrong
-    shapes for one. Where all rows are chosen nothing is copied, but in graphs for other runtimes:
-    OpenVINO gives wrong values where a condition is within another. A batch that is known to have
-    one row is a plain condition, without shapes that depend on data: LiteRT can run that.
+    shapes for one. Where all rows are chosen nothing is copied, if conditions may be within others,
+    see `portable.nests`. A batch that is known to have one row is a plain condition, without shapes
+    that depend on data: LiteRT can run that.
 
     Example:
         on_rows(lambda x: tf.sqrt(x), x >= 0, x, default=tf.constant(-1.0))
@@ -51,7 +51,7 @@ def on_rows(
     empty = tf.nest.map_structure(lambda x: _repeated(x, batch), default)
 
     def choose(tensor: tf.Tensor) -> tf.Tensor:
-        if portable.is_wanted():
+        if not portable.nests():
             return tf.gather(tensor, rows)
         # One condition per tensor: those that the function does not use fall away.
         return tf.cond(count == batch, lambda: tensor, lambda: tf.gather(tensor, rows))

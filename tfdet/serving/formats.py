@@ -46,6 +46,8 @@ class Form:
         precisions: of its numbers; the first is the usual one.
         is_fixed: takes one image at a time, fitted into the canvas; others take a batch of images
             of any size.
+        has_nesting: may have a condition within another. OpenVINO gives wrong values for those, the
+            first times that they run with batches of a size.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Form:
     writes: dict[str, tuple[str, ...]]
     precisions: tuple[str, ...]
     is_fixed: bool
+    has_nesting: bool = True
 
     def load(self, name: str, folder: Any, precision: str) -> Runner:
         """What runs the piece of this name."""
@@ -139,6 +142,7 @@ _FORMS = (
         writes={"int8": ("nncf",)},
         precisions=("float32", "bfloat16", "int8"),
         is_fixed=False,
+        has_nesting=False,
     ),
 )
 FORMS = {form.name: form for form in _FORMS}

@@ -29,11 +29,11 @@ def pieces_of(model: Detector, form: Form, precision: str) -> list[Piece]:
     in float32. Boxes in eighths of a bit of an image's side would be useless.
     """
     model = model.for_inference()
-    with portable.operations(), pack_native.allowed(False):
+    with portable.operations(form.has_nesting), pack_native.allowed(False):
         if form.is_fixed and precision == "int8":
-            return _halves(model, form.name)
+            return _halves(model, form)
         whole = _of_canvas if takes_canvas(model, form) else _of_images
-        return [Piece(WHOLE, whole(model))]
+        return [Piece(WHOLE, whole(model, form))]
 
 
 def takes_canvas(model: Detector, form: Form) -> bool:
@@ -45,7 +45,7 @@ def takes_canvas(model: Detector, form: Form) -> bool:
     return form.is_fixed or model.route_map is not None
 
 
-def _of_images(model: Detector) -> Any:
+def _of_images(model: Detector, form: Form) -> Any:
     network = networks.frozen_network(model)
 
     def detect(images: tf.Tensor, *at: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -55,26 +55,26 @@ def _of_images(model: Detector) -> Any:
         return to_original(network(fitted, *at), scale, (shape[1], shape[2]))
 
     spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
-    return _with_threshold(detect, spec, model.is_dynamic)
+    return _with_threshold(detect, spec, model, form)
 
 
-def _of_canvas(model: Detector) -> Any:
+def _of_canvas(model: Detector, form: Form) -> Any:
     network = networks.frozen_network(model, batch=1)
-    return _with_threshold(network, _canvas(model), model.is_dynamic)
+    return _with_threshold(network, _canvas(model), model, form)
 
 
 def _with_threshold(
-    detect: Callable[..., dict[str, tf.Tensor]], spec: tf.TensorSpec, is_dynamic: bool
+    detect: Callable[..., dict[str, tf.Tensor]], spec: tf.TensorSpec, model: Detector, form: Form
 ) -> Any:
     """`detect(x)`, or `detect(x, threshold)`, with an input that has no default: those are lost."""
-    return _portable(detect, [spec, _THRESHOLD] if is_dynamic else [spec])
+    return _portable(detect, [spec, _THRESHOLD] if model.is_dynamic else [spec], form)
 
 
-def _portable(function: Callable[..., Any], specs: list[tf.TensorSpec]) -> Any:
-    """`function` as a graph of portable operations, whenever that is made."""
+def _portable(function: Callable[..., Any], specs: list[tf.TensorSpec], form: Form) -> Any:
+    """`function` as a graph of what the form has, whenever that graph is made."""
 
     def run(*inputs: tf.Tensor) -> Any:
-        with portable.operations():
+        with portable.operations(form.has_nesting):
             return function(*inputs)
 
     return tf.function(run, input_signature=specs, autograph=False)
@@ -84,11 +84,11 @@ def _canvas(model: Detector) -> tf.TensorSpec:
     return tf.TensorSpec([1, *model.image_size, 3], tf.float32, name="canvas")
 
 
-def _halves(model: Detector, name: str) -> list[Piece]:
+def _halves(model: Detector, form: Form) -> list[Piece]:
     if model.is_dynamic:
         raise UserError(
-            f"{model.name} is not written in int8 for {name}: ranges are not measured in branches. "
-            "Take float32 or float16, or openvino in int8"
+            f"{model.name} is not written in int8 for {form.name}: ranges are not measured in "
+            "branches. Take float32 or float16, or openvino in int8"
         )
     before, after = model.halves
     network = networks.frozen(before, _canvas(model))
@@ -101,9 +101,9 @@ def _halves(model: Detector, name: str) -> list[Piece]:
 
     given = [tf.TensorSpec(x.shape, x.dtype, name=y) for x, y in zip(specs, names, strict=True)]
     last = _portable(
-        lambda *values: decode(tf.nest.pack_sequence_as(network.outputs, values)), given
+        lambda *values: decode(tf.nest.pack_sequence_as(network.outputs, values)), given, form
     )
     return [
-        Piece("network", _portable(run, [_canvas(model)])),
+        Piece("network", _portable(run, [_canvas(model)], form)),
         Piece("decoding", last, is_quantized=False),
     ]
