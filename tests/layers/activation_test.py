@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfdet.layers.activation import activation
+from tfdet.layers.activation import activation, gelu
+from tfdet.ops import portable
 
 
 @pytest.mark.parametrize(
@@ -49,3 +50,14 @@ def test_the_gradient_of_silu_is_that_of_keras(dtype):
 def test_every_activation_builds_a_graph_of_symbols(name):
     x = keras.KerasTensor((1, 2, 2, 3))
     assert activation(name)(x).shape == x.shape
+
+
+def test_gelu_for_other_runtimes_has_the_same_values_and_no_erfc():
+    function = tf.function(gelu, autograph=False)
+    x = tf.linspace(-6.0, 6.0, 97)
+    expected = function(x)
+    with portable.operations():
+        graph = tf.function(gelu, autograph=False).get_concrete_function(x).graph
+        np.testing.assert_allclose(gelu(x), expected, atol=1e-6)
+    assert "Erf" in {node.type for node in graph.get_operations()}
+    assert "Erfc" not in {node.type for node in graph.get_operations()}

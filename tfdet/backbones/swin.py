@@ -8,6 +8,7 @@ from keras import ops
 
 from tfdet import records
 from tfdet.errors import UserError
+from tfdet.layers.activation import gelu
 from tfdet.layers.composite import Composite, checkpointed
 from tfdet.layers.convolution import Conv2D
 from tfdet.layers.window_attention import WindowAttention
@@ -191,7 +192,7 @@ class SwinBlock(Composite):
 
     def call(self, x: Tensor, training: bool | None = None) -> Tensor:
         x = x + self._dropped(self.attention(self.norm1(x)), training)
-        y = self.dense2(keras.activations.gelu(self.dense1(self.norm2(x)), approximate=False))
+        y = self.dense2(gelu(self.dense1(self.norm2(x))))
         return x + self._dropped(y, training)
 
     def _dropped(self, branch: Tensor, training: bool | None) -> Tensor:

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from tfdet.errors import UserError
+from tfdet.ops import portable
 from tfdet.tensors import Tensor
 
 
@@ -39,6 +40,16 @@ def _silu() -> Callable[[Tensor], Tensor]:
         return x * tf.sigmoid(x), gradient
 
     return function
+
+
+def gelu(x: Tensor) -> Any:
+    """x times the normal distribution's share below x, not approximated.
+
+    TensorFlow computes it with the complementary error function, which ONNX does not have.
+    """
+    if portable.is_wanted():
+        return 0.5 * x * (1.0 + ops.erf(x * 0.5**0.5))
+    return keras.activations.gelu(x, approximate=False)
 
 
 def _mish(x: Tensor) -> Any:
