@@ -88,7 +88,7 @@ def address(exported, tmp_path_factory):
     serve = pytest.importorskip("ray.serve", reason="needs ray[serve]")
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": 8199})
         words = {"folder": str(exported[0]), "name": "cells", "batch_size": "2"}

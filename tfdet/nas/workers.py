@@ -144,7 +144,9 @@ def connect(
     """Connects to a Ray cluster with `count` CPUs; "" starts one on this machine."""
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not address:
-        ray.init(num_cpus=count, include_dashboard=False, runtime_env=runtime_env, **quiet)
+        # Without an address ray joins a cluster that it finds, and refuses a number of CPUs.
+        local = {"num_cpus": count, "include_dashboard": False, "runtime_env": runtime_env}
+        ray.init("local", **local, **quiet)
         return
     _check_reachable(address)
     try:
