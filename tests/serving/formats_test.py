@@ -10,7 +10,15 @@ import tfdet
 from tfdet.data import sources
 from tfdet.detectors.calibration import EFFORTS, Calibration
 from tfdet.errors import UserError
-from tfdet.serving import compare, description, export, formats, verify, verify_pieces
+from tfdet.serving import (
+    compare,
+    description,
+    export,
+    formats,
+    measure,
+    verify,
+    verify_pieces,
+)
 from tfdet.serving.driver import ModelDriver, SavedModelDriver, threshold_for
 from tfdet.serving.exported import open_exported
 
@@ -291,16 +299,18 @@ def test_every_family_detects_the_same_at_every_effort(name, form, tmp_path):
         ("openvino", "int8", ("openvino", "nncf")),
     ],
 )
-def test_coarser_numbers_stay_near(form, precision, packages, tmp_path):
+def test_coarser_numbers_cost_two_points_of_ap_at_most(form, precision, packages, tmp_path):
     need(*packages)
     model = tfdet.create("fcos-nano", weights="shapes")  # of random ones, rounding chooses others
-    data = sources.open_dataset("shapes:val").select(range(24))
+    data = sources.open_dataset("shapes:val")
+    path = tmp_path / "served"
     difference = export.export(
-        model, tmp_path / "served", format=form, precision=precision, data=data
+        model, path, format=form, precision=precision, data=data.select(range(100))
     )
-    assert (
-        json.loads((tmp_path / "served" / description.FILE).read_text())["precision"] == precision
-    )
-    assert difference.detections > 60
+    assert json.loads((path / description.FILE).read_text())["precision"] == precision
     assert difference.lost <= 0.1 * difference.detections
-    assert 0 < difference.score < 0.2
+    assert difference.score > 0
+    other = data.select(range(100, 200))  # ranges were not chosen on these
+    own = measure.average_precision(ModelDriver(model), other)
+    assert own > 0.7
+    assert measure.average_precision(open_exported(path), other) > own - 0.02
