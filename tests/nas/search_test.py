@@ -92,6 +92,14 @@ def test_a_search_that_was_stopped_ends_with_the_same_rows(tmp_path, undisturbed
     assert table_text(tmp_path) == table_text(undisturbed)
 
 
+@pytest.fixture
+def hears_interrupts():
+    """Python's handler of SIGINT, which shells take from jobs in the background."""
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, outer)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "stop_before", "sentence"),
     [
@@ -111,7 +119,7 @@ def test_a_search_that_was_stopped_ends_with_the_same_rows(tmp_path, undisturbed
     ],
 )
 def test_a_signal_stops_a_search_with_a_word_on_what_is_kept(
-    tmp_path, undisturbed, capsys, number, code, stop_before, sentence
+    tmp_path, undisturbed, capsys, hears_interrupts, number, code, stop_before, sentence
 ):
     workers = ToyWorkers(stop_before=stop_before, stop=lambda: signal.raise_signal(number))
     command = app.Command("tfdet-search", "", "")
