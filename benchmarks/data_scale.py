@@ -27,7 +27,9 @@ before = used()
 if len(sys.argv) > 1:
     dataset = sources.read_source(sys.argv[1])
     assert len(dataset) == int(sys.argv[2])
-print("used", used() - before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# Not ru_maxrss, which a process begins with that of the one that started it.
+status = open("/proc/self/status").read()
+print("used", used() - before, int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
 _RATE = """
 import resource, sys, time
