@@ -17,10 +17,10 @@ import signal
 import sys
 
 from benchmarks.study import page, plan, rows, runner
+from tfdet import cache_folder
 from tfdet.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
-RUNS = pathlib.Path.home() / ".cache" / "tfdet" / "studies"
 STUDIES = ROOT / "configs" / "studies"
 PAGES = ROOT / "docs" / "studies"
 
@@ -68,7 +68,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ray_address", default="", help="host:port of a Ray cluster; it sees the same files"
     )
-    parser.add_argument("--runs_dir", type=pathlib.Path, default=RUNS)
+    parser.add_argument("--runs_dir", type=pathlib.Path, default=cache_folder.path() / "studies")
     parser.add_argument("--rows_dir", type=pathlib.Path, default=rows.FOLDER)
     parser.add_argument("--pages_dir", type=pathlib.Path, default=PAGES)
     options = parser.parse_args()

@@ -15,7 +15,7 @@ LONG_AGO = 1_600_000_000
 def folder(tmp_path, monkeypatch):
     """Where indexes go in this test, those of small sets too."""
     monkeypatch.setattr(index_cache, "_LEAST_BYTES", 0)
-    monkeypatch.setenv("TFDET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDET_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "indexes"
 
 
@@ -149,11 +149,11 @@ def test_files_that_were_just_written_have_no_index(folder, data):
 def test_a_folder_that_cannot_be_written_is_done_without(folder, data, monkeypatch):
     folder.parent.write_text("a file")
     first = _open(data)
-    monkeypatch.setenv("TFDET_CACHE_DIR", "")
+    monkeypatch.setenv("TFDET_CACHE", str(folder.parent.parent / "another"))
     _assert_same(first, _open(data))
 
 
 def test_small_sets_have_no_index(data, tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDET_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDET_CACHE", str(tmp_path / "cache"))
     _open(data)
     assert not (tmp_path / "cache").exists()

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from tfdet import cache_folder
 from tfdet.data import sources
 from tfdet.data.survey import Survey, survey
-from tfdet.weights import cache
 
 
 @pytest.fixture(scope="module")
 def no_weights(tmp_path_factory) -> Iterator[None]:
     """No published weights are on this machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(cache.VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        patch.setenv(cache_folder.VARIABLE, str(tmp_path_factory.mktemp("cache")))
         yield
 
 

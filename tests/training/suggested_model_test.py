@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from tfdet import cache_folder
 from tfdet.data import sources
 from tfdet.training import suggested_model
 from tfdet.weights import cache, catalog
@@ -30,7 +31,7 @@ def _downloaded(name: str) -> None:
 def test_weights_are_used_where_they_are_here_and_worth_it(
     tmp_path, monkeypatch, equal_images, weights, facts, limit, name, kind
 ):
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path))
     if weights:
         _downloaded(weights)
     model = suggested_model.choose(equal_images(**facts), limit, None, None, print)
@@ -60,7 +61,7 @@ def test_a_budget_makes_the_image_smaller(equal_images):
 def test_small_objects_that_a_budget_makes_too_small_get_the_model_with_more_pixels(
     tmp_path, monkeypatch, equal_images, facts, limit, name
 ):
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path))
     model = suggested_model.choose(equal_images(images=500, **facts), limit, None, None, print)
     assert model.name == name and model.madds <= limit and model.reason
 
@@ -74,7 +75,7 @@ def test_more_pixels_must_fit_the_measured_time_too(
         is_other = model.name.startswith("efficientdet")
         return math.prod(model.image_size) / 1000 * (slowness / 3 if is_other else 1.0)
 
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path))
     monkeypatch.setattr("tfdet.training.latency.milliseconds", took)
     dataset = sources.read_source("shapes:train:4")
     model = suggested_model.choose(equal_images(images=500), 1.0, 40.0, dataset, print)

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tfdet import cache_folder
 from tfdet.errors import UserError
 from tfdet.weights import cache, fetch
 from tfdet.weights.catalog import Entry
@@ -87,7 +88,7 @@ def breaking(times, after=300_000):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path / "cache"))
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     server = Server()
@@ -333,7 +334,7 @@ def test_nobody_listens(server):
 
 def test_a_cache_that_cannot_be_made_is_named(server, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file"))
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"file.* cannot be made .*; set TFDET_CACHE to a folder"):
         fetched(entry(server))
 

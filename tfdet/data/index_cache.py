@@ -19,13 +19,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from absl import logging
 
-from tfdet import files
+from tfdet import cache_folder, files
 from tfdet.data import storage
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.outlines import Outlines
 from tfdet.data.problems import Problems
-
-FOLDER_VARIABLE = "TFDET_CACHE_DIR"
+from tfdet.errors import UserError
 
 _FORM = 2  # of the files; others are not read
 _LEAST_BYTES = 1 << 24  # of the sources; smaller ones are read in no time
@@ -71,14 +70,10 @@ def opened(
 
 def _folder() -> pathlib.Path | None:
     """Where indexes are kept; None where there is no place."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen == "":
-        return None
     try:
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    except RuntimeError:  # somebody without a home
+        return cache_folder.path() / "indexes"
+    except UserError:
         return None
-    return (pathlib.Path(chosen) if chosen else pathlib.Path(home) / "tfdet") / "indexes"
 
 
 def _stamps(sources: Sequence[str]) -> list[list] | None:

@@ -1,19 +1,17 @@
 """The folder that downloaded weights are kept in."""
 
-import os
 import pathlib
 
+from tfdet import cache_folder
 from tfdet.errors import UserError
 from tfdet.weights.catalog import Entry
 
-VARIABLE = "TFDET_CACHE"
 _ARCHIVES = (".tar.gz", ".tgz")
 
 
 def folder() -> pathlib.Path:
-    """$TFDET_CACHE, or ~/.cache/tfdet; it need not be there."""
-    chosen = os.environ.get(VARIABLE)
-    return pathlib.Path(chosen or "~/.cache/tfdet").expanduser() / "weights"
+    """ "weights" in the cache folder; it need not be there."""
+    return cache_folder.path() / "weights"
 
 
 def place_of(entry: Entry) -> pathlib.Path:

@@ -22,7 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-from tfdet import documents, files
+from tfdet import cache_folder, documents, files
 from tfdet.errors import UserError
 from tfdet.weights import cache
 from tfdet.weights.catalog import Entry
@@ -79,8 +79,8 @@ def fetch(
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{place.parent} cannot be made ({error.strerror}); set {cache.VARIABLE} to a folder "
-            "that can be written to"
+            f"{place.parent} cannot be made ({error.strerror}); set {cache_folder.VARIABLE} to a "
+            "folder that can be written to"
         ) from None
     part = place.with_name(f"{place.name}.part")
     with _alone(part) as file:
@@ -109,8 +109,8 @@ def _alone(part: pathlib.Path) -> Iterator[BinaryIO]:
         descriptor = os.open(part, flags, 0o666)
     except OSError as error:
         raise UserError(
-            f"{part} cannot be written ({error.strerror}); set {cache.VARIABLE} to a folder that "
-            "can be written to"
+            f"{part} cannot be written ({error.strerror}); set {cache_folder.VARIABLE} to a folder "
+            "that can be written to"
         ) from None
     with os.fdopen(descriptor, "r+b") as file:
         with contextlib.suppress(ImportError):  # Windows
