@@ -13,6 +13,8 @@ _COLUMNS = {
     "second_macs": ("of the cascade (M)", ".1f"),
     "cpu_minutes": ("CPU min of a run", ".1f"),
     "routes": ("routes", ".0f"),
+    "usual_AP": ("AP, all on the usual route", ".1f"),
+    "usual_macs": ("multiply-adds of that (M)", ".1f"),
     "hamming": ("gates in which two images differ", ".1f"),
     "open_gates": ("gates open (%)", ".0f"),
     "dead_gates": ("open for no image (%)", ".0f"),

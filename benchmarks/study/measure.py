@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 import tfdet
+from benchmarks.study import usual_route
 from tfdet import config, documents, files
 from tfdet.detectors.caddet import CADDet
 from tfdet.evaluation import cascade_tradeoff, coco, routes
@@ -69,7 +70,8 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
     Returns:
         "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
         the last "loss" of its training, where there was one; of a CADDet macs of backbone and neck,
-        an image's mean, and how its routes differ; of a cascade AP of both detectors and what its
+        an image's mean, how its routes differ, and "usual_AP" and "usual_macs" where all images
+        take the usual one; of a cascade AP of both detectors and what its
         router, random routing and the oracle gain over interpolating between the two. "routes",
         "tradeoff": all of that; "gains", "easiness": of each validation image what its second
         detector gains in loss, and its router's score.
@@ -92,6 +94,7 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
         evaluation.run()
         result["routes"] = facts = routes.facts_of(model, evaluation)
         values.update(_of_routes(facts))
+        values.update(_on_usual_route(model, evaluation))
     elif model.is_dynamic:
         paths = cascade_tradeoff.BothPaths(model, dataset, recipe.eval.batch_size).run()
         result["tradeoff"] = found = cascade_tradeoff.trade_off(model, paths)
@@ -117,6 +120,15 @@ def _of_routes(facts: dict[str, Any]) -> dict[str, float]:
     nodes = {scale: [n["open"] for n in facts["nodes"] if n["scale"] == scale] for scale in scales}
     open_nodes = {f"open_P{3 + scale}": 100 * sum(x) / len(x) for scale, x in nodes.items()}
     return {**macs, **parts, **counts, **related, **open_nodes}
+
+
+def _on_usual_route(model: CADDet, evaluation: coco.Evaluation) -> dict[str, float]:
+    """What the model comes to without routes of the images' own; the model is changed."""
+    if not model.is_dynamic:
+        return {}
+    usual_route.take(model, usual_route.usual(evaluation.routes[model.score]))
+    metrics = evaluation.run().result()
+    return {"usual_AP": 100 * metrics["AP"], "usual_macs": evaluation.costs["macs"] / 1e6}
 
 
 def _of_tradeoff(found: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,17 @@ import time
 import numpy as np
 import pytest
 
-from benchmarks.study import measure, page, pictures, plan, rows, runner, statistics
+import tfdet
+from benchmarks.study import (
+    measure,
+    page,
+    pictures,
+    plan,
+    rows,
+    runner,
+    statistics,
+    usual_route,
+)
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
 from tests import ray_cluster
 from tests.nas import small_search
@@ -273,6 +283,22 @@ def test_a_caddet_is_measured_with_its_routes(tmp_path):
     assert values["macs_min"] <= values["macs"] <= values["macs_max"]
     assert {f"open_P{level}" for level in range(3, 7)} <= values.keys()
     assert values["gates"] == sum(len(node["paths"]) for node in nodes)
+    assert values["usual_AP"] >= 0 and values["usual_macs"] > 0
+
+
+def test_a_route_is_usual_where_at_least_half_of_the_images_have_it():
+    gates = np.array([[0.2, 0.0, 0.0, 0.8], [0.4, 0.6, 0.0, 0.0], [0.6, 0.0, 0.9, 0.4]])
+    np.testing.assert_allclose(usual_route.usual(gates), [0.4, 0, 0, 0.6])
+
+
+def test_all_images_take_one_route_where_routers_say_it():
+    model = tfdet.create("caddet-test", num_classes=2)
+    images = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
+    own = np.asarray(model(images)["gates"])
+    assert np.ptp(own, axis=0).max() > 0
+    route = np.where(own[0] > 0, 0.5, 0).astype(np.float32)
+    usual_route.take(model, route)
+    np.testing.assert_allclose(model(images)["gates"], np.tile(route, (3, 1)), atol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,0 +1,31 @@
+"""A CADDet that takes one route for all images, with the weights of one that chooses.
+
+What it finds less than with routes of its own is what the images' own routes are worth.
+"""
+
+import numpy as np
+
+from tfdet.backbones.grid import CLOSED
+from tfdet.detectors.caddet import CADDet
+
+
+def usual(gates: np.ndarray) -> np.ndarray:
+    """The usual route: [gates], 0 where most of the routes [N, gates] are closed.
+
+    Elsewhere the mean over the routes that are open there.
+    """
+    is_open = gates >= CLOSED
+    count = is_open.sum(axis=0)
+    mean = (gates * is_open).sum(axis=0) / np.maximum(count, 1)
+    return np.where(2 * count >= len(gates), mean, 0.0)
+
+
+def take(model: CADDet, route: np.ndarray) -> None:
+    """Has the routers of a model say a route [gates] for every image."""
+    config = model.config.supernet
+    if config.gate != "tanh":
+        raise ValueError(f"a gate of the kind {config.gate!r} cannot be closed for all images")
+    for node, router in zip(config.nodes, model.backbone.routers, strict=True):
+        scores = np.arctanh(np.minimum(route[node.gates], 1 - 1e-6))
+        router.score.kernel.assign(np.zeros(router.score.kernel.shape))
+        router.score.bias.assign(scores)
