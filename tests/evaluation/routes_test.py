@@ -65,7 +65,7 @@ def test_traits_are_those_of_the_fitted_image():
     for row, i in enumerate(index):
         boxes = 0.5 * dataset.boxes[dataset.rows(i)][None]  # 256 pixels fit into 128
         targets = {"boxes": boxes, "labels": dataset.labels[dataset.rows(i)][None]}
-        assert found["intervals"][row] == np.asarray(scale_code(targets, config)).sum()
+        assert found["intervals"][row] == np.asarray(scale_code(targets, config, (160, 128))).sum()
         assert found["objects"][row] == boxes.shape[1]
         longer = (boxes[0, :, 2:] - boxes[0, :, :2]).max(axis=1)
         assert found["size"][row] == pytest.approx(longer.mean())

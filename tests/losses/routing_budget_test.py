@@ -15,6 +15,7 @@ from tfdet.losses.routing_budget import (
 )
 
 CONFIG = RoutingLossConfig()
+SIZE = (640, 800)
 
 
 def targets(*images, rows=5):
@@ -39,9 +40,19 @@ def test_the_code_is_of_longer_sides_and_edges_belong_below():
             [],
         ),
         CONFIG,
+        SIZE,
     )
     expected = [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
     np.testing.assert_array_equal(code, expected)
+
+
+def test_small_images_have_intervals_in_proportion():
+    assert CONFIG.edges_for((800, 1333)) == CONFIG.edges_for((600, 1000)) == (64, 150, 360)
+    assert CONFIG.edges_for((320, 150)) == (16, 37.5, 90)
+    assert RoutingLossConfig(scale_frame="file").edges_for((320, 150)) == (64, 150, 360)
+    assert RoutingLossConfig(scale_edges=(8.0, 9.0)).edges_for((320, 150)) == (8, 9)
+    code = scale_code(targets([(10, 16), (20, 90), (20, 91)]), CONFIG, (320, 150))
+    np.testing.assert_array_equal(code, [[1, 0, 1, 1]])
 
 
 def test_scale_aware_budgets_are_multiples_of_the_smallest():
@@ -57,10 +68,10 @@ def test_sizes_may_be_those_of_the_file():
         "scale": np.array([1, 0.5, 2], np.float32),
     }
     in_file = RoutingLossConfig(scale_frame="file")
-    np.testing.assert_array_equal(np.argmax(scale_code(own, CONFIG), axis=1), [0, 0, 1])
-    np.testing.assert_array_equal(np.argmax(scale_code(own, in_file), axis=1), [0, 1, 0])
+    np.testing.assert_array_equal(np.argmax(scale_code(own, CONFIG, SIZE), axis=1), [0, 0, 1])
+    np.testing.assert_array_equal(np.argmax(scale_code(own, in_file, SIZE), axis=1), [0, 1, 0])
     with pytest.raises(UserError, match=r"scale_frame=file needs targets\['scale'\]"):
-        scale_code(targets([(60, 20)]), in_file)
+        scale_code(targets([(60, 20)]), in_file, SIZE)
 
 
 def test_images_without_objects_have_the_budget_that_is_chosen():

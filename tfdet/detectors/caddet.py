@@ -227,7 +227,7 @@ class CADDet(Dynamic):
             soft: [B], their costs.
         """
         config = self.config.routing_loss
-        codes, losses = scale_code(targets, config), None
+        codes, losses = scale_code(targets, config, self.image_size), None
         if self.buffer is not None:  # the strategy is "loss_aware"
             losses = ops.stop_gradient(self.losses_per_image(targets, raw))
             budget = ranked_budget(self.buffer.rank(losses), config)

@@ -87,8 +87,9 @@ def traits(
         image_size: (height, width) of the canvas that images are fitted into.
         config: has the edges of the intervals.
     """
+    edges = config.edges_for(image_size)
     sides = [_longer_sides(dataset, int(i), image_size) for i in index]
-    intervals = [len(np.unique(np.searchsorted(config.scale_edges, one))) for one in sides]
+    intervals = [len(np.unique(np.searchsorted(edges, one))) for one in sides]
     found = {
         "objects": np.diff(dataset.box_offsets)[index].astype(np.float64),
         "intervals": np.array(intervals, np.float64),

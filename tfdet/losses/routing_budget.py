@@ -16,6 +16,10 @@ from tfdet.losses.assignment import is_learnable
 from tfdet.ops import boxes as box_ops
 from tfdet.tensors import Tensor
 
+# In pixels of images whose shorter side has 600 or, with the same edges, 800.
+_PUBLISHED_EDGES = (64.0, 150.0, 360.0)
+_PUBLISHED_SIDE = 600
+
 
 @dataclasses.dataclass(frozen=True)
 class RoutingLossConfig:
@@ -30,7 +34,8 @@ class RoutingLossConfig:
         unit: what costs are measured in where their distance is squared: 0: the whole; otherwise
             so many multiply-adds.
         scale_edges: between the intervals of sizes, in pixels: the longer side of a box. An edge
-            belongs to the interval before it.
+            belongs to the interval before it. Empty: the published 64, 150 and 360; in proportion
+            to the shorter side of the batch's images where that is below 600.
         scale_frame: the pixels are those of the "batch", after augmentation, or of the "file".
         least_intervals: what an image without objects counts as.
         printed_form: the scale-aware budget as equation 3 has it, divided by the number of
@@ -48,7 +53,7 @@ class RoutingLossConfig:
     budget: float = 0.05
     whole: Literal["grid", "network"] = "grid"
     unit: float = 0.0
-    scale_edges: tuple[float, ...] = (64.0, 150.0, 360.0)
+    scale_edges: tuple[float, ...] = ()
     scale_frame: Literal["batch", "file"] = "batch"
     least_intervals: float = 1.0
     printed_form: bool = False
@@ -65,7 +70,7 @@ class RoutingLossConfig:
             raise UserError(f"routing_loss.budget must be in (0, 1], got {self.budget}")
         if (
             list(self.scale_edges) != sorted(set(self.scale_edges))
-            or min(self.scale_edges, default=0) <= 0
+            or min(self.scale_edges, default=1) <= 0
         ):
             raise UserError(
                 f"routing_loss.scale_edges must be positive and rising, got {self.scale_edges}"
@@ -85,10 +90,21 @@ class RoutingLossConfig:
 
     @property
     def intervals(self) -> int:
-        return len(self.scale_edges) + 1
+        """How many intervals of sizes there are."""
+        return len(self.scale_edges or _PUBLISHED_EDGES) + 1
+
+    def edges_for(self, image_size: tuple[int, int]) -> tuple[float, ...]:
+        """The edges for images of a size (height, width)."""
+        if self.scale_edges:
+            return self.scale_edges
+        is_own = self.scale_frame == "file"
+        share = 1.0 if is_own else min(1.0, min(image_size) / _PUBLISHED_SIDE)
+        return tuple(share * edge for edge in _PUBLISHED_EDGES)
 
 
-def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
+def scale_code(
+    targets: dict[str, Tensor], config: RoutingLossConfig, image_size: tuple[int, int]
+) -> Any:
     """[B, intervals] float32: 1 where an image has an object whose size is in the interval.
 
     Args:
@@ -96,6 +112,7 @@ def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
             [B, M] where there is one; crowds do not count. For the frame "file" also "scale" [B],
             pixels of the batch per pixel of the file.
         config: the edges, and what they are measured in.
+        image_size: (height, width) of the batch's images.
     """
     boxes, labels = targets["boxes"], targets["labels"]
     is_object = is_learnable(boxes, labels, targets.get("is_crowd"))
@@ -109,7 +126,7 @@ def scale_code(targets: dict[str, Tensor], config: RoutingLossConfig) -> Any:
                 "image per pixel of the file, which tfdet's own pipeline provides"
             )
         longer = longer / ops.cast(targets["scale"], "float32")[:, None]
-    edges = np.array([0.0, *config.scale_edges, np.inf], np.float32)
+    edges = np.array([0.0, *config.edges_for(image_size), np.inf], np.float32)
     longer = longer[..., None]
     is_in = is_object[..., None] & (longer > edges[:-1]) & (longer <= edges[1:])
     return ops.cast(ops.any(is_in, axis=1), "float32")
