@@ -13,6 +13,8 @@ _COLUMNS = {
     "second_macs": ("of the cascade (M)", ".1f"),
     "cpu_minutes": ("CPU min of a run", ".1f"),
     "routes": ("routes", ".0f"),
+    "soft_cost": ("soft cost (% of the grid)", ".0f"),
+    "soft_intervals": ("soft cost and intervals (Spearman)", "+.2f"),
     "usual_AP": ("AP, all on the usual route", ".1f"),
     "usual_macs": ("multiply-adds of that (M)", ".1f"),
     "hamming": ("gates in which two images differ", ".1f"),

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import Any
 
+import numpy as np
+
 import tfdet
 from benchmarks.study import usual_route
 from tfdet import config, documents, files
@@ -70,7 +72,8 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
     Returns:
         "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
         the last "loss" of its training, where there was one; of a CADDet macs of backbone and neck,
-        an image's mean, how its routes differ, and "usual_AP" and "usual_macs" where all images
+        an image's mean, how its routes differ, its "soft_cost" and how that goes with the intervals
+        of sizes, "soft_intervals" (Spearman's correlation), and "usual_AP" and "usual_macs" where all images
         take the usual one; of a cascade AP of both detectors and what its
         router, random routing and the oracle gain over interpolating between the two. "routes",
         "tradeoff": all of that; "gains", "easiness": of each validation image what its second
@@ -94,7 +97,9 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
         evaluation.run()
         result["routes"] = facts = routes.facts_of(model, evaluation)
         values.update(_of_routes(facts))
-        values.update(_on_usual_route(model, evaluation))
+        if model.is_dynamic:
+            values.update(_of_soft_costs(model, evaluation))
+            values.update(_on_usual_route(model, evaluation))
     elif model.is_dynamic:
         paths = cascade_tradeoff.BothPaths(model, dataset, recipe.eval.batch_size).run()
         result["tradeoff"] = found = cascade_tradeoff.trade_off(model, paths)
@@ -122,10 +127,16 @@ def _of_routes(facts: dict[str, Any]) -> dict[str, float]:
     return {**macs, **parts, **counts, **related, **open_nodes}
 
 
+def _of_soft_costs(model: CADDet, evaluation: coco.Evaluation) -> dict[str, float]:
+    """What budgets pull at: the mean soft cost, and whether it follows the intervals of sizes."""
+    soft = 100 * np.asarray(model.soft_cost(evaluation.routes[model.score]))
+    intervals = routes.traits_of(model, evaluation)["intervals"]
+    related = routes.correlations(intervals, soft.astype(np.float64))["spearman"]
+    return {"soft_cost": soft.mean(), **({} if related is None else {"soft_intervals": related})}
+
+
 def _on_usual_route(model: CADDet, evaluation: coco.Evaluation) -> dict[str, float]:
     """What the model comes to without routes of the images' own; the model is changed."""
-    if not model.is_dynamic:
-        return {}
     usual_route.take(model, usual_route.usual(evaluation.routes[model.score]))
     metrics = evaluation.run().result()
     return {"usual_AP": 100 * metrics["AP"], "usual_macs": evaluation.costs["macs"] / 1e6}

@@ -283,6 +283,7 @@ def test_a_caddet_is_measured_with_its_routes(tmp_path):
     assert values["macs_min"] <= values["macs"] <= values["macs_max"]
     assert {f"open_P{level}" for level in range(3, 7)} <= values.keys()
     assert values["gates"] == sum(len(node["paths"]) for node in nodes)
+    assert 0 < values["soft_cost"] < 100 and -1 <= values["soft_intervals"] <= 1
     assert values["usual_AP"] >= 0 and values["usual_macs"] > 0
 
 
