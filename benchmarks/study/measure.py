@@ -73,9 +73,9 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
         "values": of every model the COCO numbers, 0 to 100, "parameters" and "macs" (millions) and
         the last "loss" of its training, where there was one; of a CADDet macs of backbone and neck,
         an image's mean, how its routes differ, its "soft_cost" and how that goes with the intervals
-        of sizes, "soft_intervals" (Spearman's correlation), and "usual_AP" and "usual_macs" where all images
-        take the usual one; of a cascade AP of both detectors and what its
-        router, random routing and the oracle gain over interpolating between the two. "routes",
+        of sizes, "soft_intervals" (Spearman's correlation), and "usual_AP" and "usual_macs" where
+        all images take the usual one; of a cascade AP of both detectors and what its router, random
+        routing and the oracle gain over interpolating between the two. "routes",
         "tradeoff": all of that; "gains", "easiness": of each validation image what its second
         detector gains in loss, and its router's score.
     """
