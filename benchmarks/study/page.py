@@ -10,6 +10,7 @@ from tfdet import files
 from tfdet.errors import UserError
 
 _MINUS = "−"
+_NONE = "-"
 _MEASURED = (
     "Each row is the mean over the seeds, with the standard deviation of one run; all runs are "
     "measured once, after their last epoch, on the validation data."
@@ -35,7 +36,8 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{study.asked.strip()} {found}{missing}",
         f"    python -m benchmarks.study configs/studies/{study.name}.yaml",
         f"{study.setting.strip()} {_MEASURED}".strip(),
-        _table(study, rows),
+        _table(study, rows, study.columns),
+        _table(study, rows, study.details),
         *(f"![{words}]({name})" for name, words in pictures.names(study, rows).items()),
         _differences(study, rows),
         _filled(study.remarks, study, rows),
@@ -44,8 +46,11 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
-def _table(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
-    shown = [name for name in study.columns if any(name in row["values"] for row in rows)]
+def _table(study: Study, rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> str:
+    """The arms that have any of the wanted values; "" where none has."""
+    shown = [name for name in wanted if any(name in row["values"] for row in rows)]
+    if not shown:
+        return ""
     lines = [
         f"| | runs | {' | '.join(map(columns.words, shown))} |",
         "|---" * (len(shown) + 2) + "|",
@@ -53,14 +58,14 @@ def _table(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
     for name, arm in study.arms.items():
         count = sum(row["arm"] == name for row in rows)
         cells = [_cell(statistics.values(rows, name, column), column) for column in shown]
-        if count:
+        if any(cell != _NONE for cell in cells):
             lines.append(f"| {arm.title} | {count} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(values: statistics.Values, column: str) -> str:
     if not values:
-        return "-"
+        return _NONE
     mean, spread = statistics.mean_and_spread(values)
     text = columns.number(mean, column)
     # Counts that are the same for all seeds have no spread.
@@ -91,7 +96,7 @@ def _differences(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _interval(one: statistics.Difference | None, column: str) -> str:
     if one is None:
-        return "-"
+        return _NONE
     form = columns.form(column).lstrip("+")
     mean = columns.signed(f"{one.mean:+{form}}")
     if one.half_width is None:
@@ -107,7 +112,7 @@ def _found(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
     for first, second in study.compare:
         pair = (statistics.values(rows, arm, name) for arm in (first, second))
         found = _interval(statistics.difference(*pair), name)
-        if found != "-":
+        if found != _NONE:
             arms = study.arms
             sentences.append(f"{arms[first].title} {_MINUS} {arms[second].title}: {found}")
     return f"{columns.words(name)}: {'; '.join(sentences)}." if sentences else ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from benchmarks.study import columns, statistics
@@ -15,12 +16,13 @@ from tfdet.errors import UserError
 
 Rows = Sequence[Mapping[str, Any]]
 _SHOWN = 8
+_COLORS = colormaps["tab20"]
 
 
 def names(study: Study, rows: Rows) -> dict[str, str]:
     """The pictures that the rows have, by name of the file, and what each shows."""
     found = {f"{study.name}.png": f"{columns.words(study.columns[0])} of each run"}
-    if any("routes" in row for row in rows):
+    if any(map(_has_routes, rows)):
         found[f"{study.name}_routes.png"] = (
             "share of the images for which a node is open, by layer and scale, mean over the seeds"
         )
@@ -56,10 +58,10 @@ def _scores(study: Study, rows: Rows) -> Figure:
     first = study.columns[0]
     arms = [name for name in study.arms if statistics.values(rows, name, first)]
     tall = 4.2 if study.figure else 1.0 + 0.42 * len(arms)
-    figure = Figure(figsize=(7.5, tall), layout="constrained")
+    figure = Figure(figsize=(10 if study.figure else 7.5, tall), layout="constrained")
     axes = figure.add_subplot()
     for number, name in enumerate(arms):
-        ys, color = statistics.values(rows, name, first), f"C{number % 10}"
+        ys, color = statistics.values(rows, name, first), _COLORS(number % _COLORS.N)
         mean, title = statistics.mean_and_spread(ys)[0], study.arms[name].title
         if study.figure:
             xs = statistics.values(rows, name, study.figure)
@@ -71,7 +73,7 @@ def _scores(study: Study, rows: Rows) -> Figure:
             axes.plot([mean], [number], "|", color=color, markersize=18)
     if study.figure:
         axes.set(xlabel=columns.words(study.figure), ylabel=columns.words(first))
-        axes.legend(fontsize=8)
+        figure.legend(fontsize=8, loc="outside right upper")
     else:
         axes.set_yticks(range(len(arms)), [study.arms[name].title for name in arms], fontsize=8)
         axes.set(xlabel=columns.words(first), ylim=(len(arms) - 0.5, -0.5))
@@ -81,7 +83,7 @@ def _scores(study: Study, rows: Rows) -> Figure:
 
 def _routes(study: Study, rows: Rows) -> Figure:
     """A map per arm: how often each node of the grid is open."""
-    arms = [a for a in study.arms if any(row["arm"] == a and "routes" in row for row in rows)]
+    arms = [a for a in study.arms if any(row["arm"] == a and _has_routes(row) for row in rows)]
     across = min(3, len(arms))
     down = -(-len(arms) // across)
     figure = Figure(figsize=(3.6 * across, 1.9 * down), layout="constrained")
@@ -100,8 +102,14 @@ def _routes(study: Study, rows: Rows) -> Figure:
         panel.set_title(study.arms[arm].title, fontsize=7)
         panel.set_yticks(range(scales), [f"P{3 + scale}" for scale in range(scales)], fontsize=7)
         panel.tick_params(axis="x", labelsize=7)
+        panel.set_xlabel("layer", fontsize=7)
     figure.colorbar(image, ax=panels, shrink=0.6)
     return figure
+
+
+def _has_routes(row: Mapping[str, Any]) -> bool:
+    """Whether a row is of a grid with routers: one without is open everywhere."""
+    return "routes" in row and any(node["open"] < 1 for node in row["routes"]["nodes"])
 
 
 def _gains(study: Study, rows: Rows) -> Figure:

@@ -95,6 +95,7 @@ class Study:
         arms: in the order of the page. One that another starts from comes before it.
         compare: pairs of arms; the second is subtracted from the first.
         columns: values of the rows in the table, see `benchmarks.study.measure`.
+        details: values of a second table, of the arms that have any of them.
         times: also take the time "ms" of each arm's network, frozen, with one image.
         figure: the column that the plot has the first one over; "" plots the arms one by one.
     """
@@ -110,6 +111,7 @@ class Study:
     changes: dict[str, Any] = dataclasses.field(default_factory=dict)
     compare: tuple[tuple[str, str], ...] = ()
     columns: tuple[str, ...] = ("AP", "AP50", "AP75", "macs", "cpu_minutes")
+    details: tuple[str, ...] = ()
     times: bool = False
     figure: str = ""
 

@@ -1,5 +1,6 @@
 """Studies: what their files may say, which runs are made, and that pages are of their rows."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -285,6 +286,14 @@ def test_a_caddet_is_measured_with_its_routes(tmp_path):
     assert values["gates"] == sum(len(node["paths"]) for node in nodes)
     assert 0 < values["soft_cost"] < 100 and -1 <= values["soft_intervals"] <= 1
     assert values["usual_AP"] >= 0 and values["usual_macs"] > 0
+
+
+def test_details_are_a_table_of_the_arms_that_have_them(study):
+    study = dataclasses.replace(study, details=("macs_std", "hamming"))
+    found = [row_of(study, "fcos", 0, AP=1.0), row_of(study, "wide", 0, AP=2.0, hamming=3.0)]
+    text = page.render(study, found)
+    assert "| | runs | gates in which two images differ |" in text
+    assert text.count("| wider | 1 |") == 2 and text.count("| FCOS | 1 |") == 1
 
 
 def test_a_route_is_usual_where_at_least_half_of_the_images_have_it():
