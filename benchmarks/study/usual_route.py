@@ -8,6 +8,10 @@ import numpy as np
 from tfdet.backbones.grid import CLOSED
 from tfdet.detectors.caddet import CADDet
 
+# What gates are made of, by their function.
+_SCORES = {"tanh": np.arctanh, "sigmoid": lambda gates: np.log(gates / (1 - gates))}
+_LEAST = CLOSED / 100
+
 
 def usual(gates: np.ndarray) -> np.ndarray:
     """The usual route: [gates], 0 where most of the routes [N, gates] are closed.
@@ -23,9 +27,7 @@ def usual(gates: np.ndarray) -> np.ndarray:
 def take(model: CADDet, route: np.ndarray) -> None:
     """Has the routers of a model say a route [gates] for every image."""
     config = model.config.supernet
-    if config.gate != "tanh":
-        raise ValueError(f"a gate of the kind {config.gate!r} cannot be closed for all images")
+    scores = _SCORES[config.gate](np.clip(route, _LEAST, 1 - _LEAST))
     for node, router in zip(config.nodes, model.backbone.routers, strict=True):
-        scores = np.arctanh(np.minimum(route[node.gates], 1 - 1e-6))
         router.score.kernel.assign(np.zeros(router.score.kernel.shape))
-        router.score.bias.assign(scores)
+        router.score.bias.assign(scores[node.gates])

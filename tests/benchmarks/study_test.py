@@ -26,7 +26,7 @@ from benchmarks.study import (
 from benchmarks.study.__main__ import PAGES, ROOT, STUDIES
 from tests import ray_cluster
 from tests.nas import small_search
-from tfdet import config, profiling
+from tfdet import config, profiling, registry
 from tfdet.errors import UserError
 
 FILES = sorted(STUDIES.glob("*.yaml"))
@@ -301,12 +301,13 @@ def test_a_route_is_usual_where_at_least_half_of_the_images_have_it():
     np.testing.assert_allclose(usual_route.usual(gates), [0.4, 0, 0, 0.6])
 
 
-def test_all_images_take_one_route_where_routers_say_it():
-    model = tfdet.create("caddet-test", num_classes=2)
+@pytest.mark.parametrize("gate", ["tanh", "sigmoid"])
+def test_all_images_take_one_route_where_routers_say_it(gate):
+    grid = dataclasses.replace(registry.config("caddet-test").supernet, gate=gate)
+    model = tfdet.create("caddet-test", num_classes=2, supernet=grid)
     images = np.random.default_rng(0).uniform(0, 255, (3, 64, 64, 3)).astype(np.float32)
-    own = np.asarray(model(images)["gates"])
-    assert np.ptp(own, axis=0).max() > 0
-    route = np.where(own[0] > 0, 0.5, 0).astype(np.float32)
+    assert np.ptp(np.asarray(model(images)["gates"]), axis=0).max() > 0
+    route = 0.5 * grid.route("cheapest")
     usual_route.take(model, route)
     np.testing.assert_allclose(model(images)["gates"], np.tile(route, (3, 1)), atol=1e-6)
 
