@@ -15,7 +15,7 @@ import sys
 import tempfile
 
 from benchmarks import coco_sized, timing
-from tfdet.data import index_cache
+from tfdet import cache_folder
 
 _OPEN = """
 import resource, sys
@@ -52,7 +52,7 @@ print("used", used() - before, 8 * count)
 def _run(script: str, *arguments: str, cache: str) -> list[float]:
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
-        env=os.environ | {index_cache.FOLDER_VARIABLE: cache},
+        env=os.environ | {cache_folder.VARIABLE: cache},
         capture_output=True,
         text=True,
         check=True,

@@ -5,7 +5,7 @@ import pytest
 
 import tfdet
 from tests.weights import fake_source, torch_files
-from tfdet import registry
+from tfdet import cache_folder, registry
 from tfdet.weights import cache, catalog, origins, stored
 
 NAME = "efficientdet-test"
@@ -14,7 +14,7 @@ NAME = "efficientdet-test"
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch, tmp_path):
     fake_source.install(monkeypatch)
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache_folder.VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
