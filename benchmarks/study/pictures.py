@@ -148,7 +148,7 @@ def _gallery(study: Study, rows: Rows) -> Figure | None:
             for panel, index in zip(panels[2 * number + row], indices, strict=False):
                 panel.imshow(decode.decode_image(dataset.encoded(int(index))))
                 panel.set_title(f"{first[arm]['easiness'][index]:.2f}", fontsize=7)
-        panels[2 * number][0].set_title(study.arms[arm].title, fontsize=8, loc="left")
+        panels[2 * number][0].set_title(f"{study.arms[arm].title}\n", fontsize=8, loc="left")
     for panel in panels.flat:
         panel.set_axis_off()
     return figure
