@@ -26,11 +26,10 @@ PAGES = ROOT / "docs" / "studies"
 
 
 def main() -> None:
-    options = arguments()
     # The run of this moment ends too, so that the next command finds its folder free.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(options)
+        run(arguments())
     except UserError as error:
         sys.exit(f"benchmarks.study: {error}")
     except KeyboardInterrupt:

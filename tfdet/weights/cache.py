@@ -10,7 +10,7 @@ _ARCHIVES = (".tar.gz", ".tgz")
 
 
 def folder() -> pathlib.Path:
-    """ "weights" in the cache folder; it need not be there."""
+    """The folder of weights in the cache folder; it need not be there."""
     return cache_folder.path() / "weights"
 
 
