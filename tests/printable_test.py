@@ -1,8 +1,8 @@
-"""Tests of what control characters become."""
+"""Tests of what control characters become, and of numbers of things."""
 
 import pytest
 
-from tfdet.printable import clean_name, printable, shown
+from tfdet.printable import clean_name, counted, printable, shown
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,19 @@ def test_values_are_shown_short():
     assert shown("many") == "'many'" and shown([1, 2.5, None]) == "[1, 2.5, None]"
     assert len(shown("x" * 10_000)) < 200 and len(shown([[[[[[1]] * 99] * 99]]])) < 500
     assert shown(16**5000) == "a long int"
+
+
+@pytest.mark.parametrize(
+    ("said", "number", "noun", "form"),
+    [
+        ("0 images", 0, "image", ""),
+        ("1 image", 1, "image", ""),
+        ("2,000 images", 2000, "image", ","),
+        ("1 box", 1, "box", ""),
+        ("3 boxes", 3, "box", ""),
+        ("2 classes", 2, "class", ""),
+        ("2 epochs", 2, "epoch", ""),
+    ],
+)
+def test_things_are_counted_in_english(said, number, noun, form):
+    assert counted(number, noun, form) == said

@@ -1,4 +1,4 @@
-"""Names that come out of files, as text that a terminal, a picture or a page can show."""
+"""Names that come out of files, and numbers of things, as text for terminals, pictures, pages."""
 
 import re
 import reprlib
@@ -39,6 +39,18 @@ def shown(value: object) -> str:
         return _SHORT.repr(value)
     except (ValueError, RecursionError):  # whole numbers of thousands of digits have no text
         return f"a long {type(value).__name__}"
+
+
+def counted(number: int, noun: str, form: str = "") -> str:
+    """The number and the noun after it: "1 image", "2 images", "3 boxes".
+
+    Args:
+        number: of things.
+        noun: for one of them.
+        form: of the number, as in a format string.
+    """
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number:{form}} {noun}{ending}"
 
 
 def _number(character: str) -> str:

@@ -104,7 +104,7 @@ def test_images_and_videos_of_a_folder_are_looked_at(look, clip, tmp_path):
     (photos / "torn.mp4").write_bytes(clip.read_bytes()[:300])
     code, said, errors, folder = look(photos, "--max_frames=2")
     assert code == 1
-    assert "in 1 images and 2 frames of 1 videos" in said
+    assert "in 1 image and 2 frames of 1 video" in said
     assert any("torn.mp4 cannot be opened as a video" in line for line in errors)
     names = {x.name for x in folder.iterdir()}
     assert names == {"detections.json", "a.jpg", "street.mp4", "street.jsonl"}

@@ -296,7 +296,7 @@ YOLO = [
         "P13 a byte order mark",
         yolo(label=b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\n"),
         code=0,
-        says="2 images, 1 boxes",
+        says="2 images, 1 box",
     ),
     Case(
         "P16 labels in an unexpected folder",
@@ -331,7 +331,7 @@ YOLO = [
             )
         ),
         **FINE,
-        says=("1 images", "2 x annotation cannot be read: its image is left out"),
+        says=("1 image", "2 x annotation cannot be read: its image is left out"),
     ),
     Case(
         "P16 a label file that never ends",
@@ -380,7 +380,7 @@ RECORDS = [
         "P17 a label that is no whole number",
         one_record(label=[1.5]),
         **FINE,
-        says=("2 images, 1 boxes", "1 x box of an unknown class"),
+        says=("2 images, 1 box", "1 x box of an unknown class"),
     ),
 ]
 

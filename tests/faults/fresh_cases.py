@@ -156,13 +156,13 @@ YOLO = [
         "F78 a BMP with a palette, whose indices would be shades of grey",
         data.yolo(more=lambda folder: (folder / "images/z.bmp").write_bytes(palette("BMP"))),
         code=0,
-        says=("2 images, 1 boxes", "1 x BMP with a palette: image left out; save it as PNG"),
+        says=("2 images, 1 box", "1 x BMP with a palette: image left out; save it as PNG"),
     ),
     Case(
         "F78 a PNG with a palette",
         data.yolo(more=lambda folder: (folder / "images/z.png").write_bytes(palette("PNG"))),
         code=0,
-        says="3 images, 1 boxes",
+        says="3 images, 1 box",
     ),
     Case(
         "F70 labels in pixels",
@@ -183,19 +183,19 @@ YOLO = [
         "F59 a list with paths of Windows",
         listed(b".\\images\\x.jpg\r\nimages\\y.jpg\r\n"),
         code=0,
-        says="2 images, 1 boxes",
+        says="2 images, 1 box",
     ),
     Case(
         "F59 a data.yaml with paths of Windows",
         data.yolo("path: .\\\ntrain: .\\images\nnames: [cat, dog]\n"),
         code=0,
-        says="2 images, 1 boxes",
+        says="2 images, 1 box",
     ),
     Case(
         "F63 what macOS writes beside the files",
         data.yolo(more=apple_doubles),
         code=0,
-        says="2 images, 1 boxes",
+        says="2 images, 1 box",
         never=("not a readable image",),
     ),
 ]

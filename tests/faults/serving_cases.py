@@ -190,7 +190,7 @@ INFER = [
         _photo_and(),
         code=0,
         says=(
-            "0 detections in 1 images with a score of 1 or more",
+            "0 detections in 1 image with a score of 1 or more",
             r"the best score found is 0\.\d+ \((circle|square|triangle|star|cross) in photos/a.png",
         ),
     ),

@@ -37,7 +37,7 @@ def test_an_image_is_shown_with_its_truth_and_with_what_was_found():
     gallery = _gallery([[(0, A), (2, B)]], rows)
     (shown,) = gallery.shown([0])
     assert shown.truth.words == "2 objects, 1 of them found"
-    assert shown.detections.words == "1 detections, 0 of them wrong"
+    assert shown.detections.words == "1 detection, 0 of them wrong"
     assert [_has_colour(shown.truth, label) for label in range(3)] == [True, False, True]
     assert [_has_colour(shown.detections, label) for label in range(3)] == [True, False, False]
     assert max(_pixels(shown.truth).shape) == 520

@@ -10,6 +10,7 @@ from absl import flags
 from tfdet.cli import app, data_view
 from tfdet.cli.flags import DATA_HELP, check_positive, check_writable
 from tfdet.errors import UserError
+from tfdet.printable import counted
 from tfdet.progress import ImageCounter
 
 COMMAND = app.Command(
@@ -143,7 +144,7 @@ def _convert(options, words: list[str]) -> None:
 
     print(f"Reading {source}")
     dataset = open_dataset(source)
-    print(f"Writing {len(dataset)} images to {options.output}-*")
+    print(f"Writing {counted(len(dataset), 'image')} to {options.output}-*")
     shards = convert(dataset, options.output, options.num_shards, ImageCounter(), options.overwrite)
     print(f"Wrote {len(shards)} record files and read them again: they hold the same.")
     print(f"--data=tfrecord:{pattern_of(options.output, len(shards))}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tfdet import files
 from tfdet.cli import app, flags
 from tfdet.errors import UserError
+from tfdet.printable import counted
 from tfdet.progress import ImageCounter
 
 if TYPE_CHECKING:
@@ -129,8 +130,8 @@ def _batch(source: str, recipe: "Recipe", model: "Detector") -> tuple[str, Seque
     size = recipe.train.batch_size
     if len(dataset) < size:
         raise UserError(
-            f"{dataset.name} has {len(dataset)} images, fewer than one batch of {size}; give "
-            "--hparams=train.batch_size=..."
+            f"{dataset.name} has {counted(len(dataset), 'image')}, fewer than one batch of {size}; "
+            "give --hparams=train.batch_size=..."
         )
     run = RunData(recipe, None, dataset, None)
     images, targets = next(iter(run.first_batches(model, 1)))

@@ -12,6 +12,7 @@ from tfdet import devices, progress
 from tfdet.cli import app, eval_report, flags
 from tfdet.cli import eval_outputs as outputs
 from tfdet.errors import UserError
+from tfdet.printable import counted
 
 if TYPE_CHECKING:
     from tfdet.data.dataset import DetectionDataset
@@ -119,8 +120,8 @@ def main(options: types.SimpleNamespace) -> None:
         options.batch_size = batches.default_batch_size(model.image_size)
     dataset = sources.open_dataset(source)
     print(
-        f"data: {source}, {len(dataset)} images, {len(dataset.class_names)} classes; running on "
-        f"{devices.in_use()}",
+        f"data: {source}, {counted(len(dataset), 'image')}, "
+        f"{counted(len(dataset.class_names), 'class')}; running on {devices.in_use()}",
         flush=True,
     )
     if options.calibrate:

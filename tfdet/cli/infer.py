@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 from tfdet import behind, devices, progress
 from tfdet.cli import app, flags, infer_folder, infer_shown, infer_tables, infer_video
 from tfdet.errors import Interrupted, UserError
-from tfdet.printable import printable
+from tfdet.printable import counted, printable
 
 if TYPE_CHECKING:
     from tfdet.serving.driver import Driver
@@ -126,10 +126,10 @@ def main(options: types.SimpleNamespace) -> int:
         raise UserError("--draw_routes: this detector has no routes; they are what a CADDet has")
     if found.note:
         print(f"{COMMAND.name}: {found.note}", file=sys.stderr)
-    videos = f" and {len(found.videos)} videos" if found.videos else ""
+    videos = f" and {counted(len(found.videos), 'video')}" if found.videos else ""
     print(
-        f"{len(found.images)} images{videos}; pictures and {infer_folder.DETECTIONS} go to "
-        f"{options.output_dir}; running on {devices.in_use()}",
+        f"{counted(len(found.images), 'image')}{videos}; pictures and {infer_folder.DETECTIONS} go "
+        f"to {options.output_dir}; running on {devices.in_use()}",
         flush=True,
     )
     folder.start()
@@ -255,11 +255,11 @@ class _Run:
         total = sum(x["num_detections"] for x in videos)
         total += sum(len(x["detections"]) for x in results if "detections" in x)
         frames = sum(x["num_frames"] for x in videos)
-        looked_at = f"{len(results) - len(videos)} images"
+        looked_at = counted(len(results) - len(videos), "image")
         if videos:
-            looked_at += f" and {frames} frames of {len(videos)} videos"
+            looked_at += f" and {counted(frames, 'frame')} of {counted(len(videos), 'video')}"
         print(
-            f"{total} detections in {looked_at} with a score of {least:g} or more; "
+            f"{counted(total, 'detection')} in {looked_at} with a score of {least:g} or more; "
             f"pictures and {infer_folder.DETECTIONS} are in {self._options.output_dir}"
         )
         if results and not total:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from tfdet import behind, files, progress
 from tfdet.cli import infer_folder, infer_shown
 from tfdet.errors import Interrupted, UserError
+from tfdet.printable import counted
 
 if TYPE_CHECKING:
     from tfdet.serving.driver import Driver
@@ -178,10 +179,10 @@ class _Progress:
         if self._counter:
             self._counter(self._done, max(self._total, self._done + 1))
         elif self._line.is_due():
-            self._line.show(f"{self._done} frames")
+            self._line.show(counted(self._done, "frame"))
 
     def finish(self) -> None:
         if self._counter:
             self._counter(self._done, self._done)
         elif self._line.is_terminal:
-            self._line.finish(f"{self._done} frames")
+            self._line.finish(counted(self._done, "frame"))

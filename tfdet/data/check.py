@@ -11,6 +11,7 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.data.decode import ImageError, decode_image, header, turns_upright
 from tfdet.data.problems import with_details
 from tfdet.data.sources import read_source
+from tfdet.printable import counted
 
 _CHUNK = 64  # images
 _LOST = {"truncated_image", "unreadable_image", "oversized_image"}
@@ -98,8 +99,8 @@ def report_text(report: dict) -> str:
     classes = report["classes"]
     lines = [
         *(f"assumed: {sentence}" for sentence in report["assumed"]),
-        f"{report['data']}: {report['images']} images, {report['boxes']} boxes"
-        f" ({report['crowds']} crowds), {len(classes)} classes",
+        f"{report['data']}: {counted(report['images'], 'image')}, {counted(report['boxes'], 'box')}"
+        f" ({counted(report['crowds'], 'crowd')}), {counted(len(classes), 'class')}",
         "boxes per class: " + ", ".join(f"{name} {count}" for name, count in classes.items()),
     ]
     if not report["problems"]:

@@ -8,6 +8,7 @@ from tfdet.data import pipeline, sources
 from tfdet.data.augment import AugmentConfig
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
+from tfdet.printable import counted
 
 
 def load(
@@ -69,8 +70,8 @@ def _of_classes(source: str | DetectionDataset, model: Any) -> DetectionDataset:
         return dataset.with_classes(names, model.class_ids)
     if dataset.num_classes != model.num_classes:
         raise UserError(
-            f"{dataset.name} has {dataset.num_classes} classes, and the model {model.num_classes}; "
-            f"create it with num_classes={dataset.num_classes}, or with class_names=[...] of those "
-            "that it is for"
+            f"{dataset.name} has {counted(dataset.num_classes, 'class')}, and the model "
+            f"{model.num_classes}; create it with num_classes={dataset.num_classes}, or with "
+            "class_names=[...] of those that it is for"
         )
     return dataset

@@ -11,6 +11,7 @@ import yaml
 from tfdet import records
 from tfdet.detectors.calibration import EFFORTS
 from tfdet.errors import UserError
+from tfdet.printable import counted
 from tfdet.serving import description, formats
 from tfdet.serving.description import Description
 from tfdet.serving.driver import LIBRARY_FOLDER, Driver
@@ -152,7 +153,9 @@ def _facts(about: Description) -> list[str]:
 def _calibration(about: Description) -> list[str]:
     table = about.calibration
     assert table is not None
-    lines = [f"calibration of {table.images} images, with times of the machine that exported"]
+    lines = [
+        f"calibration of {counted(table.images, 'image')}, with times of the machine that exported"
+    ]
     lines.append(f"  {'effort':>6}{'threshold':>12}{'share':>8}{'GMAC':>10}{'ms':>8}")
     for i in range(0, len(EFFORTS), _EVERY):
         lines.append(

@@ -9,6 +9,7 @@ import numpy as np
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.detectors.dynamicdet import DynamicDetector
+from tfdet.printable import counted
 
 _IMAGES = 200
 _BATCH = 8
@@ -45,7 +46,8 @@ class LevelReport:
     def lines(self) -> list[str]:
         """The report for people, with advice where one is due."""
         shares = "  ".join(f"{name} {100 * share:.1f} %" for name, share in self.levels.items())
-        lines = [f"positives by level ({self.images} images, {self.objects} objects):  {shares}"]
+        looked_at = f"{counted(self.images, 'image')}, {counted(self.objects, 'object')}"
+        lines = [f"positives by level ({looked_at}):  {shares}"]
         name, most = max(self.levels.items(), key=lambda item: item[1])
         if most > _MOST_ON_ONE_LEVEL and len(self.levels) > 1:
             lines.append(f"  {name} alone learns nearly all objects; change {self.keys}")

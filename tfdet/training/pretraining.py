@@ -23,6 +23,7 @@ from tfdet.data import classification, folders, loader, order
 from tfdet.data.dataset import DetectionDataset
 from tfdet.errors import UserError
 from tfdet.ops.as_written import as_written
+from tfdet.printable import counted
 from tfdet.training import callbacks, distribution, fingerprint, fitting, trained
 from tfdet.training.classifier import make_classifier
 from tfdet.training.fitting import Fitting
@@ -105,7 +106,7 @@ def _open(
         val_data = folders.open_folders(recipe.data.val, train_data.class_names)
     if len(train_data) < recipe.train.batch_size:
         raise UserError(
-            f"{train_data.name} has {len(train_data)} images, fewer than one batch of "
+            f"{train_data.name} has {counted(len(train_data), 'image')}, fewer than one batch of "
             f"{recipe.train.batch_size}; lower train.batch_size"
         )
     classes = {"num_classes": len(names), "class_names": names, "class_ids": []}
@@ -122,10 +123,10 @@ def _plan(
     measured = f"accuracy on {recipe.data.val}" if recipe.data.val else "nothing"
     begins = f", from step {step} of {run.total_steps}" if step else ""
     return (
-        f"training the grid of {recipe.model['name']} on {len(data)} images of "
-        f"{recipe.model['num_classes']} classes: {settings.num_epochs} epochs of "
-        f"{run.steps_per_epoch} steps of {settings.batch_size}{begins}; measuring {measured}; "
-        f"results go to {run.folder.path}\n"
+        f"training the grid of {recipe.model['name']} on {counted(len(data), 'image')} of "
+        f"{counted(recipe.model['num_classes'], 'class')}: "
+        f"{counted(settings.num_epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')} of "
+        f"{settings.batch_size}{begins}; measuring {measured}; results go to {run.folder.path}\n"
         f"{fitting.where(strategy)}"
     )
 

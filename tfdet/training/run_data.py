@@ -11,6 +11,7 @@ from tfdet.data import loader, pipeline, sources
 from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
+from tfdet.printable import counted
 from tfdet.training import distribution
 
 
@@ -109,7 +110,7 @@ def open_data(
     data = RunData(_with_classes(recipe, train), strategy, train, val)
     if data.steps_per_epoch == 0:
         raise UserError(
-            f"{train.name} has {len(train)} images, fewer than one batch of "
+            f"{train.name} has {counted(len(train), 'image')}, fewer than one batch of "
             f"{recipe.train.batch_size}; lower train.batch_size"
         )
     return data
@@ -120,7 +121,8 @@ def _with_classes(recipe: Recipe, dataset: DetectionDataset) -> Recipe:
     wanted = recipe.model.get("num_classes", dataset.num_classes)
     if wanted != dataset.num_classes:
         raise UserError(
-            f"model.num_classes is {wanted}, but {dataset.name} has {dataset.num_classes} classes "
+            f"model.num_classes is {wanted}, but {dataset.name} has "
+            f"{counted(dataset.num_classes, 'class')} "
             f"({', '.join(dataset.class_names[:5])}, ...); leave the key out"
         )
     classes = {

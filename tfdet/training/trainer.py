@@ -23,6 +23,7 @@ from tfdet.data.dataset import DetectionDataset
 from tfdet.detectors.base import Detector
 from tfdet.errors import UserError
 from tfdet.evaluation import coco, sharing
+from tfdet.printable import counted
 from tfdet.training import (
     board,
     callbacks,
@@ -252,9 +253,9 @@ def _plan(run: Fitting, data: RunData) -> str:
     measured = f"AP on {data.val.name}" if data.val else "nothing"
     added = additions.describe(settings.additions)
     return (
-        f"training {name} on {data.train.name}{added}: {len(data.train)} images, "
-        f"{settings.num_epochs} epochs of {run.steps_per_epoch} steps of {settings.batch_size}; "
-        f"measuring {measured}; results go to {run.folder.path}\n"
+        f"training {name} on {data.train.name}{added}: {counted(len(data.train), 'image')}, "
+        f"{counted(settings.num_epochs, 'epoch')} of {counted(run.steps_per_epoch, 'step')} of "
+        f"{settings.batch_size}; measuring {measured}; results go to {run.folder.path}\n"
         f"{fitting.where(data.strategy)}"
     )
 
@@ -266,7 +267,8 @@ def _ending(run: Fitting, data: RunData) -> str:
     """What the run has left and what its user can do with it."""
     folder, best = run.folder.path, run.progress.best_score
     lines = [
-        f"trained {run.settings.num_epochs} epochs; weights, logs and pictures are in {folder}"
+        f"trained {counted(run.settings.num_epochs, 'epoch')}; weights, logs and pictures are in "
+        f"{folder}"
     ]
     if best is not None:
         lines.append(f"best AP {100 * best:.1f}, of the weights in {folder / 'best.weights.h5'}")

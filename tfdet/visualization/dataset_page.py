@@ -11,6 +11,7 @@ from tfdet.data import loader
 from tfdet.data.dataset import DetectionDataset
 from tfdet.data.problems import with_details
 from tfdet.data.survey import Survey
+from tfdet.printable import counted
 from tfdet.version import __version__
 from tfdet.visualization import draw, page, plots
 from tfdet.visualization.markup import Markup, element
@@ -79,7 +80,7 @@ def pictures(dataset: DetectionDataset, positions: Sequence[int]) -> list[Shown]
         labels = dataset.labels[rows]
         drawn = draw.draw_boxes(canvas, dataset.boxes[rows] * scale, labels, dataset.class_names)
         height, width = image.shape[:2]
-        objects = f"{len(labels)} object{'' if len(labels) == 1 else 's'}"
+        objects = counted(len(labels), "object")
         name = str(dataset.names[position])
         words = f"{name}: {width} x {height}, {objects}"
         found.append(Shown(page.encoded(drawn, words), words))
@@ -101,8 +102,7 @@ def batch_pictures(
     for image, own, kinds in zip(images, boxes, labels, strict=True):
         canvas, scale = page.fitted(np.clip(image, 0, 255).astype(np.uint8), _SIDE)
         drawn = draw.draw_boxes(canvas, own * scale, kinds, class_names)
-        count = int((kinds >= 0).sum())
-        words = f"{count} object{'' if count == 1 else 's'}"
+        words = counted(int((kinds >= 0).sum()), "object")
         found.append(Shown(page.encoded(drawn, words), words))
     return found
 
@@ -234,13 +234,13 @@ def _size_plot(sizes: np.ndarray, levels: Levels | None) -> Markup:
     edges = 2.0 ** (np.arange(low, high + 1) / 2)
     edges[0] = 0.0
     labels = [f"{2 ** (k / 2):.0f}" for k in range(low, high)]
-    counted = [
+    bars = [
         Stack(name, np.histogram(own, edges)[0].tolist(), style)
         for name, own, style in stacks
         if len(own) or name == "objects"
     ]
     return plots.stacked(
-        labels, counted, "size in pixels, from", "objects", "sizes of the objects by level"
+        labels, bars, "size in pixels, from", "objects", "sizes of the objects by level"
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfdet.evaluation import error_kinds
 from tfdet.evaluation.precision_recall import RECALLS
+from tfdet.printable import counted
 from tfdet.visualization import page, plots, report_compared, report_dynamic
 from tfdet.visualization import report_tables as tables
 from tfdet.visualization.markup import Markup, element, joined
@@ -55,10 +56,10 @@ def report_page(
 
 def _header(figures: Mapping[str, Any]) -> list[Markup]:
     facts = [
-        f"{figures['images']:,} images",
-        f"{figures['objects']:,} objects",
-        f"{len(figures['classes'])} classes",
-        f"{figures['detections']:,} detections",
+        counted(figures["images"], "image", ","),
+        counted(figures["objects"], "object", ","),
+        counted(len(figures["classes"]), "class"),
+        counted(figures["detections"], "detection", ","),
     ]
     if figures["left_out"]:
         facts.append(f"{figures['left_out']:,} images that cannot be read are left out")
@@ -126,7 +127,7 @@ def _classes(figures: Mapping[str, Any]) -> list[Markup | None]:
     ]
     curves: Markup | None = element("div", *lines, class_="plots small")
     if len(known) > _CURVES_SHOWN:
-        words = element("summary", f"Precision and recall of {len(known)} classes")
+        words = element("summary", f"Precision and recall of {counted(len(known), 'class')}")
         curves = element("details", words, curves)
     return [
         note(

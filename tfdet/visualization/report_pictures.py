@@ -9,6 +9,7 @@ from PIL import Image
 from tfdet.data import loader
 from tfdet.evaluation import coco, error_kinds, image_scores
 from tfdet.evaluation.analysis import Analysis
+from tfdet.printable import counted
 from tfdet.visualization import draw, page
 from tfdet.visualization.markup import Markup
 from tfdet.visualization.page import Picture
@@ -118,7 +119,9 @@ class Gallery:
             notes=notes.tolist(),
             dashed=~is_found,
         )
-        return page.encoded(drawn, f"{len(rows)} objects, {int(is_found.sum())} of them found")
+        return page.encoded(
+            drawn, f"{counted(len(rows), 'object')}, {int(is_found.sum())} of them found"
+        )
 
     def _detections(self, position: int, canvas: np.ndarray, scale: float) -> Picture:
         found, analysis = self._findings.found, self._analysis
@@ -139,7 +142,7 @@ class Gallery:
             kinds >= 0,
         )
         return page.encoded(
-            drawn, f"{len(rows)} detections, {int((kinds >= 0).sum())} of them wrong"
+            drawn, f"{counted(len(rows), 'detection')}, {int((kinds >= 0).sum())} of them wrong"
         )
 
     def _crop(self, position: int, detection: int | None, near: int | None) -> Picture | None:

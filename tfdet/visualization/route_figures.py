@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tfdet.backbones.grid import CLOSED, FIRST_LEVEL, PATHS, SupernetConfig
 from tfdet.detectors.caddet import CADDet
 from tfdet.evaluation import coco, routes
-from tfdet.printable import printable
+from tfdet.printable import counted, printable
 from tfdet.visualization import draw
 
 _HIGHEST = 640  # of a route beside a photograph, in pixels
@@ -71,7 +71,7 @@ def route_panels(
 def diversity_of(model: CADDet, evaluation: coco.Evaluation) -> np.ndarray:
     """The figure `diversity` of the routes that a CADDet took in `coco.Evaluation`."""
     reports, images = evaluation.routes, len(evaluation.routes["index"])
-    title = f"{model.name} on {evaluation.dataset.name}, {images} images"
+    title = f"{model.name} on {evaluation.dataset.name}, {counted(images, 'image')}"
     compared = routes.traits_of(model, evaluation)
     return diversity(model.config.supernet, reports[model.score], reports["macs"], compared, title)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfdet.evaluation import coco
-from tfdet.printable import printable
+from tfdet.printable import counted, printable
 from tfdet.visualization import draw as draw_lib
 
 
@@ -45,7 +45,7 @@ def draw(result: Mapping[str, Any], path: str | pathlib.Path) -> None:
             axis.plot(*zip(*static, strict=True), "s", color="black", label="static detectors")
     axes[0].legend(fontsize=8)
     share = "hard images" if "AP_random" in curve[0] else "what can be skipped that was computed"
-    title = f"{printable(result['data'])}, {result['images']} images; percent: {share}"
+    title = f"{printable(result['data'])}, {counted(result['images'], 'image')}; percent: {share}"
     figure.suptitle(title, parse_math=False)  # a name may hold dollars
     figure.tight_layout()
     draw_lib.save_figure(path, figure)
