@@ -25,6 +25,14 @@ _COLUMNS = {
     "gain_router": ("gain of the router", ".2f"),
     "gain_random": ("gain of random routing", ".2f"),
     "gain_oracle": ("gain of the oracle", ".2f"),
+    **{
+        f"easiness_{trait}": (f"easiness and {words} (Spearman)", "+.2f")
+        for trait, words in (
+            ("objects", "number of objects"),
+            ("size", "size of objects"),
+            ("difficulty", "difficulty"),
+        )
+    },
     **{f"open_P{level}": (f"nodes of P{level} open (%)", ".0f") for level in range(3, 8)},
     **{
         f"{kind}_{trait}": (f"cost and {trait} ({kind.title()})", "+.2f")

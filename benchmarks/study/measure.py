@@ -12,6 +12,7 @@ import pathlib
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,8 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
         an image's mean, how its routes differ, its "soft_cost" and how that goes with the intervals
         of sizes, "soft_intervals" (Spearman's correlation), and "usual_AP" and "usual_macs" where
         all images take the usual one; of a cascade AP of both detectors and what its router, random
-        routing and the oracle gain over interpolating between the two. "routes",
+        routing and the oracle gain over interpolating between the two, and how the router's scores
+        go with what is in the images, "easiness_objects" and the like. "routes",
         "tradeoff": all of that; "gains", "easiness": of each validation image what its second
         detector gains in loss, and its router's score.
     """
@@ -105,6 +107,9 @@ def measured(model_dir: pathlib.Path) -> dict[str, Any]:
         result["tradeoff"] = found = cascade_tradeoff.trade_off(model, paths)
         values.update(_of_tradeoff(found))
         values["easiness_std"] = paths.easiness.std()
+        values |= _of_easiness(
+            paths.easiness, routes.traits(dataset, paths.index, model.image_size)
+        )
         for name in ("gains", "easiness"):
             result[name] = [round(float(x), 4) for x in getattr(paths, name)]
     result["values"] = {name: round(float(value), 4) for name, value in values.items()}
@@ -140,6 +145,15 @@ def _on_usual_route(model: CADDet, evaluation: coco.Evaluation) -> dict[str, flo
     usual_route.take(model, usual_route.usual(evaluation.routes[model.score]))
     metrics = evaluation.run().result()
     return {"usual_AP": 100 * metrics["AP"], "usual_macs": evaluation.costs["macs"] / 1e6}
+
+
+def _of_easiness(easiness: np.ndarray, traits: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Whether a router's scores follow what can be seen in the images: Spearman's correlations."""
+    found = {
+        f"easiness_{name}": routes.correlations(values, easiness.astype(np.float64))["spearman"]
+        for name, values in traits.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _of_tradeoff(found: dict[str, Any]) -> dict[str, float]:

@@ -30,6 +30,7 @@ def names(study: Study, rows: Rows) -> dict[str, str]:
         found[f"{study.name}_gains.png"] = (
             "what each validation image gains in loss from the second detector, all seeds"
         )
+    if any(_is_pictured(study, row) for row in rows):
         found[f"{study.name}_gallery.png"] = (
             "the images that a router finds easiest (above) and hardest (below) in each arm"
         )
@@ -112,6 +113,11 @@ def _has_routes(row: Mapping[str, Any]) -> bool:
     return "routes" in row and any(node["open"] < 1 for node in row["routes"]["nodes"])
 
 
+def _is_pictured(study: Study, row: Mapping[str, Any]) -> bool:
+    """Whether the gallery shows images of a row."""
+    return "easiness" in row and row["arm"] not in study.unpictured
+
+
 def _gains(study: Study, rows: Rows) -> Figure:
     """A histogram of the differences of both losses for each arm."""
     arms = [a for a in study.arms if any(row["arm"] == a and "gains" in row for row in rows)]
@@ -132,7 +138,7 @@ def _gains(study: Study, rows: Rows) -> Figure:
 
 def _gallery(study: Study, rows: Rows) -> Figure | None:
     """The easiest and the hardest images of each arm's first seed; None where there are no data."""
-    first = {row["arm"]: row for row in reversed(rows) if "easiness" in row}
+    first = {row["arm"]: row for row in reversed(rows) if _is_pictured(study, row)}
     arms = [arm for arm in study.arms if arm in first]
     figure = Figure(figsize=(1.5 * _SHOWN, 3.3 * len(arms)), layout="constrained")
     panels = figure.subplots(2 * len(arms), _SHOWN, squeeze=False)

@@ -98,6 +98,7 @@ class Study:
         details: values of a second table, of the arms that have any of them.
         times: also take the time "ms" of each arm's network, frozen, with one image.
         figure: the column that the plot has the first one over; "" plots the arms one by one.
+        unpictured: arms that the gallery leaves out, since their images belong to others.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Study:
     details: tuple[str, ...] = ()
     times: bool = False
     figure: str = ""
+    unpictured: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         seen: list[str] = []
@@ -121,12 +123,13 @@ class Study:
             for needed in arm.needs:
                 self._check_needed(name, needed, seen)
             seen.append(name)
-        for name in (name for pair in self.compare for name in pair):
-            if name not in self.arms:
-                raise UserError(
-                    f"study {self.name}: compare names the arm {name!r}; "
-                    f"{records.nearest(name, self.arms)}"
-                )
+        for key, names in (("compare", sum(self.compare, ())), ("unpictured", self.unpictured)):
+            for name in names:
+                if name not in self.arms:
+                    raise UserError(
+                        f"study {self.name}: {key} names the arm {name!r}; "
+                        f"{records.nearest(name, self.arms)}"
+                    )
 
     def _check_needed(self, name: str, needed: str, seen: list[str]) -> None:
         if needed not in seen:

@@ -244,6 +244,13 @@ def test_pictures_are_drawn_of_what_the_rows_have(study, tmp_path):
     )
 
 
+def test_the_gallery_leaves_out_images_of_others(study, tmp_path):
+    found = [{**row_of(study, "wide", 0, AP=2.0), "gains": [0.1, 0.2], "easiness": [0.9, 0.1]}]
+    page.write(dataclasses.replace(study, unpictured=("wide",)), found, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {"tiny.png", "tiny_gains.png"}
+    assert "_gallery.png" not in (tmp_path / "tiny.md").read_text()
+
+
 def test_every_page_is_of_a_study():
     names = {path.stem for path in FILES} | {"README"}
     assert {path.stem for path in PAGES.glob("*.md")} <= names
@@ -319,6 +326,9 @@ def test_a_cascade_is_measured_as_a_trade_off(tmp_path):
     assert {"gain_router", "gain_random", "gain_oracle"} <= result["values"].keys()
     assert result["values"]["first_macs"] < result["values"]["second_macs"]
     assert len(result["gains"]) == len(result["easiness"]) == 6
+    followed = {f"easiness_{trait}" for trait in ("objects", "size", "difficulty")}
+    assert followed <= result["values"].keys()
+    assert all(-1 <= result["values"][name] <= 1 for name in followed)
 
 
 @pytest.mark.slow

@@ -73,28 +73,29 @@ def traits(
     dataset: DetectionDataset,
     index: np.ndarray,
     image_size: tuple[int, int],
-    config: RoutingLossConfig,
+    config: RoutingLossConfig | None = None,
 ) -> dict[str, np.ndarray]:
-    """What the cost of an image could follow, float64 [N] by name.
+    """What the cost of an image could follow, or a router's score of it, float64 [N] by name.
 
-    "objects"; "intervals" of sizes that they are in, as the scale-aware budget counts them; their
-    mean "size", the longer side in pixels of the canvas, 0 without objects; and the "difficulty"
-    where the data set has grades.
+    "objects"; "intervals" of sizes that they are in, as the scale-aware budget counts them, for a
+    CADDet; their mean "size", the longer side in pixels of the canvas, 0 without objects; and the
+    "difficulty" where the data set has grades.
 
     Args:
         dataset: `DetectionDataset`.
         index: [N] positions of the images.
         image_size: (height, width) of the canvas that images are fitted into.
-        config: has the edges of the intervals.
+        config: has the edges of the intervals; None without these.
     """
-    edges = config.edges_for(image_size)
     sides = [_longer_sides(dataset, int(i), image_size) for i in index]
-    intervals = [len(np.unique(np.searchsorted(edges, one))) for one in sides]
     found = {
         "objects": np.diff(dataset.box_offsets)[index].astype(np.float64),
-        "intervals": np.array(intervals, np.float64),
         "size": np.array([one.mean() if len(one) else 0.0 for one in sides]),
     }
+    if config is not None:
+        edges = config.edges_for(image_size)
+        intervals = [len(np.unique(np.searchsorted(edges, one))) for one in sides]
+        found["intervals"] = np.array(intervals, np.float64)
     if dataset.difficulty is not None:
         found["difficulty"] = dataset.difficulty[index]
     return found
