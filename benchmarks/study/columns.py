@@ -42,14 +42,20 @@ _COLUMNS = {
 }
 
 
+def is_difference(column: str) -> bool:
+    """Whether a column is "a - b", the difference of two values of the same run."""
+    return " - " in column
+
+
 def words(column: str) -> str:
     """The heading of a column."""
-    return _COLUMNS.get(column, (column, ""))[0]
+    parts = [_COLUMNS.get(name, (name, ""))[0] for name in column.split(" - ")]
+    return " \N{MINUS SIGN} ".join(parts)
 
 
 def form(column: str) -> str:
     """How its numbers are formatted."""
-    return _COLUMNS.get(column, ("", ".1f"))[1]
+    return _COLUMNS.get(column.split(" - ")[0], ("", ".1f"))[1]
 
 
 def number(value: float, column: str) -> str:

@@ -48,7 +48,7 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _table(study: Study, rows: Sequence[Mapping[str, Any]], wanted: Sequence[str]) -> str:
     """The arms that have any of the wanted values; "" where none has."""
-    shown = [name for name in wanted if any(name in row["values"] for row in rows)]
+    shown = [x for x in wanted if any(statistics.values(rows, arm, x) for arm in study.arms)]
     if not shown:
         return ""
     lines = [
@@ -66,6 +66,8 @@ def _table(study: Study, rows: Sequence[Mapping[str, Any]], wanted: Sequence[str
 def _cell(values: statistics.Values, column: str) -> str:
     if not values:
         return _NONE
+    if columns.is_difference(column):
+        return _interval(statistics.interval(list(values.values())), column)
     mean, spread = statistics.mean_and_spread(values)
     text = columns.number(mean, column)
     # Counts that are the same for all seeds have no spread.
@@ -119,10 +121,12 @@ def _found(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _filled(text: str, study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
-    """Text with its placeholders: {AP[arm]} and {AP[arm - other]}."""
+    """Text with its placeholders: {AP[arm]}, {AP[arm - other]} and {AP - AP50[arm]}."""
     if "{" not in text:
         return text.strip()
-    names = dict.fromkeys(name for row in rows for name in row["values"])
+    names = dict.fromkeys(
+        [name for row in rows for name in row["values"]] + [*study.columns, *study.details]
+    )
     try:
         return text.strip().format(**{name: _Lookup(name, study, rows) for name in names})
     except (KeyError, IndexError, ValueError, AttributeError) as error:
@@ -145,7 +149,7 @@ class _Lookup:
             raise KeyError(f"{self._column}[{key}]")
         if len(arms) == 2:
             return _interval(statistics.difference(*found), self._column)
-        return columns.number(statistics.mean_and_spread(found[0])[0], self._column)
+        return _cell(found[0], self._column).split(" ± ")[0]
 
 
 def _made_with(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -54,6 +54,11 @@ def _save(figure: Figure, path: pathlib.Path) -> None:
         figure.savefig(temporary, dpi=100, metadata={"Software": None})
 
 
+def _title(study: Study, arm: str) -> str:
+    """The title of an arm as a picture has it, without Markdown."""
+    return study.arms[arm].title.replace("`", "")
+
+
 def _scores(study: Study, rows: Rows) -> Figure:
     """The first column of each run: over the column `figure`, or arm by arm."""
     first = study.columns[0]
@@ -63,7 +68,7 @@ def _scores(study: Study, rows: Rows) -> Figure:
     axes = figure.add_subplot()
     for number, name in enumerate(arms):
         ys, color = statistics.values(rows, name, first), _COLORS(number % _COLORS.N)
-        mean, title = statistics.mean_and_spread(ys)[0], study.arms[name].title
+        mean, title = statistics.mean_and_spread(ys)[0], _title(study, name)
         if study.figure:
             xs = statistics.values(rows, name, study.figure)
             axes.plot(list(xs.values()), [ys[s] for s in xs], "o", color=color, alpha=0.4)
@@ -76,7 +81,7 @@ def _scores(study: Study, rows: Rows) -> Figure:
         axes.set(xlabel=columns.words(study.figure), ylabel=columns.words(first))
         figure.legend(fontsize=8, loc="outside right upper")
     else:
-        axes.set_yticks(range(len(arms)), [study.arms[name].title for name in arms], fontsize=8)
+        axes.set_yticks(range(len(arms)), [_title(study, name) for name in arms], fontsize=8)
         axes.set(xlabel=columns.words(first), ylim=(len(arms) - 0.5, -0.5))
     axes.grid(alpha=0.3)
     return figure
@@ -100,7 +105,7 @@ def _routes(study: Study, rows: Rows) -> Figure:
             same = [x["open"] for x in nodes if (x["scale"], x["layer"]) == place]
             plane[place] = np.mean(same)
         image = panel.imshow(plane, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-        panel.set_title(study.arms[arm].title, fontsize=7)
+        panel.set_title(_title(study, arm), fontsize=7)
         panel.set_yticks(range(scales), [f"P{3 + scale}" for scale in range(scales)], fontsize=7)
         panel.tick_params(axis="x", labelsize=7)
         panel.set_xlabel("layer", fontsize=7)
@@ -128,7 +133,7 @@ def _gains(study: Study, rows: Rows) -> Figure:
     for number, (arm, values) in enumerate(gains.items()):
         axes.hist(
             np.clip(values, low, high), np.linspace(low, high, 41), histtype="step",
-            color=f"C{number % 10}", label=study.arms[arm].title,
+            color=f"C{number % 10}", label=_title(study, arm),
         )  # fmt: skip
         axes.axvline(np.median(values), color=f"C{number % 10}", linestyle=":")
     axes.set(xlabel="loss of the first detector minus loss of the second", ylabel="images")
@@ -154,7 +159,7 @@ def _gallery(study: Study, rows: Rows) -> Figure | None:
             for panel, index in zip(panels[2 * number + row], indices, strict=False):
                 panel.imshow(decode.decode_image(dataset.encoded(int(index))))
                 panel.set_title(f"{first[arm]['easiness'][index]:.2f}", fontsize=7)
-        panels[2 * number][0].set_title(f"{study.arms[arm].title}\n", fontsize=8, loc="left")
+        panels[2 * number][0].set_title(f"{_title(study, arm)}\n", fontsize=8, loc="left")
     for panel in panels.flat:
         panel.set_axis_off()
     return figure

@@ -94,7 +94,8 @@ class Study:
         changes: of all arms and steps.
         arms: in the order of the page. One that another starts from comes before it.
         compare: pairs of arms; the second is subtracted from the first.
-        columns: values of the rows in the table, see `benchmarks.study.measure`.
+        columns: values of the rows in the table, see `benchmarks.study.measure`; "a - b" is the
+            difference of two values of the same run, with its interval.
         details: values of a second table, of the arms that have any of them.
         times: also take the time "ms" of each arm's network, frozen, with one image.
         figure: the column that the plot has the first one over; "" plots the arms one by one.

@@ -37,11 +37,15 @@ class Difference:
 
 
 def values(rows: Sequence[Mapping[str, Any]], arm: str, name: str) -> dict[int, float]:
-    """By seed one of the values of an arm; {} where there is none."""
+    """By seed one of the values of an arm; {} where there is none.
+
+    "a - b" is the difference of two values of the same run.
+    """
+    first, *others = name.split(" - ")
     return {
-        row["seed"]: row["values"][name]
+        row["seed"]: row["values"][first] - sum(row["values"][other] for other in others)
         for row in rows
-        if row["arm"] == arm and name in row["values"]
+        if row["arm"] == arm and {first, *others} <= row["values"].keys()
     }
 
 
@@ -53,7 +57,11 @@ def mean_and_spread(one: Values) -> tuple[float, float | None]:
 
 def difference(first: Values, second: Values) -> Difference | None:
     """First minus second, over the seeds that both have; None where there is no such seed."""
-    gains = [first[seed] - second[seed] for seed in first if seed in second]
+    return interval([first[seed] - second[seed] for seed in first if seed in second])
+
+
+def interval(gains: Sequence[float]) -> Difference | None:
+    """The mean of differences with its interval; None where there are none."""
     if not gains:
         return None
     mean, count = statistics.fmean(gains), len(gains)

@@ -244,6 +244,17 @@ def test_pictures_are_drawn_of_what_the_rows_have(study, tmp_path):
     )
 
 
+def test_a_column_can_be_a_difference_of_two(study):
+    found = [row_of(study, "fcos", seed, AP=10.0 + seed, AP50=20.0) for seed in (0, 1)]
+    chosen = dataclasses.replace(study, columns=("AP", "AP50 - AP"), found="By {AP50 - AP[fcos]}.")
+    text = page.render(chosen, found)
+    half = statistics.T_975[0] * 0.5
+    cell = f"+9.5 ({9.5 - half:+.1f} to {9.5 + half:+.1f})"
+    assert "| | runs | AP | AP50 \N{MINUS SIGN} AP |" in text
+    assert f"| 10.5 ± 0.7 | {cell} |" in text
+    assert f"By {cell}." in text
+
+
 def test_the_gallery_leaves_out_images_of_others(study, tmp_path):
     found = [{**row_of(study, "wide", 0, AP=2.0), "gains": [0.1, 0.2], "easiness": [0.9, 0.1]}]
     page.write(dataclasses.replace(study, unpictured=("wide",)), found, tmp_path)
