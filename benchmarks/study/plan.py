@@ -14,6 +14,7 @@ columns: [AP, AP50, macs]
 """
 
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
@@ -124,7 +125,10 @@ class Study:
             for needed in arm.needs:
                 self._check_needed(name, needed, seen)
             seen.append(name)
-        for key, names in (("compare", sum(self.compare, ())), ("unpictured", self.unpictured)):
+        for key, names in (
+            ("compare", itertools.chain(*self.compare)),
+            ("unpictured", self.unpictured),
+        ):
             for name in names:
                 if name not in self.arms:
                     raise UserError(
