@@ -93,6 +93,21 @@ def test_losses_of_images_are_those_of_images_alone():
         assert found[i] == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_loss_of_boxes_has_a_weight():
+    images, targets = batch()
+    model = registry.create("faster-rcnn-test")
+    weighted = registry.create("faster-rcnn-test", roi_loss={"box_weight": 3.0})
+    weighted.set_weights(model.get_weights())
+    once, thrice = (
+        detector.loss_terms(targets, detector(images, training=True))
+        for detector in (model, weighted)
+    )
+    assert float(once["box_loss"]) > 0
+    np.testing.assert_allclose(thrice.pop("box_loss"), 3 * once.pop("box_loss"), rtol=1e-5)
+    for term, value in once.items():
+        np.testing.assert_allclose(thrice[term], value, rtol=1e-5)
+
+
 def test_any_size_and_the_adaptive_sampling_work():
     model = registry.create("faster-rcnn-test", image_size=(61, 83), sampling_ratio=0)
     found = model.detect(np.zeros((1, 40, 90, 3), np.uint8))
@@ -117,6 +132,7 @@ def test_bad_settings_are_refused():
         ({"proposals": {"count": 0}}, "count must be"),
         ({"rpn_loss": {"negative_iou": 0.8}}, "negative_iou <= positive_iou"),
         ({"roi_loss": {"positive_share": 0.0}}, "positive_share"),
+        ({"roi_loss": {"box_weight": -1.0}}, "box_weight"),
         ({"sampling_ratio": -1}, "sampling_ratio"),
     ):
         with pytest.raises(UserError, match=said):

@@ -240,7 +240,7 @@ class FasterRCNN(BackboneDetector):
         boxes = anchors(self.config.anchors, size)
         return {
             **rpn_loss_terms(targets, raw, boxes, self.config.rpn_loss, (*self._seeds, 0)),
-            **box_head_loss_terms(raw["regions"], raw["samples"]),
+            **box_head_loss_terms(raw["regions"], raw["samples"], self.config.roi_loss.box_weight),
         }
 
     def positives(self, boxes: Tensor, labels: Tensor) -> Positives:

@@ -24,12 +24,14 @@ class RoILossConfig:
         samples: proposals of an image that count.
         positive_share: largest share of positives among them.
         skip_crowd: leave out boxes that stand for a crowd.
+        box_weight: of the loss of boxes beside that of classes.
     """
 
     positive_iou: float = 0.5
     samples: int = 512
     positive_share: float = 0.25
     skip_crowd: bool = True
+    box_weight: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.positive_iou <= 1:
@@ -39,6 +41,8 @@ class RoILossConfig:
                 "expected samples of at least 1 and a positive_share in (0, 1], got "
                 f"{self.samples} and {self.positive_share}"
             )
+        if not 0 <= self.box_weight < float("inf"):
+            raise UserError(f"box_weight must be at least 0, got {self.box_weight}")
 
     @property
     def max_positives(self) -> int:
@@ -99,13 +103,16 @@ def sample_proposals(
     return Samples(boxes, labels, target_boxes, ops.where(labels >= 0, objects, -1), is_sampled)
 
 
-def box_head_loss_terms(predictions: dict[str, Tensor], samples: Samples) -> dict[str, Any]:
+def box_head_loss_terms(
+    predictions: dict[str, Tensor], samples: Samples, box_weight: float = 1.0
+) -> dict[str, Any]:
     """Loss terms of the box head, each a float32 scalar.
 
     Args:
         predictions: of the samples: "class_logits" [B, S, C + 1] and "box_codes" [B, S, 4 * C], any
             float dtype; the codes are `CODE_WEIGHTS` times those of `ops.boxes.encode`.
         samples: what the head has seen.
+        box_weight: factor of "box_loss".
 
     Returns:
         "class_loss" (softmax cross-entropy) and "box_loss" (L1 of the codes of the object's own
@@ -123,7 +130,7 @@ def box_head_loss_terms(predictions: dict[str, Tensor], samples: Samples) -> dic
     codes = class_codes(predictions["box_codes"], samples.labels)
     boxes = ops.where(is_positive[..., None], samples.target_boxes, samples.boxes)
     error = ops.abs(codes - box_ops.encode(boxes, samples.boxes) * CODE_WEIGHTS)
-    box_loss = ops.sum(ops.where(is_positive[..., None], error, 0.0))
+    box_loss = box_weight * ops.sum(ops.where(is_positive[..., None], error, 0.0))
     return {"class_loss": class_loss / total, "box_loss": box_loss / total}
 
 
