@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.study import columns, pictures, statistics
+from benchmarks.study import agreement, columns, pictures, statistics
 from benchmarks.study.plan import Study
 from tfdet import files
 from tfdet.errors import UserError
@@ -40,6 +40,7 @@ def render(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
         _table(study, rows, study.details),
         *(f"![{words}]({name})" for name, words in pictures.names(study, rows).items()),
         _differences(study, rows),
+        agreement.table(study, rows),
         _filled(study.remarks, study, rows),
         _made_with(study, rows),
     ]

@@ -262,6 +262,20 @@ def test_the_gallery_leaves_out_images_of_others(study, tmp_path):
     assert "_gallery.png" not in (tmp_path / "tiny.md").read_text()
 
 
+def test_a_page_says_whether_seeds_agree_on_the_images(study):
+    gains, scores = [0.1, 0.2, 0.3, 0.4], [0.9, 0.7, 0.6, 0.1]
+    runs = [(gains, scores), (gains[::-1], scores), (gains, [0.5] * 4)]
+    found = [
+        {**row_of(study, "wide", seed, AP=2.0), "gains": gained, "easiness": easy}
+        for seed, (gained, easy) in enumerate(runs)
+    ]
+    line = "| wider | 0.00 (−1.00 to +1.00) | −0.33 (−1.00 to +1.00) | +1.00 |"
+    assert line in page.render(study, found)
+    one = page.render(study, found[:1])
+    assert "| wider | −1.00 | - | - |" in one
+    assert "Spearman" not in page.render(study, [row_of(study, "wide", 0, AP=2.0)])
+
+
 def test_every_page_is_of_a_study():
     names = {path.stem for path in FILES} | {"README"}
     assert {path.stem for path in PAGES.glob("*.md")} <= names
