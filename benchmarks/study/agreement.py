@@ -1,11 +1,9 @@
 """Whether the seeds of a cascade agree on which images are worth the second detector.
 
-What two trainings do not agree on is of these weights and not of the images: a router can learn no
-more of it than what it happens to see.
+What two trainings do not agree on depends on their weights, and not on the images alone.
 """
 
 import itertools
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -68,6 +66,6 @@ def _cell(values: Sequence[float]) -> str:
         return "-"
     mean, least, most = (
         columns.signed(f"{value:+.2f}")
-        for value in (statistics.fmean(values), min(values), max(values))
+        for value in (float(np.mean(values)), min(values), max(values))
     )
     return mean if least == most else f"{mean} ({least} to {most})"
